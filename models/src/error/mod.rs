@@ -1,6 +1,11 @@
 //! The one error that callers see: a coarse kind for each wire's own status, a stable SQLSTATE code, a place, a hint.
 
+mod convert;
+mod suggestion;
+
 use std::fmt;
+
+pub use suggestion::nearest;
 
 /// The result of a call to the database.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -79,6 +84,27 @@ impl Error {
     /// An error without place or hint.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
         Error { kind, code, message: message.into(), position: None, hint: None }
+    }
+
+    /// The same error at a place.
+    pub fn at(mut self, line: u64, column: u64) -> Self {
+        self.position = Some(Position { line, column });
+        self
+    }
+
+    /// A statement that this version cannot run.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Unsupported, "0A000", message)
+    }
+
+    /// A wrong statement, with its SQLSTATE.
+    pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::InvalidInput, code, message)
+    }
+
+    /// A defect: something that should not happen did.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Internal, "XX000", message)
     }
 
     /// The same error with a hint.

@@ -1,0 +1,188 @@
+//! The catalog: which schemas, collections and views there are, and which relations back them.
+//!
+//! It lives in the meta group's replicated state, one key an object (`catalog/object/<schema>/<name>`), and is read through an immutable
+//! [`CatalogSnapshot`] that is rebuilt when the meta revision moves. A change is a conditional meta change, so that two nodes or sessions
+//! never overwrite each other's definition.
+
+mod object;
+mod snapshot;
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use pyralog_consensus::{Meta, MetaChange, MetaExpect, MetaRevision, Node};
+use pyralog_storage::{RelationId, RelationSchema};
+
+pub use object::{CheckConstraint, CollectionKind, ColumnDefinition, Object, ObjectName, TableDefinition, ViewDefinition};
+pub use snapshot::{CatalogEntry, CatalogSnapshot};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The database's only catalog name.
+pub const DATABASE: &str = "pyralog";
+/// The schema that is there from the start.
+pub const DEFAULT_SCHEMA: &str = "public";
+
+const OBJECT_PREFIX: &str = "catalog/object/";
+const SCHEMA_PREFIX: &str = "catalog/schema/";
+
+/// The catalog of one database. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    node: Arc<Node>,
+    cached: Arc<RwLock<Arc<CatalogSnapshot>>>,
+}
+
+impl Catalog {
+    /// Reads the catalog; makes the default schema on first use.
+    pub async fn open(node: Arc<Node>) -> Result<Catalog> {
+        let meta = node.meta().clone();
+        let default_schema = format!("{SCHEMA_PREFIX}{DEFAULT_SCHEMA}");
+        if meta.get(&default_schema)?.is_none() {
+            meta.change(MetaChange { put: vec![(default_schema, Vec::new())], ..Default::default() }).await?;
+        }
+        let snapshot = CatalogSnapshot::load(&meta)?;
+        Ok(Catalog { node, cached: Arc::new(RwLock::new(Arc::new(snapshot))) })
+    }
+
+    fn meta(&self) -> &Meta {
+        self.node.meta()
+    }
+
+    /// The newest state.
+    pub fn snapshot(&self) -> Result<Arc<CatalogSnapshot>> {
+        let revision = self.meta().revision();
+        {
+            let cached = self.cached.read();
+            if cached.revision() >= revision {
+                return Ok(Arc::clone(&cached));
+            }
+        }
+        let fresh = Arc::new(CatalogSnapshot::load(self.meta())?);
+        let mut cached = self.cached.write();
+        if cached.revision() < fresh.revision() {
+            *cached = Arc::clone(&fresh);
+        }
+        Ok(fresh)
+    }
+
+    /// A relation id never used before.
+    pub async fn allocate_relation(&self) -> Result<RelationId> {
+        let number = self.meta().allocate("relation", 1).await?;
+        u32::try_from(number).map(RelationId).map_err(|_| Error::new(ErrorKind::ResourceExhausted, "54000", "no relation ids are left"))
+    }
+
+    /// Numbers for hidden row ids of a relation: the first of `count` that were never given out.
+    pub async fn allocate_rows(&self, relation: RelationId, count: u64) -> Result<u64> {
+        Ok(self.meta().allocate(&format!("rows/{}", relation.0), count).await?)
+    }
+
+    /// Makes a schema.
+    pub async fn create_schema(&self, name: &str) -> Result<()> {
+        let key = format!("{SCHEMA_PREFIX}{name}");
+        let change = MetaChange {
+            expect: vec![MetaExpect { key: key.clone(), revision: None }],
+            put: vec![(key, Vec::new())],
+            delete: Vec::new(),
+        };
+        match self.meta().change(change).await {
+            Ok(_) => Ok(()),
+            Err(pyralog_consensus::ConsensusError::MetaConflict { .. }) => {
+                Err(Error::new(ErrorKind::AlreadyExists, "42P06", format!("schema {name} exists already")))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes an empty schema.
+    pub async fn drop_schema(&self, name: &str) -> Result<()> {
+        let change = MetaChange { delete: vec![format!("{SCHEMA_PREFIX}{name}")], ..Default::default() };
+        self.meta().change(change).await?;
+        Ok(())
+    }
+
+    /// Makes a table or bucket: its relation on every partition first, then its name, so that a name never lacks its relation.
+    pub async fn create_table(&self, table: TableDefinition) -> Result<()> {
+        self.create_relation(&table.relation).await?;
+        let relation = table.relation.id;
+        let result = self.create_object(&table.name.clone(), &Object::Table(table)).await;
+        if result.is_err() {
+            self.drop_relation(relation).await?;
+        }
+        result
+    }
+
+    /// Makes a name for something that is not there yet.
+    pub async fn create_object(&self, name: &ObjectName, object: &Object) -> Result<()> {
+        self.put_object(name, object, None).await.map_err(|error| match error.kind {
+            ErrorKind::Conflict => Error::new(ErrorKind::AlreadyExists, "42P07", format!("{name} exists already"))
+                .with_hint("drop it first, or add IF NOT EXISTS"),
+            _ => error,
+        })
+    }
+
+    /// Replaces a definition that nobody changed since `revision`.
+    pub async fn replace_object(&self, name: &ObjectName, object: &Object, revision: MetaRevision) -> Result<()> {
+        self.put_object(name, object, Some(revision)).await
+    }
+
+    async fn put_object(&self, name: &ObjectName, object: &Object, revision: Option<MetaRevision>) -> Result<()> {
+        let key = object_key(name);
+        let value = serde_json::to_vec(object).map_err(|e| Error::internal(format!("definition of {name}: {e}")))?;
+        let expect = vec![MetaExpect { key: key.clone(), revision }];
+        self.meta().change(MetaChange { expect, put: vec![(key, value)], delete: Vec::new() }).await?;
+        Ok(())
+    }
+
+    /// Removes a name, then the relation behind it.
+    pub async fn drop_object(&self, entry: &CatalogEntry) -> Result<()> {
+        let key = object_key(&entry.name);
+        let expect = vec![MetaExpect { key: key.clone(), revision: Some(entry.revision) }];
+        self.meta().change(MetaChange { expect, put: Vec::new(), delete: vec![key] }).await?;
+        if let Object::Table(table) = entry.object.as_ref() {
+            self.drop_relation(table.relation.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Renames an object.
+    pub async fn rename_object(&self, entry: &CatalogEntry, to: &ObjectName, object: &Object) -> Result<()> {
+        let (from_key, to_key) = (object_key(&entry.name), object_key(to));
+        let value = serde_json::to_vec(object).map_err(|e| Error::internal(format!("definition of {to}: {e}")))?;
+        let expect = vec![
+            MetaExpect { key: from_key.clone(), revision: Some(entry.revision) },
+            MetaExpect { key: to_key.clone(), revision: None },
+        ];
+        self.meta().change(MetaChange { expect, put: vec![(to_key, value)], delete: vec![from_key] }).await?;
+        Ok(())
+    }
+
+    /// Makes a relation on every partition.
+    pub async fn create_relation(&self, schema: &RelationSchema) -> Result<()> {
+        for partition in self.node.partitions() {
+            partition.create_relation(schema.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Changes a relation on every partition.
+    pub async fn alter_relation(&self, schema: &RelationSchema) -> Result<()> {
+        for partition in self.node.partitions() {
+            partition.alter_relation(schema.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a relation from every partition.
+    pub async fn drop_relation(&self, relation: RelationId) -> Result<()> {
+        for partition in self.node.partitions() {
+            partition.drop_relation(relation).await?;
+        }
+        Ok(())
+    }
+}
+
+fn object_key(name: &ObjectName) -> String {
+    // A schema's name cannot hold a slash (checked when it is made), so the key splits in one way only.
+    format!("{OBJECT_PREFIX}{}/{}", name.schema, name.name)
+}

@@ -1,0 +1,12 @@
+//! SQL: text → tokens (guarded) → statement → logical plan or catalog change or write.
+
+pub(crate) mod context;
+pub(crate) mod ddl;
+pub(crate) mod dml;
+pub(crate) mod explain;
+pub(crate) mod guard;
+pub(crate) mod information_schema;
+pub(crate) mod name;
+pub(crate) mod parse;
+pub(crate) mod show;
+pub(crate) mod template;

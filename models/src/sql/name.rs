@@ -1,0 +1,66 @@
+//! SQL names: folded to lower case unless quoted, and resolved against the session's schema.
+
+use datafusion::common::TableReference;
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName as SqlName};
+
+use crate::catalog::{DATABASE, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+
+/// An identifier as it is stored.
+pub fn fold(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// The last part of a (perhaps qualified) name, folded.
+pub fn last_part(name: &SqlName) -> Result<String> {
+    name.0.last().and_then(|part| part.as_ident()).map(fold).ok_or_else(|| Error::invalid("42601", format!("{name} is not a plain name")))
+}
+
+/// `name`, `schema.name` or `pyralog.schema.name`.
+pub fn resolve(name: &SqlName, default_schema: &str) -> Result<ObjectName> {
+    let parts = name
+        .0
+        .iter()
+        .map(|part| part.as_ident().map(fold).ok_or_else(|| Error::invalid("42601", format!("{name} is not a plain name"))))
+        .collect::<Result<Vec<_>>>()?;
+    from_parts(parts, default_schema)
+}
+
+/// The same for DataFusion's references.
+pub fn resolve_reference(reference: &TableReference, default_schema: &str) -> Result<ObjectName> {
+    let mut parts: Vec<String> = Vec::new();
+    parts.extend(reference.catalog().map(str::to_owned));
+    parts.extend(reference.schema().map(str::to_owned));
+    parts.push(reference.table().to_owned());
+    from_parts(parts, default_schema)
+}
+
+fn from_parts(mut parts: Vec<String>, default_schema: &str) -> Result<ObjectName> {
+    let name = parts.pop().ok_or_else(|| Error::invalid("42601", "a name is missing"))?;
+    let schema = parts.pop().unwrap_or_else(|| default_schema.to_owned());
+    match parts.pop() {
+        None => {}
+        Some(database) if database == DATABASE => {}
+        Some(database) => return Err(Error::new(ErrorKind::NotFound, "3D000", format!("database {database} does not exist"))),
+    }
+    if !parts.is_empty() {
+        return Err(Error::invalid("42601", "a name has at most three parts: database.schema.name"));
+    }
+    Ok(ObjectName { schema, name })
+}
+
+/// A name that may be given to a new schema, collection or column.
+pub fn check_new(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > 255 {
+        return Err(Error::invalid("42602", "a name has between 1 and 255 bytes"));
+    }
+    if name.contains('/') || name.contains('\0') || name.starts_with("__") {
+        return Err(Error::invalid("42602", format!("the name {name:?} holds a slash or a zero byte, or begins with two underscores")));
+    }
+    Ok(())
+}
+
+/// An identifier quoted for SQL text.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,195 @@
+//! Text to statements: DataFusion's SQL parser, and our own few statements beside it.
+
+use datafusion::sql::parser::{DFParserBuilder, Statement as DataFusionStatement};
+use datafusion::sql::sqlparser::ast::ObjectName as SqlName;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+use super::guard;
+use crate::error::{Error, Result};
+
+/// Nesting that the recursive descent parser accepts; the guard has cut what is deeper.
+const RECURSION_LIMIT: usize = 128;
+
+/// One statement.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    /// Everything that the SQL parser knows.
+    Sql(Box<DataFusionStatement>),
+    /// `CREATE COLLECTION name AS KIND (options and columns)`.
+    CreateCollection {
+        /// The name.
+        name: SqlName,
+        /// `KV`, `DOCUMENT`, … in upper case.
+        kind: String,
+        /// `IF NOT EXISTS`.
+        if_not_exists: bool,
+    },
+    /// `DROP COLLECTION name`.
+    DropCollection {
+        /// The name.
+        name: SqlName,
+        /// `IF EXISTS`.
+        if_exists: bool,
+    },
+    /// `SHOW COLLECTIONS`.
+    ShowCollections,
+    /// `CHECKPOINT`.
+    Checkpoint,
+    /// `COMPACT [name]`.
+    Compact(Option<SqlName>),
+}
+
+/// Splits a text at its semicolons, minding strings and comments. Empty statements are left out.
+pub fn split(sql: &str) -> Result<Vec<String>> {
+    guard::check_length(sql)?;
+    let mut out = Vec::new();
+    let mut current = String::new();
+    let mut blank = true;
+    for token in tokenize(sql)? {
+        match token.token {
+            Token::SemiColon => {
+                let text = std::mem::take(&mut current);
+                if !blank {
+                    out.push(text.trim().to_owned());
+                }
+                blank = true;
+            }
+            Token::EOF => {}
+            other => {
+                blank &= matches!(other, Token::Whitespace(_));
+                current.push_str(&other.to_string());
+            }
+        }
+    }
+    if !blank {
+        out.push(current.trim().to_owned());
+    }
+    Ok(out)
+}
+
+/// Parses exactly one statement. `?` placeholders become `$1`, `$2`, … in order.
+pub fn parse_one(sql: &str) -> Result<Statement> {
+    guard::check_length(sql)?;
+    let mut tokens = tokenize(sql)?;
+    guard::check_shape(&tokens)?;
+    number_placeholders(&mut tokens);
+    if let Some(statement) = parse_own(&tokens)? {
+        return Ok(statement);
+    }
+    let mut statements = DFParserBuilder::new(tokens).with_recursion_limit(RECURSION_LIMIT).build()?.parse_statements()?;
+    match (statements.pop_front(), statements.len()) {
+        (Some(statement), 0) => Ok(Statement::Sql(Box::new(statement))),
+        (None, _) => Err(Error::invalid("42601", "the statement is empty")),
+        _ => Err(Error::invalid("42601", "more than one statement").with_hint("send one statement at a time")),
+    }
+}
+
+fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>> {
+    Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(|e| datafusion::error::DataFusionError::from(ParserError::from(e)).into())
+}
+
+fn number_placeholders(tokens: &mut [TokenWithSpan]) {
+    let mut next = 1;
+    for token in tokens {
+        if matches!(&token.token, Token::Placeholder(name) if name == "?") {
+            token.token = Token::Placeholder(format!("${next}"));
+            next += 1;
+        }
+    }
+}
+
+/// Our own statements; `None` when the text is none of them.
+fn parse_own(tokens: &[TokenWithSpan]) -> Result<Option<Statement>> {
+    let words: Vec<&str> = tokens
+        .iter()
+        .filter(|t| !matches!(t.token, Token::Whitespace(_)))
+        .take(2)
+        .filter_map(|t| match &t.token {
+            Token::Word(word) if word.quote_style.is_none() => Some(word.value.as_str()),
+            _ => None,
+        })
+        .collect();
+    let is = |i: usize, word: &str| words.get(i).is_some_and(|w| w.eq_ignore_ascii_case(word));
+    let collection = is(1, "COLLECTION");
+    let known = (collection && (is(0, "CREATE") || is(0, "DROP"))) || (is(0, "SHOW") && is(1, "COLLECTIONS")) || is(0, "CHECKPOINT") || is(0, "COMPACT");
+    if !known {
+        return Ok(None);
+    }
+    let mut parser =
+        Parser::new(&GenericDialect {}).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens.to_vec());
+    let statement = parse_own_with(&mut parser).map_err(|e| Error::from(datafusion::error::DataFusionError::from(e)))?;
+    Ok(Some(statement))
+}
+
+fn parse_own_with(parser: &mut Parser) -> std::result::Result<Statement, ParserError> {
+    let first = parser.next_token().to_string().to_uppercase();
+    let statement = match first.as_str() {
+        "CHECKPOINT" => Statement::Checkpoint,
+        "COMPACT" => match parser.peek_token().token {
+            Token::EOF | Token::SemiColon => Statement::Compact(None),
+            _ => Statement::Compact(Some(parser.parse_object_name(false)?)),
+        },
+        "SHOW" => {
+            parser.next_token();
+            Statement::ShowCollections
+        }
+        "DROP" => {
+            parser.next_token();
+            let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+            Statement::DropCollection { name: parser.parse_object_name(false)?, if_exists }
+        }
+        _ => {
+            parser.next_token();
+            let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+            let name = parser.parse_object_name(false)?;
+            parser.expect_keyword_is(Keyword::AS)?;
+            let kind = parser.parse_identifier()?.value.to_uppercase();
+            Statement::CreateCollection { name, kind, if_not_exists }
+        }
+    };
+    while parser.consume_token(&Token::SemiColon) {}
+    match parser.peek_token().token {
+        Token::EOF => Ok(statement),
+        _ => parser.expected("end of statement", parser.peek_token()),
+    }
+}
+
+/// Parses an expression from stored text (defaults, checks).
+pub fn parse_expression(sql: &str) -> Result<datafusion::sql::sqlparser::ast::Expr> {
+    let tokens = tokenize(sql)?;
+    guard::check_shape(&tokens)?;
+    Ok(DFParserBuilder::new(tokens).with_recursion_limit(RECURSION_LIMIT).build()?.parse_expr()?.expr)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn splits_at_semicolons_outside_strings_and_comments() {
+        let parts = split("SELECT ';' ; -- a;b\n SELECT \"x;y\" FROM t;; ").unwrap();
+        assert_eq!(parts.len(), 2);
+        assert_eq!(parts[0], "SELECT ';'");
+        assert!(parts[1].ends_with("SELECT \"x;y\" FROM t"));
+    }
+
+    #[test]
+    fn numbers_question_marks() {
+        let Statement::Sql(statement) = parse_one("SELECT ? + ?, '?'").unwrap() else { unreachable!() };
+        assert_eq!(statement.to_string(), "SELECT $1 + $2, '?'");
+    }
+
+    #[test]
+    fn knows_its_own_statements() {
+        assert!(matches!(parse_one("create collection if not exists c as kv;").unwrap(), Statement::CreateCollection { kind, if_not_exists: true, .. } if kind == "KV"));
+        assert!(matches!(parse_one("CHECKPOINT").unwrap(), Statement::Checkpoint));
+        assert!(matches!(parse_one("COMPACT public.t").unwrap(), Statement::Compact(Some(_))));
+        assert_eq!(parse_one("DROP COLLECTION c extra").unwrap_err().code, "42601");
+    }
+}
