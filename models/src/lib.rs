@@ -3,6 +3,7 @@
 pub mod database;
 pub mod error;
 pub mod kv;
+pub mod scan;
 pub mod session;
 
 pub use database::{Database, DatabaseConfig, DatabaseStatus};

@@ -1,0 +1,5 @@
+//! How DataFusion reads relations.
+
+mod table;
+
+pub use table::RelationTable;
