@@ -1,9 +1,15 @@
 //! The embedded database: everything but sockets.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::error::Result;
-use crate::kv::Bucket;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::kv::{Bucket, run_expiry};
 use crate::session::Session;
 
 /// How a database is opened.
@@ -49,9 +55,38 @@ pub struct DatabaseStatus {
     pub query_memory_limit: u64,
 }
 
-/// A database in this process. Cheap to clone; the last clone's drop does not wait: call [`Database::close`].
+/// A database in this process: the whole engine without sockets. Cheap to clone; call [`Database::close`] before the process ends (what was
+/// acknowledged is durable without it).
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// use futures::TryStreamExt;
+/// use pyralog_models::{Database, KvPrecondition, Parameters};
+///
+/// let dir = tempfile::tempdir()?;
+/// let db = Database::open(dir.path()).await?;
+/// let session = db.session();
+/// session.execute("CREATE TABLE city (name VARCHAR PRIMARY KEY, people BIGINT)", Parameters::None).await?;
+/// session.execute("INSERT INTO city VALUES ('Ghent', 270000), ('Bruges', 119000)", Parameters::None).await?;
+/// let result = session.execute("SELECT sum(people) AS total FROM city", Parameters::None).await?;
+/// let batches: Vec<_> = result.stream.try_collect().await?;
+/// assert_eq!(batches[0].num_rows(), 1);
+///
+/// session.execute("CREATE COLLECTION cache AS KV", Parameters::None).await?;
+/// let cache = db.kv("cache")?;
+/// cache.put(b"greeting", b"hello", None, KvPrecondition::Absent).await?;
+/// assert_eq!(cache.get(b"greeting").await?.map(|entry| entry.value), Some(b"hello".to_vec()));
+/// db.close().await?;
+/// # Ok(())
+/// # })
+/// # }
+/// ```
 #[derive(Clone)]
-pub struct Database {}
+pub struct Database {
+    engine: Arc<Engine>,
+    background: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
 
 impl Database {
     /// Opens (or makes) a database in a directory with default settings.
@@ -60,32 +95,55 @@ impl Database {
     }
 
     /// Opens (or makes) a database.
-    pub async fn open_with(_config: DatabaseConfig) -> Result<Database> {
-        todo!()
+    pub async fn open_with(config: DatabaseConfig) -> Result<Database> {
+        let engine = Engine::open(config).await?;
+        // The task holds no strong reference: it ends by itself when the database is dropped.
+        let expiry = tokio::spawn(run_expiry(Arc::downgrade(&engine)));
+        Ok(Database { engine, background: Arc::new(Mutex::new(Some(expiry))) })
     }
 
     /// A new session: settings, and at most one open transaction.
     pub fn session(&self) -> Session {
-        todo!()
+        Session::new(Arc::clone(&self.engine))
     }
 
     /// A key-value bucket by name.
-    pub fn kv(&self, _bucket: &str) -> Result<Bucket> {
-        todo!()
+    pub fn kv(&self, bucket: &str) -> Result<Bucket> {
+        Bucket::new(Arc::clone(&self.engine), bucket)
     }
 
     /// Counts and states.
     pub fn status(&self) -> DatabaseStatus {
-        todo!()
+        let counters = &self.engine.counters;
+        DatabaseStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.engine.node.status(),
+            sessions: counters.sessions.load(Ordering::Relaxed),
+            statements: counters.statements.load(Ordering::Relaxed),
+            statement_errors: counters.errors.load(Ordering::Relaxed),
+            query_memory_bytes: self.engine.runtime.memory_pool.reserved() as u64,
+            query_memory_limit: self.engine.query_memory_limit,
+        }
     }
 
     /// Reads every file and checks every checksum; each line is one problem.
     pub async fn verify(&self) -> Result<Vec<String>> {
-        todo!()
+        let mut problems = Vec::new();
+        for partition in self.engine.node.partitions() {
+            let storage = Arc::clone(partition.storage());
+            let found = tokio::task::spawn_blocking(move || storage.verify())
+                .await
+                .map_err(|e| Error::internal(format!("a check task failed: {e}")))??;
+            problems.extend(found.into_iter().map(|problem| problem.to_string()));
+        }
+        Ok(problems)
     }
 
     /// Stops background work and closes files.
     pub async fn close(&self) -> Result<()> {
-        todo!()
+        if let Some(expiry) = self.background.lock().take() {
+            expiry.abort();
+        }
+        Ok(self.engine.node.close().await?)
     }
 }

@@ -1,10 +1,16 @@
 //! The data models of Pyralog over one planner: the catalog of collections, SQL, key-value (and more to come), the embedded database.
 
+pub(crate) mod catalog;
+pub(crate) mod copy;
 pub mod database;
+pub(crate) mod engine;
 pub mod error;
+pub(crate) mod external;
 pub mod kv;
+pub(crate) mod row_ids;
 pub mod scan;
 pub mod session;
+pub(crate) mod sql;
 
 pub use database::{Database, DatabaseConfig, DatabaseStatus};
 pub use error::{Error, ErrorKind, Position, Result};

@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use pyralog_consensus::{Meta, MetaChange, MetaExpect, MetaRevision, Node};
 use pyralog_storage::{RelationId, RelationSchema};
 
-pub use object::{CheckConstraint, CollectionKind, ColumnDefinition, Object, ObjectName, TableDefinition, ViewDefinition};
+pub use object::{ROW_ID, CheckConstraint, CollectionKind, ColumnDefinition, Object, ObjectName, TableDefinition, ViewDefinition};
 pub use snapshot::{CatalogEntry, CatalogSnapshot};
 
 use crate::error::{Error, ErrorKind, Result};

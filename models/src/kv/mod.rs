@@ -1,6 +1,24 @@
 //! Key-value buckets: bytes under ordered keys, with versions, time to live and compare-and-set.
+//!
+//! A bucket is a relation (key → value, expires_at) like any other: written by the same transactions, read at the same snapshots, visible
+//! in SQL. The version of an entry is the commit timestamp that storage keeps with every row.
 
-use crate::error::Result;
+mod bucket;
+mod expiry;
+mod table;
+
+pub use bucket::Bucket;
+pub(crate) use expiry::run_expiry;
+pub(crate) use table::{bucket_source, delete_expired};
+
+/// The key's column.
+pub(crate) const KEY: &str = "key";
+/// The value's column.
+pub(crate) const VALUE: &str = "value";
+/// When an entry goes.
+pub(crate) const EXPIRES_AT: &str = "expires_at";
+/// The commit timestamp of the entry.
+pub(crate) const VERSION: &str = "version";
 
 /// A key with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,30 +57,4 @@ pub struct KvScan {
     pub end: Option<Vec<u8>>,
     /// At most so many entries.
     pub limit: usize,
-}
-
-/// A key-value bucket. Cheap to clone.
-#[derive(Clone)]
-pub struct Bucket {}
-
-impl Bucket {
-    /// The entry of a key, if it is there and has not expired.
-    pub async fn get(&self, _key: &[u8]) -> Result<Option<KvEntry>> {
-        todo!()
-    }
-
-    /// Sets a key; returns its version. `ttl_ms`: time to live in milliseconds. Errors with `PreconditionFailed`.
-    pub async fn put(&self, _key: &[u8], _value: &[u8], _ttl_ms: Option<u64>, _condition: KvPrecondition) -> Result<u64> {
-        todo!()
-    }
-
-    /// Removes a key; whether it was there. Errors with `PreconditionFailed`.
-    pub async fn delete(&self, _key: &[u8], _condition: KvPrecondition) -> Result<bool> {
-        todo!()
-    }
-
-    /// Entries in key order, and the key to start the next page from.
-    pub async fn scan(&self, _scan: KvScan) -> Result<(Vec<KvEntry>, Option<Vec<u8>>)> {
-        todo!()
-    }
 }

@@ -1,10 +1,30 @@
 //! A session: where statements run, with settings and at most one open transaction.
 
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::scalar::ScalarValue;
+mod execute;
+mod ingest;
+mod prepare;
+mod reader;
+mod result;
+mod settings;
+mod transaction;
 
-use crate::error::Result;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::scalar::ScalarValue;
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
+
+pub(crate) use reader::Reader;
+pub(crate) use result::{done, rows};
+pub(crate) use execute::{bind, bind_expr, run_plan};
+pub(crate) use settings::{Settings, all as all_settings};
+pub(crate) use transaction::OpenTransaction;
+
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Values for a statement's placeholders (`$1`, `$2`, … or `?`, in order; or `$name`).
 #[derive(Debug, Clone, Default)]
@@ -16,6 +36,9 @@ pub enum Parameters {
     Positional(Vec<ScalarValue>),
     /// By name (without `$`).
     Named(Vec<(String, ScalarValue)>),
+    /// Placeholders stay open: for planning without running.
+    #[doc(hidden)]
+    Open,
 }
 
 /// What a statement gave.
@@ -69,56 +92,111 @@ pub struct IngestRequest {
 
 /// A session. Cheap to clone (clones share settings and transaction).
 #[derive(Clone)]
-pub struct Session {}
+pub struct Session {
+    pub(crate) inner: Arc<SessionInner>,
+}
+
+pub(crate) struct SessionInner {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) state: RwLock<SessionState>,
+    pub(crate) settings: RwLock<Settings>,
+    /// Held while a statement of a transaction runs, so that statements of one transaction never interleave.
+    pub(crate) transaction: Mutex<Option<OpenTransaction>>,
+}
+
+impl Drop for SessionInner {
+    fn drop(&mut self) {
+        self.engine.counters.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Session {
+    pub(crate) fn new(engine: Arc<Engine>) -> Session {
+        engine.counters.sessions.fetch_add(1, Ordering::Relaxed);
+        let state = RwLock::new(engine.base_state.clone());
+        Session { inner: Arc::new(SessionInner { engine, state, settings: RwLock::default(), transaction: Mutex::new(None) }) }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.inner.engine
+    }
+
+    /// The planner's state for one statement: the settings of now, and the time of now for `now()`.
+    pub(crate) fn statement_state(&self) -> SessionState {
+        let mut state = self.inner.state.read().clone();
+        state.mark_start_execution();
+        state
+    }
+
     /// Runs one statement. Outside a transaction it is one of its own. DML has happened when this returns; rows stream after it.
-    pub async fn execute(&self, _sql: &str, _parameters: Parameters) -> Result<QueryResult> {
-        todo!()
+    pub async fn execute(&self, sql: &str, parameters: Parameters) -> Result<QueryResult> {
+        let result = self.execute_text(sql, parameters).await;
+        self.engine().count(&result);
+        result
     }
 
     /// Splits a text at `;` into statements, minding strings and comments. Empty ones are left out.
-    pub fn split(_sql: &str) -> Result<Vec<String>> {
-        todo!()
+    pub fn split(sql: &str) -> Result<Vec<String>> {
+        crate::sql::parse::split(sql)
     }
 
     /// Plans a statement without running it.
-    pub async fn prepare(&self, _sql: &str) -> Result<Prepared> {
-        todo!()
+    pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
+        self.prepare_text(sql).await
     }
 
     /// Starts a transaction; an error if one is open.
     pub async fn begin(&self) -> Result<()> {
-        todo!()
+        let mut open = self.inner.transaction.lock().await;
+        if open.is_some() {
+            return Err(Error::new(ErrorKind::InvalidInput, "25001", "a transaction is open already").with_hint("COMMIT or ROLLBACK it first"));
+        }
+        *open = Some(OpenTransaction::begin(self.engine())?);
+        Ok(())
     }
 
     /// Commits the open transaction.
     pub async fn commit(&self) -> Result<()> {
-        todo!()
+        let open = self.inner.transaction.lock().await.take();
+        match open {
+            Some(transaction) => transaction.commit(self.engine()).await,
+            None => Err(no_transaction()),
+        }
     }
 
     /// Rolls the open transaction back.
     pub async fn rollback(&self) -> Result<()> {
-        todo!()
+        let open = self.inner.transaction.lock().await.take();
+        match open {
+            Some(transaction) => transaction.rollback().await,
+            None => Err(no_transaction()),
+        }
     }
 
     /// Whether a transaction is open.
     pub fn in_transaction(&self) -> bool {
-        todo!()
+        // While a statement of a transaction runs, the lock is held: then one is open.
+        self.inner.transaction.try_lock().map_or(true, |open| open.is_some())
     }
 
     /// Appends a stream of batches to a table: columns by name, missing ones take defaults, values cast. One atomic change; memory is bounded.
-    pub async fn ingest(&self, _request: IngestRequest, _rows: SendableRecordBatchStream) -> Result<u64> {
-        todo!()
+    pub async fn ingest(&self, request: IngestRequest, rows: SendableRecordBatchStream) -> Result<u64> {
+        let result = self.ingest_stream(request, rows).await;
+        self.engine().count(&result);
+        result
     }
 
     /// A setting's value as text.
-    pub fn setting(&self, _name: &str) -> Result<String> {
-        todo!()
+    pub fn setting(&self, name: &str) -> Result<String> {
+        settings::get(self, name)
     }
 
     /// Sets a setting, as `SET name = value`.
-    pub fn set(&self, _name: &str, _value: &str) -> Result<()> {
-        todo!()
+    pub fn set(&self, name: &str, value: &str) -> Result<()> {
+        settings::set(self, name, value)
     }
+}
+
+pub(crate) fn no_transaction() -> Error {
+    Error::new(ErrorKind::InvalidInput, "25P01", "no transaction is open").with_hint("BEGIN starts one")
 }

@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::ast::ObjectName as SqlName;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::guard;
 use crate::error::{Error, Result};
@@ -42,32 +42,63 @@ pub enum Statement {
     Compact(Option<SqlName>),
 }
 
-/// Splits a text at its semicolons, minding strings and comments. Empty statements are left out.
+/// Splits a text at its semicolons, minding strings and comments. Empty statements are left out. The parts are slices of the text as it
+/// stands: tokens cannot be turned back into it.
 pub fn split(sql: &str) -> Result<Vec<String>> {
     guard::check_length(sql)?;
+    let tokens = tokenize(sql)?;
     let mut out = Vec::new();
-    let mut current = String::new();
+    let mut offsets = Offsets::new(sql);
+    let mut start = 0;
     let mut blank = true;
-    for token in tokenize(sql)? {
+    for token in &tokens {
         match token.token {
             Token::SemiColon => {
-                let text = std::mem::take(&mut current);
+                let at = offsets.of(token.span.start);
                 if !blank {
-                    out.push(text.trim().to_owned());
+                    out.push(sql[start..at].trim().to_owned());
                 }
+                start = at + 1;
                 blank = true;
             }
-            Token::EOF => {}
-            other => {
-                blank &= matches!(other, Token::Whitespace(_));
-                current.push_str(&other.to_string());
-            }
+            Token::Whitespace(_) | Token::EOF => {}
+            _ => blank = false,
         }
     }
     if !blank {
-        out.push(current.trim().to_owned());
+        out.push(sql[start..].trim().to_owned());
     }
     Ok(out)
+}
+
+/// Byte offsets of the tokenizer's places (line and column in characters, from 1), asked for in growing order.
+struct Offsets<'a> {
+    text: &'a str,
+    offset: usize,
+    line: u64,
+    column: u64,
+}
+
+impl<'a> Offsets<'a> {
+    fn new(text: &'a str) -> Offsets<'a> {
+        Offsets { text, offset: 0, line: 1, column: 1 }
+    }
+
+    fn of(&mut self, place: Location) -> usize {
+        for c in self.text[self.offset..].chars() {
+            if (self.line, self.column) >= (place.line, place.column) {
+                break;
+            }
+            self.offset += c.len_utf8();
+            if c == '\n' {
+                self.line += 1;
+                self.column = 1;
+            } else {
+                self.column += 1;
+            }
+        }
+        self.offset
+    }
 }
 
 /// Parses exactly one statement. `?` placeholders become `$1`, `$2`, … in order.
@@ -177,6 +208,7 @@ mod tests {
         assert_eq!(parts.len(), 2);
         assert_eq!(parts[0], "SELECT ';'");
         assert!(parts[1].ends_with("SELECT \"x;y\" FROM t"));
+        assert_eq!(split("SELECT 'it''s é;'\n;\nSELECT E'\\';'").unwrap(), ["SELECT 'it''s é;'", "SELECT E'\\';'"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! turned into text and back.
 
 use datafusion::sql::parser::Statement as DataFusionStatement;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, TableFactor};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Select, SelectItem, SetExpr, Statement, TableFactor};
 
 use super::name::quote;
 use super::parse;
@@ -40,14 +40,6 @@ impl SelectTemplate {
                 SetExpr::Select(select) => Ok(select),
                 _ => Err(Error::internal("a template is no SELECT")),
             },
-            _ => Err(Error::internal("a template is no query")),
-        }
-    }
-
-    /// The query around the SELECT.
-    pub fn query(&mut self) -> Result<&mut Query> {
-        match &mut self.statement {
-            Statement::Query(query) => Ok(query),
             _ => Err(Error::internal("a template is no query")),
         }
     }

@@ -1,0 +1,108 @@
+//! What all sessions of a database share: the node, the catalog, memory, the planner's base state.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+use pyralog_consensus::{Node, NodeConfig};
+use pyralog_storage::PartitionOptions;
+
+use crate::catalog::{Catalog, DATABASE, DEFAULT_SCHEMA};
+use crate::database::DatabaseConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::row_ids::RowIds;
+
+/// How many operators an out-of-memory message names.
+const NAMED_CONSUMERS: NonZeroUsize = match NonZeroUsize::new(5) {
+    Some(n) => n,
+    None => NonZeroUsize::MIN,
+};
+
+/// Shared by all sessions.
+pub(crate) struct Engine {
+    pub(crate) node: Arc<Node>,
+    pub(crate) catalog: Catalog,
+    pub(crate) config: DatabaseConfig,
+    pub(crate) runtime: Arc<RuntimeEnv>,
+    pub(crate) base_state: SessionState,
+    pub(crate) row_ids: RowIds,
+    pub(crate) counters: Counters,
+    pub(crate) query_memory_limit: u64,
+}
+
+/// Counts since start.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) sessions: AtomicU64,
+    pub(crate) statements: AtomicU64,
+    pub(crate) errors: AtomicU64,
+}
+
+impl Engine {
+    /// Opens the node and the catalog.
+    pub(crate) async fn open(config: DatabaseConfig) -> Result<Arc<Engine>> {
+        if config.memory_limit < 64 << 20 {
+            return Err(Error::new(ErrorKind::InvalidInput, "22023", format!("a memory limit of {} bytes is too small", config.memory_limit))
+                .with_hint("give at least 64MB"));
+        }
+        let mut node_config = NodeConfig::new(&config.data_dir);
+        node_config.partitions = config.partitions;
+        node_config.partition_options = partition_options(config.memory_limit);
+        let node = Node::open(node_config).await?;
+        let catalog = Catalog::open(Arc::clone(&node)).await?;
+
+        // Half of the memory is the queries'; the rest is for memtables, transactions' buffers, the log's cache and what is not counted.
+        let query_memory_limit = config.memory_limit / 2;
+        let runtime = build_runtime(&config, query_memory_limit)?;
+        let base_state = build_state(&config, Arc::clone(&runtime));
+        let row_ids = RowIds::new(catalog.clone());
+        Ok(Arc::new(Engine { node, catalog, config, runtime, base_state, row_ids, counters: Counters::default(), query_memory_limit }))
+    }
+
+    /// Counts a statement and whether it failed.
+    pub(crate) fn count<T>(&self, result: &Result<T>) {
+        self.counters.statements.fetch_add(1, Ordering::Relaxed);
+        if result.is_err() {
+            self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The write side's share of memory: one memtable being filled and up to three waiting to be flushed, and transactions' buffers.
+fn partition_options(memory_limit: u64) -> PartitionOptions {
+    PartitionOptions {
+        memtable_bytes: (memory_limit / 32).clamp(2 << 20, 64 << 20),
+        transaction_bytes: (memory_limit / 32).clamp(2 << 20, 48 << 20),
+        transaction_limit_bytes: (memory_limit / 8).max(16 << 20),
+        ..PartitionOptions::default()
+    }
+}
+
+fn build_runtime(config: &DatabaseConfig, query_memory: u64) -> Result<Arc<RuntimeEnv>> {
+    let spill_dir = config.spill_dir.clone().unwrap_or_else(|| config.data_dir.join("spill"));
+    std::fs::create_dir_all(&spill_dir)
+        .map_err(|e| Error::new(ErrorKind::Unavailable, "58030", format!("{}: cannot make the spill directory: {e}", spill_dir.display())))?;
+    let bytes = usize::try_from(query_memory).unwrap_or(usize::MAX);
+    let pool: Arc<dyn MemoryPool> = Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), NAMED_CONSUMERS));
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill_dir]));
+    Ok(RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?)
+}
+
+fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if config.threads == 0 { cores } else { config.threads };
+    let mut session = SessionConfig::new()
+        .with_target_partitions(threads)
+        .with_default_catalog_and_schema(DATABASE, DEFAULT_SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(false);
+    let options = session.options_mut();
+    options.sql_parser.collect_spans = true;
+    options.execution.collect_statistics = true;
+    SessionStateBuilder::new().with_config(session).with_runtime_env(runtime).with_default_features().build()
+}

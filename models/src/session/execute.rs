@@ -1,0 +1,264 @@
+//! Running one statement: which part of the house it goes to, in which transaction, under which time limit.
+
+use std::time::Duration;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ParamValues};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::execute_stream;
+use datafusion::sql::parser::Statement as DataFusionStatement;
+use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, TransactionIsolationLevel, TransactionMode};
+use tokio::time::Instant;
+
+use super::result::{Deadline, timed_out};
+use super::{OpenTransaction, Parameters, QueryResult, Reader, Session, done, rows};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::context::Planner;
+use crate::sql::dml::{Dml, DmlOutcome};
+use crate::sql::parse::{Statement, parse_one};
+use crate::sql::{ddl, explain, name, show};
+use crate::{copy, external};
+
+/// How often a statement outside a transaction is run again after a write conflict, before the conflict is reported.
+const CONFLICT_RETRIES: u32 = 16;
+
+impl Session {
+    pub(super) async fn execute_text(&self, sql: &str, parameters: Parameters) -> Result<QueryResult> {
+        let started = Instant::now();
+        let statement = parse_one(sql)?;
+        let limit = self.inner.settings.read().statement_timeout;
+        let Some(limit) = limit else { return self.run(statement, &parameters).await };
+        let mut result = match tokio::time::timeout_at(started + limit, self.run(statement, &parameters)).await {
+            Ok(result) => result?,
+            Err(_) => return Err(timed_out(limit)),
+        };
+        result.stream = Deadline::wrap(result.stream, started, limit);
+        Ok(result)
+    }
+
+    async fn run(&self, statement: Statement, parameters: &Parameters) -> Result<QueryResult> {
+        match statement {
+            Statement::Sql(statement) => self.run_sql(*statement, parameters).await,
+            Statement::CreateCollection { name, kind, if_not_exists } => ddl::create_collection(self, &name, &kind, if_not_exists).await,
+            Statement::DropCollection { name, if_exists } => ddl::drop_collection(self, &name, if_exists).await,
+            Statement::ShowCollections => show::collections(self),
+            Statement::Checkpoint => {
+                for partition in self.engine().node.partitions() {
+                    partition.checkpoint().await?;
+                }
+                Ok(done("CHECKPOINT", None))
+            }
+            Statement::Compact(collection) => {
+                let relation = match collection {
+                    Some(collection) => {
+                        let name = name::resolve(&collection, crate::catalog::DEFAULT_SCHEMA)?;
+                        Some(self.engine().catalog.snapshot()?.require_table(&name)?.1.relation.id)
+                    }
+                    None => None,
+                };
+                for partition in self.engine().node.partitions() {
+                    partition.compact(relation).await?;
+                }
+                Ok(done("COMPACT", None))
+            }
+        }
+    }
+
+    async fn run_sql(&self, statement: DataFusionStatement, parameters: &Parameters) -> Result<QueryResult> {
+        match statement {
+            DataFusionStatement::Statement(statement) => self.run_statement(*statement, parameters).await,
+            DataFusionStatement::CreateExternalTable(create) => external::create(self, create).await,
+            DataFusionStatement::CopyTo(copy) => copy::copy_to(self, copy).await,
+            DataFusionStatement::Explain(explain) => explain::run(self, explain, parameters).await,
+            DataFusionStatement::Reset(datafusion::sql::parser::ResetStatement::Variable(variable)) => {
+                super::settings::reset(self, &variable.to_string())?;
+                Ok(done("RESET", None))
+            }
+        }
+    }
+
+    async fn run_statement(&self, statement: SqlStatement, parameters: &Parameters) -> Result<QueryResult> {
+        match statement {
+            SqlStatement::Query(_) => self.query(statement, parameters).await,
+            SqlStatement::Insert(_) | SqlStatement::Update(_) | SqlStatement::Delete(_) | SqlStatement::Merge(_) => {
+                self.write(statement, parameters).await
+            }
+            SqlStatement::Truncate(truncate) => ddl::truncate(self, truncate).await,
+            SqlStatement::StartTransaction { modes, .. } => {
+                check_modes(&modes)?;
+                self.begin().await?;
+                Ok(done("BEGIN", None))
+            }
+            SqlStatement::Commit { chain: false, .. } => {
+                self.commit().await?;
+                Ok(done("COMMIT", None))
+            }
+            SqlStatement::Rollback { chain: false, savepoint } => self.rollback_statement(savepoint.as_ref().map(name::fold)).await,
+            SqlStatement::Savepoint { name } => {
+                self.open_transaction().await?.as_mut().ok_or_else(super::no_transaction)?.savepoint(name::fold(&name))?;
+                Ok(done("SAVEPOINT", None))
+            }
+            SqlStatement::ReleaseSavepoint { name } => {
+                self.open_transaction().await?.as_mut().ok_or_else(super::no_transaction)?.release(&name::fold(&name))?;
+                Ok(done("RELEASE", None))
+            }
+            SqlStatement::Copy { .. } => copy::copy_from(self, statement).await,
+            other => match show::run(self, &other)? {
+                Some(result) => Ok(result),
+                None => ddl::run(self, other).await,
+            },
+        }
+    }
+
+    async fn open_transaction(&self) -> Result<tokio::sync::MutexGuard<'_, Option<OpenTransaction>>> {
+        let open = self.inner.transaction.lock().await;
+        if open.is_none() { Err(super::no_transaction()) } else { Ok(open) }
+    }
+
+    async fn rollback_statement(&self, savepoint: Option<String>) -> Result<QueryResult> {
+        match savepoint {
+            None => self.rollback().await?,
+            Some(name) => self.open_transaction().await?.as_mut().ok_or_else(super::no_transaction)?.rollback_to(&name).await?,
+        }
+        Ok(done("ROLLBACK", None))
+    }
+
+    /// What a statement reads now: the open transaction's view, or the newest snapshot.
+    pub(crate) async fn reader(&self) -> Result<Reader> {
+        match self.inner.transaction.lock().await.as_mut() {
+            Some(transaction) => transaction.reader(),
+            None => Reader::newest(self.engine()),
+        }
+    }
+
+    /// Plans a query at the present state.
+    pub(crate) async fn plan_query(&self, statement: SqlStatement, parameters: &Parameters) -> Result<(SessionState, LogicalPlan)> {
+        let state = self.statement_state();
+        let reader = self.reader().await?;
+        let catalog = self.engine().catalog.snapshot()?;
+        let planner = Planner { engine: self.engine(), state: &state, catalog, reader: &reader };
+        let plan = planner.plan(DataFusionStatement::Statement(Box::new(statement))).await?;
+        Ok((state, bind(plan, parameters)?))
+    }
+
+    async fn query(&self, statement: SqlStatement, parameters: &Parameters) -> Result<QueryResult> {
+        let (state, plan) = self.plan_query(statement, parameters).await?;
+        run_plan(&state, &plan).await
+    }
+
+    /// Runs a writing statement in the open transaction, or in one of its own that is retried on conflict.
+    async fn write(&self, statement: SqlStatement, parameters: &Parameters) -> Result<QueryResult> {
+        let state = self.statement_state();
+        let mut open = self.inner.transaction.lock().await;
+        if let Some(transaction) = open.as_mut() {
+            return Ok(outcome(self.write_in(transaction, &state, statement, parameters).await?));
+        }
+        drop(open);
+        let mut attempt = 0;
+        loop {
+            let mut transaction = OpenTransaction::begin(self.engine())?;
+            let result = Dml::new(self.engine(), &state, &mut transaction, parameters).run(statement.clone()).await;
+            let result = match result {
+                Ok(result) => transaction.commit(self.engine()).await.map(|()| result),
+                Err(error) => Err(error),
+            };
+            match result {
+                Err(error) if error.kind == ErrorKind::Conflict && attempt < CONFLICT_RETRIES => {
+                    attempt += 1;
+                    // Growing pauses let the others through; the spread comes from who began when.
+                    tokio::time::sleep(Duration::from_micros(200 << attempt.min(8))).await;
+                }
+                result => return Ok(outcome(result?)),
+            }
+        }
+    }
+
+    /// One statement of a transaction: all of it, or nothing.
+    async fn write_in(
+        &self,
+        transaction: &mut OpenTransaction,
+        state: &SessionState,
+        statement: SqlStatement,
+        parameters: &Parameters,
+    ) -> Result<DmlOutcome> {
+        let before = transaction.mark()?;
+        match Dml::new(self.engine(), state, transaction, parameters).run(statement).await {
+            Ok(outcome) => Ok(outcome),
+            Err(error) => {
+                transaction.back_to(before).await?;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn outcome(outcome: DmlOutcome) -> QueryResult {
+    match outcome.returned {
+        Some((schema, batches)) => rows(outcome.tag, schema, batches, Some(outcome.affected)),
+        None => done(outcome.tag, Some(outcome.affected)),
+    }
+}
+
+/// Puts parameters in place of placeholders; missing ones are an error.
+pub(crate) fn bind(plan: LogicalPlan, parameters: &Parameters) -> Result<LogicalPlan> {
+    let values = match parameters {
+        Parameters::Open => return Ok(plan),
+        Parameters::None => {
+            let missing = plan.get_parameter_names()?;
+            return match missing.iter().min() {
+                None => Ok(plan),
+                Some(name) => Err(Error::invalid("07001", format!("no value is bound to parameter {name}"))),
+            };
+        }
+        Parameters::Positional(values) => ParamValues::from(values.clone()),
+        Parameters::Named(values) => ParamValues::from(values.clone()),
+    };
+    Ok(plan.with_param_values(values)?)
+}
+
+/// Puts parameters into an expression that is evaluated outside a plan.
+pub(crate) fn bind_expr(expr: Expr, schema: &DFSchema, parameters: &Parameters) -> Result<Expr> {
+    let (expr, has_placeholder) = expr.infer_placeholder_types(schema)?;
+    if !has_placeholder {
+        return Ok(expr);
+    }
+    let values = match parameters {
+        Parameters::Positional(values) => ParamValues::from(values.clone()),
+        Parameters::Named(values) => ParamValues::from(values.clone()),
+        Parameters::None | Parameters::Open => return Err(Error::invalid("07001", "no value is bound to a parameter")),
+    };
+    let bound = expr.transform_up(|expr| match &expr {
+        Expr::Placeholder(Placeholder { id, .. }) => {
+            let value = values.get_placeholders_with_values(id)?;
+            Ok(Transformed::yes(Expr::Literal(value.value().clone(), None)))
+        }
+        _ => Ok(Transformed::no(expr)),
+    })?;
+    Ok(bound.data)
+}
+
+/// Starts a plan; its rows stream.
+pub(crate) async fn run_plan(state: &SessionState, plan: &LogicalPlan) -> Result<QueryResult> {
+    let physical = state.create_physical_plan(plan).await?;
+    let stream = execute_stream(physical, state.task_ctx())?;
+    Ok(QueryResult { schema: stream.schema(), tag: "SELECT", affected: None, stream })
+}
+
+fn check_modes(modes: &[TransactionMode]) -> Result<()> {
+    for mode in modes {
+        match mode {
+            TransactionMode::IsolationLevel(TransactionIsolationLevel::Serializable) => {
+                return Err(Error::unsupported("SERIALIZABLE is not supported by this version").with_hint("use ISOLATION LEVEL SNAPSHOT"));
+            }
+            // Snapshot isolation gives at least what the weaker levels promise.
+            TransactionMode::IsolationLevel(_) => {}
+            TransactionMode::AccessMode(datafusion::sql::sqlparser::ast::TransactionAccessMode::ReadOnly) => {
+                return Err(Error::unsupported("READ ONLY transactions are not supported by this version"));
+            }
+            TransactionMode::AccessMode(_) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Bulk insert of a stream of Arrow batches: columns by name, defaults for missing ones, values cast; one atomic change.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::DFSchema;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::ExprSchemable;
+use datafusion::physical_expr::PhysicalExpr;
+use futures::StreamExt;
+
+use super::{IngestMode, IngestRequest, OpenTransaction, Parameters, Session};
+use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, Object, ObjectName, TableDefinition};
+use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::sql::context::Planner;
+use crate::sql::ddl;
+use crate::sql::dml::{Dml, OnConflict, RowCheck, default_exprs};
+
+impl Session {
+    pub(super) async fn ingest_stream(&self, request: IngestRequest, rows: SendableRecordBatchStream) -> Result<u64> {
+        self.ingest_rows(request, rows).await
+    }
+
+    /// Makes the table if the mode says so, then appends in the open transaction or one of its own.
+    pub(crate) async fn ingest_rows(&self, request: IngestRequest, rows: SendableRecordBatchStream) -> Result<u64> {
+        let target = ObjectName { schema: request.schema.unwrap_or_else(|| DEFAULT_SCHEMA.to_owned()), name: request.table };
+        let catalog = self.engine().catalog.snapshot()?;
+        if !catalog.has_schema(&target.schema) {
+            return Err(Error::new(ErrorKind::NotFound, "3F000", format!("schema {} does not exist", target.schema)));
+        }
+        let existing = catalog.get(&target);
+        let create = match (request.mode, existing) {
+            (IngestMode::Append, _) => false,
+            (IngestMode::Create, Some(_)) => {
+                return Err(Error::new(ErrorKind::AlreadyExists, "42P07", format!("{target} exists already")));
+            }
+            (IngestMode::CreateAppend, Some(_)) => false,
+            (IngestMode::Create | IngestMode::CreateAppend | IngestMode::Replace, _) => true,
+        };
+        if !create {
+            let (_, table) = catalog.require_table(&target)?;
+            return self.append(table, rows).await;
+        }
+        // The relation is filled before its name is given, so that nobody sees a table that is still being loaded.
+        let table = ddl::create_from_arrow(self, target.clone(), &rows.schema()).await?;
+        if self.in_transaction() {
+            // Rows of an open transaction show at its commit, the (empty) table at once.
+            if let Some(entry) = existing {
+                self.engine().catalog.drop_object(entry).await?;
+            }
+            self.engine().catalog.create_table((*table).clone()).await?;
+            return self.append(table, rows).await;
+        }
+        self.engine().catalog.create_relation(&table.relation).await?;
+        let result = match self.append(Arc::clone(&table), rows).await {
+            Ok(count) => self.publish(&table, existing).await.map(|()| count),
+            Err(error) => Err(error),
+        };
+        if result.is_err() {
+            self.engine().catalog.drop_relation(table.relation.id).await?;
+        }
+        result
+    }
+
+    async fn publish(&self, table: &TableDefinition, existing: Option<&crate::catalog::CatalogEntry>) -> Result<()> {
+        let object = Object::Table(table.clone());
+        match existing {
+            None => self.engine().catalog.create_object(&table.name, &object).await,
+            Some(entry) => {
+                self.engine().catalog.replace_object(&table.name, &object, entry.revision).await?;
+                if let Object::Table(old) = entry.object.as_ref() {
+                    self.engine().catalog.drop_relation(old.relation.id).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn append(&self, table: Arc<TableDefinition>, rows: SendableRecordBatchStream) -> Result<u64> {
+        let mut open = self.inner.transaction.lock().await;
+        match open.as_mut() {
+            Some(transaction) => {
+                let before = transaction.mark()?;
+                match self.append_in(transaction, &table, rows).await {
+                    Ok(count) => Ok(count),
+                    Err(error) => {
+                        transaction.back_to(before).await?;
+                        Err(error)
+                    }
+                }
+            }
+            None => {
+                drop(open);
+                let mut transaction = OpenTransaction::begin(self.engine())?;
+                let count = self.append_in(&mut transaction, &table, rows).await?;
+                transaction.commit(self.engine()).await?;
+                Ok(count)
+            }
+        }
+    }
+
+    async fn append_in(
+        &self,
+        transaction: &mut OpenTransaction,
+        table: &Arc<TableDefinition>,
+        mut rows: SendableRecordBatchStream,
+    ) -> Result<u64> {
+        if table.kind != CollectionKind::Table {
+            return Err(Error::unsupported(format!("{} is a {} collection; it takes no bulk ingest", table.name, table.kind.word())));
+        }
+        let state = self.statement_state();
+        let reader = transaction.reader()?;
+        let planner = Planner { engine: self.engine(), state: &state, catalog: self.engine().catalog.snapshot()?, reader: &reader };
+        let check = RowCheck::new(&planner, table)?;
+        let mapping = Mapping::new(&planner, table, &rows.schema())?;
+        let mut dml = Dml::new(self.engine(), &state, transaction, &Parameters::None);
+        let mut count = 0;
+        while let Some(batch) = rows.next().await {
+            let batch = batch?;
+            if batch.num_rows() > 0 {
+                let columns = mapping.apply(&batch)?;
+                count += dml.insert_batch(table, &check, &OnConflict::Fail, columns, None).await?;
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Where each visible column comes from.
+struct Mapping {
+    sources: Vec<Source>,
+    schema: SchemaRef,
+}
+
+enum Source {
+    Column(usize),
+    Default(Arc<dyn PhysicalExpr>),
+    Null,
+}
+
+impl Mapping {
+    fn new(planner: &Planner<'_>, table: &TableDefinition, incoming: &SchemaRef) -> Result<Mapping> {
+        let schema = table.visible_schema();
+        if let Some(extra) = incoming.fields().iter().find(|f| schema.index_of(f.name()).is_err()) {
+            let error = Error::invalid("42703", format!("column {} of {} does not exist", extra.name(), table.name));
+            return Err(match nearest(extra.name(), schema.fields().iter().map(|f| f.name().as_str())) {
+                Some(near) => error.with_hint(format!("did you mean {near}?")),
+                None => error,
+            });
+        }
+        let mut defaults = default_exprs(planner, table)?;
+        let empty = DFSchema::empty();
+        let sources = schema
+            .fields()
+            .iter()
+            .map(|field| match (incoming.index_of(field.name()), defaults.remove(field.name())) {
+                (Ok(at), _) => Ok(Source::Column(at)),
+                (Err(_), Some(default)) => {
+                    let expr = default.cast_to(field.data_type(), &empty)?;
+                    Ok(Source::Default(planner.state.create_physical_expr(expr, &empty)?))
+                }
+                (Err(_), None) => Ok(Source::Null),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Mapping { sources, schema })
+    }
+
+    fn apply(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        self.sources
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(source, field)| match source {
+                Source::Column(at) => Ok(Arc::clone(batch.column(*at))),
+                Source::Default(expr) => Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?),
+                Source::Null => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,107 @@
+//! Planning without running: result columns and parameters of a statement.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement as DataFusionStatement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+
+use super::{OpenTransaction, Parameters, Prepared, Session};
+use crate::error::Result;
+use crate::sql::context::Planner;
+use crate::sql::dml::Dml;
+use crate::sql::parse::{Statement, parse_one};
+
+impl Session {
+    pub(super) async fn prepare_text(&self, sql: &str) -> Result<Prepared> {
+        let empty = || Arc::new(Schema::empty());
+        let prepared = |schema: SchemaRef, parameters: SchemaRef, returns_rows: bool| {
+            Ok(Prepared { sql: sql.to_owned(), schema, parameters, returns_rows })
+        };
+        let statement = match parse_one(sql)? {
+            Statement::Sql(statement) => *statement,
+            Statement::ShowCollections => return self.prepare_by_running(sql).await,
+            _ => return prepared(empty(), empty(), false),
+        };
+        match statement {
+            DataFusionStatement::Statement(statement) => match *statement {
+                SqlStatement::Query(_) => {
+                    let plan = self.plan_unbound(DataFusionStatement::Statement(statement)).await?;
+                    prepared(Arc::new(plan.schema().as_arrow().clone()), parameters_of(&plan)?, true)
+                }
+                SqlStatement::Insert(_) | SqlStatement::Update(_) | SqlStatement::Delete(_) | SqlStatement::Merge(_) => {
+                    let parameters = parameters_of(&self.plan_write(statement.as_ref().clone()).await?)?;
+                    match self.returned_schema(*statement).await? {
+                        Some(schema) => prepared(schema, parameters, true),
+                        None => prepared(empty(), parameters, false),
+                    }
+                }
+                SqlStatement::ShowTables { .. }
+                | SqlStatement::ShowViews { .. }
+                | SqlStatement::ShowSchemas { .. }
+                | SqlStatement::ShowDatabases { .. }
+                | SqlStatement::ShowColumns { .. }
+                | SqlStatement::ExplainTable { .. }
+                | SqlStatement::ShowVariable { .. } => self.prepare_by_running(sql).await,
+                _ => prepared(empty(), empty(), false),
+            },
+            explain @ DataFusionStatement::Explain(_) => {
+                let DataFusionStatement::Explain(inner) = &explain else { return prepared(empty(), empty(), true) };
+                let writes = !matches!(inner.statement.as_ref(), DataFusionStatement::Statement(s) if matches!(**s, SqlStatement::Query(_)));
+                if writes {
+                    return prepared(explain_schema(), empty(), true);
+                }
+                let plan = self.plan_unbound(explain).await?;
+                prepared(Arc::new(plan.schema().as_arrow().clone()), parameters_of(&plan)?, true)
+            }
+            _ => prepared(empty(), empty(), false),
+        }
+    }
+
+    /// Statements that only read the catalog are cheap: their columns are those of their answer.
+    async fn prepare_by_running(&self, sql: &str) -> Result<Prepared> {
+        let result = Box::pin(self.execute_text(sql, Parameters::None)).await?;
+        Ok(Prepared { sql: sql.to_owned(), schema: result.schema, parameters: Arc::new(Schema::empty()), returns_rows: true })
+    }
+
+    async fn plan_unbound(&self, statement: DataFusionStatement) -> Result<LogicalPlan> {
+        let state = self.statement_state();
+        let reader = self.reader().await?;
+        let catalog = self.engine().catalog.snapshot()?;
+        Planner { engine: self.engine(), state: &state, catalog, reader: &reader }.plan(statement).await
+    }
+
+    /// The plan of a write with its placeholders open.
+    async fn plan_write(&self, statement: SqlStatement) -> Result<LogicalPlan> {
+        let state = self.statement_state();
+        let mut transaction = OpenTransaction::begin(self.engine())?;
+        Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open).explain(statement).await
+    }
+
+    /// The columns that RETURNING gives.
+    async fn returned_schema(&self, statement: SqlStatement) -> Result<Option<SchemaRef>> {
+        let state = self.statement_state();
+        let mut transaction = OpenTransaction::begin(self.engine())?;
+        Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open).returned_schema(statement).await
+    }
+}
+
+fn explain_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("plan_type", DataType::Utf8, false), Field::new("plan", DataType::Utf8, false)]))
+}
+
+/// Placeholders in order of their number; type null where nothing tells it.
+fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
+    let found: HashMap<String, Option<FieldRef>> = plan.get_parameter_fields()?;
+    let mut fields: Vec<(String, Field)> = found
+        .into_iter()
+        .map(|(name, field)| {
+            let data_type = field.map_or(DataType::Null, |f| f.data_type().clone());
+            (name.clone(), Field::new(name, data_type, true))
+        })
+        .collect();
+    fields.sort_by_key(|(name, _)| (name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX), name.clone()));
+    Ok(Arc::new(Schema::new(fields.into_iter().map(|(_, field)| field).collect::<Vec<_>>())))
+}

@@ -1,0 +1,48 @@
+//! What a statement reads: a snapshot, or a transaction's own view of one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pyralog_storage::{RelationId, RelationView, Snapshot, StorageError};
+
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// One consistent state over all partitions.
+#[derive(Clone)]
+pub(crate) enum Reader {
+    /// The newest acknowledged state when the statement began.
+    Snapshot(Arc<Vec<Snapshot>>),
+    /// A transaction's snapshot with its own writes. Views are taken ahead for the relations it has written; others come from the snapshot.
+    Transaction {
+        /// The snapshot under the transaction, one a partition.
+        base: Arc<Vec<Snapshot>>,
+        /// Views of relations that the transaction has written, one a partition.
+        written: Arc<HashMap<RelationId, Vec<RelationView>>>,
+    },
+}
+
+impl Reader {
+    /// Pins the newest state.
+    pub(crate) fn newest(engine: &Engine) -> Result<Reader> {
+        Ok(Reader::Snapshot(Arc::new(snapshots(engine)?)))
+    }
+
+    /// The views of one relation, one a partition.
+    pub(crate) fn relation(&self, id: RelationId) -> Result<Vec<RelationView>> {
+        let base = match self {
+            Reader::Snapshot(base) => base,
+            Reader::Transaction { base, written } => match written.get(&id) {
+                Some(views) => return Ok(views.clone()),
+                None => base,
+            },
+        };
+        let views: std::result::Result<Vec<_>, StorageError> = base.iter().map(|snapshot| snapshot.relation(id)).collect();
+        Ok(views?)
+    }
+}
+
+/// Snapshots of all partitions at one timestamp.
+pub(crate) fn snapshots(engine: &Engine) -> Result<Vec<Snapshot>> {
+    engine.node.partitions().iter().map(|partition| Ok(partition.snapshot(None)?)).collect()
+}

@@ -1,0 +1,195 @@
+//! An open transaction: a snapshot and private writes over it, in every partition.
+//!
+//! Writes go through [`pyralog_storage::Transaction`], which may write files; they run on blocking threads. A statement is atomic: it marks a
+//! savepoint first, and goes back to it when it fails.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use pyralog_consensus::ConsensusError;
+use pyralog_storage::{ConflictPolicy, RelationId, RelationView, Savepoint, Snapshot, StorageError, Transaction};
+
+use super::reader::{Reader, snapshots};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A transaction that is neither committed nor rolled back.
+pub(crate) struct OpenTransaction {
+    /// `None` only while a blocking call has it; it stays so when that call panicked.
+    writes: Option<Transaction>,
+    base: Arc<Vec<Snapshot>>,
+    written: BTreeSet<RelationId>,
+    savepoints: Vec<(String, Savepoints)>,
+}
+
+/// A point to go back to.
+#[derive(Clone)]
+pub(crate) struct Savepoints {
+    storage: Savepoint,
+    written: BTreeSet<RelationId>,
+}
+
+impl OpenTransaction {
+    /// Begins at the newest state.
+    pub(crate) fn begin(engine: &Engine) -> Result<OpenTransaction> {
+        let base = snapshots(engine)?;
+        // One data partition for now (consensus refuses more): a transaction over several needs their joint commit.
+        let (Some(partition), Some(snapshot)) = (engine.node.partitions().first(), base.first()) else {
+            return Err(Error::internal("the database has no data partition"));
+        };
+        let writes = partition.storage().begin(snapshot.clone());
+        Ok(OpenTransaction { writes: Some(writes), base: Arc::new(base), written: BTreeSet::new(), savepoints: Vec::new() })
+    }
+
+    fn writes(&mut self) -> Result<&mut Transaction> {
+        self.writes.as_mut().ok_or_else(lost)
+    }
+
+    /// Runs `work` on a blocking thread.
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Transaction) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T> {
+        let mut writes = self.writes.take().ok_or_else(lost)?;
+        let joined = tokio::task::spawn_blocking(move || {
+            let result = work(&mut writes);
+            (writes, result)
+        })
+        .await;
+        let (writes, result) = joined.map_err(|e| Error::internal(format!("a write task failed: {e}")))?;
+        self.writes = Some(writes);
+        Ok(result?)
+    }
+
+    /// What statements of this transaction read now.
+    pub(crate) fn reader(&mut self) -> Result<Reader> {
+        let mut views: HashMap<RelationId, Vec<RelationView>> = HashMap::new();
+        for relation in self.written.clone() {
+            views.insert(relation, vec![self.writes()?.view(relation)?]);
+        }
+        Ok(Reader::Transaction { base: Arc::clone(&self.base), written: Arc::new(views) })
+    }
+
+    /// The relation as this transaction sees it now.
+    pub(crate) fn view(&mut self, relation: RelationId) -> Result<RelationView> {
+        Ok(self.writes()?.view(relation)?)
+    }
+
+    /// Adds rows with new keys.
+    pub(crate) async fn insert(&mut self, relation: RelationId, rows: RecordBatch) -> Result<()> {
+        self.written.insert(relation);
+        self.blocking(move |writes| writes.insert(relation, &rows)).await
+    }
+
+    /// Adds or replaces rows.
+    pub(crate) async fn put(&mut self, relation: RelationId, rows: RecordBatch) -> Result<()> {
+        self.written.insert(relation);
+        self.blocking(move |writes| writes.put(relation, &rows)).await
+    }
+
+    /// Removes rows by key; how many there were.
+    pub(crate) async fn delete(&mut self, relation: RelationId, keys: RecordBatch) -> Result<u64> {
+        self.written.insert(relation);
+        self.blocking(move |writes| writes.delete(relation, &keys)).await
+    }
+
+    /// Lets later commits of the same keys overwrite this one's.
+    pub(crate) fn last_write_wins(&mut self, relation: RelationId) -> Result<()> {
+        self.writes()?.set_policy(relation, ConflictPolicy::LastWriteWins);
+        Ok(())
+    }
+
+    /// Marks a point.
+    pub(crate) fn mark(&mut self) -> Result<Savepoints> {
+        let storage = self.writes()?.savepoint();
+        Ok(Savepoints { storage, written: self.written.clone() })
+    }
+
+    /// Goes back to a point.
+    pub(crate) async fn back_to(&mut self, point: Savepoints) -> Result<()> {
+        self.written = point.written;
+        self.blocking(move |writes| writes.rollback_to(point.storage)).await
+    }
+
+    /// `SAVEPOINT name`.
+    pub(crate) fn savepoint(&mut self, name: String) -> Result<()> {
+        let point = self.mark()?;
+        self.savepoints.push((name, point));
+        Ok(())
+    }
+
+    /// `ROLLBACK TO name`: later savepoints go, this one stays.
+    pub(crate) async fn rollback_to(&mut self, name: &str) -> Result<()> {
+        let at = self.savepoint_index(name)?;
+        self.savepoints.truncate(at + 1);
+        let point = self.savepoints[at].1.clone();
+        self.back_to(point).await
+    }
+
+    /// `RELEASE SAVEPOINT name`: it and later ones go, the writes stay.
+    pub(crate) fn release(&mut self, name: &str) -> Result<()> {
+        let at = self.savepoint_index(name)?;
+        self.savepoints.truncate(at);
+        Ok(())
+    }
+
+    fn savepoint_index(&self, name: &str) -> Result<usize> {
+        self.savepoints
+            .iter()
+            .rposition(|(n, _)| n == name)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "3B001", format!("savepoint {name} does not exist")))
+    }
+
+    /// Makes the writes durable and visible; returns the commit timestamp, 0 when nothing was written.
+    pub(crate) async fn commit_at(mut self, engine: &Engine) -> Result<u64> {
+        let writes = self.writes.take().ok_or_else(lost)?;
+        if writes.is_empty() {
+            return Ok(0);
+        }
+        let write_set = tokio::task::spawn_blocking(move || writes.into_write_set())
+            .await
+            .map_err(|e| Error::internal(format!("a write task failed: {e}")))??;
+        let Some(partition) = engine.node.partitions().first() else {
+            return Err(Error::internal("the database has no data partition"));
+        };
+        match partition.commit(write_set).await {
+            Ok(timestamp) => Ok(timestamp.0),
+            Err(ConsensusError::Conflict(conflict)) => {
+                let name = relation_name(engine, conflict.relation);
+                Err(Error::new(ErrorKind::Conflict, "40001", format!("somebody else changed key {} of {name} meanwhile", conflict.key))
+                    .with_hint("retry the transaction"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the writes durable and visible.
+    pub(crate) async fn commit(self, engine: &Engine) -> Result<()> {
+        self.commit_at(engine).await.map(|_| ())
+    }
+
+    /// Forgets the writes.
+    pub(crate) async fn rollback(mut self) -> Result<()> {
+        if let Some(writes) = self.writes.take() {
+            // Staged files are removed: that is blocking work.
+            tokio::task::spawn_blocking(move || drop(writes)).await.map_err(|e| Error::internal(format!("a write task failed: {e}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of the collection a relation backs, for messages.
+pub(crate) fn relation_name(engine: &Engine, relation: RelationId) -> String {
+    let named = engine.catalog.snapshot().ok().and_then(|catalog| {
+        catalog.objects().find_map(|entry| match entry.object.as_ref() {
+            crate::catalog::Object::Table(table) if table.relation.id == relation => Some(entry.name.to_string()),
+            _ => None,
+        })
+    });
+    named.unwrap_or_else(|| relation.to_string())
+}
+
+fn lost() -> Error {
+    Error::internal("the transaction was lost in a failed task; roll it back")
+}

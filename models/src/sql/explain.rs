@@ -1,0 +1,62 @@
+//! `EXPLAIN [ANALYZE] [VERBOSE]`. Explaining a write shows how its rows are selected, and writes nothing.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::parser::{ExplainStatement, Statement as DataFusionStatement};
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+
+use super::dml::Dml;
+use crate::error::{Error, Result};
+use crate::session::{OpenTransaction, Parameters, QueryResult, Session, bind, run_plan};
+
+/// Explains a statement.
+pub(crate) async fn run(session: &Session, explain: ExplainStatement, parameters: &Parameters) -> Result<QueryResult> {
+    let statement = match explain.statement.as_ref() {
+        DataFusionStatement::Statement(statement) => statement.as_ref().clone(),
+        other => return Err(Error::unsupported(format!("EXPLAIN {other} is not supported"))),
+    };
+    match statement {
+        SqlStatement::Query(_) => {
+            let state = session.statement_state();
+            let reader = session.reader().await?;
+            let catalog = session.engine().catalog.snapshot()?;
+            let planner = super::context::Planner { engine: session.engine(), state: &state, catalog, reader: &reader };
+            let plan = planner.plan(DataFusionStatement::Explain(explain)).await?;
+            let mut result = run_plan(&state, &bind(plan, parameters)?).await?;
+            result.tag = "EXPLAIN";
+            Ok(result)
+        }
+        SqlStatement::Insert(_) | SqlStatement::Update(_) | SqlStatement::Delete(_) | SqlStatement::Merge(_) => {
+            if explain.options.analyze {
+                return Err(Error::unsupported("EXPLAIN ANALYZE would run the write").with_hint("use EXPLAIN"));
+            }
+            let state = session.statement_state();
+            let mut open = session.inner.transaction.lock().await;
+            let plan = match open.as_mut() {
+                Some(transaction) => write_plan(session, &state, transaction, statement, parameters).await?,
+                None => {
+                    let mut transaction = OpenTransaction::begin(session.engine())?;
+                    write_plan(session, &state, &mut transaction, statement, parameters).await?
+                }
+            };
+            drop(open);
+            let option = ExplainOption { verbose: explain.options.verbose, ..ExplainOption::default() };
+            let plan = LogicalPlanBuilder::from(Arc::new(plan)).explain_option_format(option)?.build()?;
+            let mut result = run_plan(&state, &plan).await?;
+            result.tag = "EXPLAIN";
+            Ok(result)
+        }
+        other => Err(Error::unsupported(format!("EXPLAIN {other} is not supported"))),
+    }
+}
+
+async fn write_plan(
+    session: &Session,
+    state: &datafusion::execution::SessionState,
+    transaction: &mut OpenTransaction,
+    statement: SqlStatement,
+    parameters: &Parameters,
+) -> Result<LogicalPlan> {
+    Dml::new(session.engine(), state, transaction, parameters).explain(statement).await
+}
