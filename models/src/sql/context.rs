@@ -9,6 +9,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::{TableProvider, ViewTable, provider_as_source};
@@ -16,14 +17,17 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF, try_cast,
+};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::resolve::resolve_table_references;
 
 use super::name::resolve_reference;
-use super::{information_schema, template};
+use super::{information_schema, table_function, template};
 use crate::catalog::{CatalogSnapshot, CollectionKind, DEFAULT_SCHEMA, Object, ObjectName, TableDefinition};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -50,9 +54,23 @@ impl Planner<'_> {
     }
 
     /// Plans a statement in which some names stand for tables of the caller's (the target of a DML statement, rows to return).
-    pub(crate) async fn plan_with(&self, statement: DataFusionStatement, own: HashMap<String, Arc<dyn TableSource>>) -> Result<LogicalPlan> {
+    pub(crate) async fn plan_with(
+        &self,
+        mut statement: DataFusionStatement,
+        mut own: HashMap<String, Arc<dyn TableSource>>,
+    ) -> Result<LogicalPlan> {
+        own.extend(table_function::replace(self, &mut statement)?);
         let names = self.resolve(&statement, own, 0).await?;
-        Ok(SqlToRel::new_with_options(&names, parser_options(self.state)).statement_to_plan(statement)?)
+        let plan = SqlToRel::new_with_options(&names, parser_options(self.state)).statement_to_plan(statement)?;
+        if names.tables.values().any(|table| table.schema().fields().iter().any(|f| is_bytes(f.data_type()))) {
+            return match_bytes_as_text(plan);
+        }
+        Ok(plan)
+    }
+
+    /// A bucket as a table.
+    pub(crate) fn bucket(&self, table: &TableDefinition) -> Result<Arc<dyn TableSource>> {
+        Ok(provider_as_source(self.relation(table, table.visible_columns())?))
     }
 
     /// Plans an expression over a schema.
@@ -140,6 +158,27 @@ impl Planner<'_> {
         let plan = SqlToRel::new_with_options(&names, parser_options(self.state)).statement_to_plan(*statement)?;
         rename_columns(plan, columns)
     }
+}
+
+fn is_bytes(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
+/// `LIKE` over bytes compares them as text. What is not UTF-8 matches no pattern: the plain cast would fail the statement instead.
+fn match_bytes_as_text(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|plan| {
+        let schema = merge_schema(&plan.inputs());
+        plan.map_expressions(|expr| {
+            expr.transform_up(|expr| match expr {
+                Expr::Like(mut like) if like.expr.get_type(&schema).is_ok_and(|t| is_bytes(&t)) => {
+                    like.expr = Box::new(try_cast(*like.expr, DataType::Utf8View));
+                    Ok(Transformed::yes(Expr::Like(like)))
+                }
+                expr => Ok(Transformed::no(expr)),
+            })
+        })
+    })?;
+    Ok(plan.data)
 }
 
 /// Gives a plan's columns new names.

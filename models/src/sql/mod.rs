@@ -9,4 +9,5 @@ pub(crate) mod information_schema;
 pub(crate) mod name;
 pub(crate) mod parse;
 pub(crate) mod show;
+pub(crate) mod table_function;
 pub(crate) mod template;
