@@ -3,10 +3,15 @@
 //! The crate knows Arrow schemas, keys, versions, memtables, segments, manifests, compaction and scans. It knows nothing of Raft, SQL,
 //! data models or the network.
 
+pub mod deletes;
 pub mod error;
+pub mod file;
 pub mod ids;
+pub mod key;
+pub mod manifest;
 pub mod partition;
 pub mod schema;
+pub mod segment;
 pub mod snapshot;
 pub mod transaction;
 pub mod write_set;
