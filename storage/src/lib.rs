@@ -3,9 +3,11 @@
 //! The crate knows Arrow schemas, keys, versions, memtables, segments, manifests, compaction and scans. It knows nothing of Raft, SQL,
 //! data models or the network.
 
+mod bloom;
 pub mod deletes;
 pub mod error;
 pub mod file;
+mod hex;
 pub mod ids;
 pub mod key;
 pub mod manifest;
