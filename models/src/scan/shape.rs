@@ -1,16 +1,16 @@
-//! What stays the same for every scan of one [`super::RelationTable`]: its views, its columns, its key, its unfiltered statistics.
+//! What stays the same for every scan of one [`super::RelationTable`]: its views, its columns, its key, what is known of its columns.
 
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use datafusion::common::{Constraint, Constraints, Statistics, plan_err};
+use datafusion::common::{ColumnStatistics, Constraint, Constraints, plan_err};
 use datafusion::error::Result;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use pyralog_storage::schema::FIELD_ID;
 use pyralog_storage::{RelationSchema, RelationView, ScanPiece};
 
-use super::statistics::table_statistics;
+use super::statistics::column_statistics;
 
 /// Name of the column that holds a row version's commit timestamp.
 pub(super) const TIMESTAMP_COLUMN: &str = "_ts";
@@ -37,7 +37,7 @@ pub(super) struct TableShape {
     /// Table columns of the longest prefix of the key that is visible, in key order.
     pub key_prefix: Vec<usize>,
     pub constraints: Constraints,
-    statistics: OnceLock<Arc<Statistics>>,
+    column_statistics: Vec<OnceLock<ColumnStatistics>>,
 }
 
 impl TableShape {
@@ -69,7 +69,8 @@ impl TableShape {
             .filter(|piece| piece.scan.visible_rows() > 0)
             .collect();
         let schema = Arc::new(Schema::new(fields));
-        Ok(TableShape { name, relation, views, pieces, positions, schema, key_prefix, constraints, statistics: OnceLock::new() })
+        let column_statistics = positions.iter().map(|_| OnceLock::new()).collect();
+        Ok(TableShape { name, relation, views, pieces, positions, schema, key_prefix, constraints, column_statistics })
     }
 
     /// Whether every key column is a table column.
@@ -99,9 +100,9 @@ impl TableShape {
         self.views.iter().map(RelationView::row_count).sum()
     }
 
-    /// Statistics of all rows, over table columns.
-    pub fn statistics(&self) -> &Arc<Statistics> {
-        self.statistics.get_or_init(|| Arc::new(table_statistics(self)))
+    /// Statistics of a table column over all rows, gathered when first asked for.
+    pub fn column_statistics(&self, column: usize) -> &ColumnStatistics {
+        self.column_statistics[column].get_or_init(|| column_statistics(self, column))
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) struct ScanRequest {
 pub struct RelationSource {
     shape: Arc<TableShape>,
     columns: Arc<[usize]>,
+    /// The columns first asked for: statistics are of these (and of the predicate's).
+    described: Arc<[usize]>,
     predicate: Predicate,
     layout: Layout,
     pruned_batches: usize,
@@ -79,6 +81,7 @@ impl RelationSource {
         let ScanRequest { columns, predicate, limit, target_partitions, batch_size } = request;
         let mut source = RelationSource {
             shape: Arc::clone(&shape),
+            described: columns.clone().into(),
             columns: columns.into(),
             predicate,
             layout: Layout::Ordered(Vec::new()),
@@ -119,22 +122,42 @@ impl RelationSource {
 
     fn derived(&self) -> &Derived {
         self.derived.get_or_init(|| {
-            self.derive_filtered().unwrap_or_else(|error| {
+            self.derive().unwrap_or_else(|error| {
                 tracing::debug!(table = self.shape.name, %error, "no filter statistics");
-                Derived { equivalences: self.bare_equivalences(), statistics: self.shape.statistics().as_ref().clone().to_inexact() }
+                Derived { equivalences: self.bare_equivalences(), statistics: self.table_statistics().to_inexact() }
             })
         })
     }
 
+    /// Statistics of the unfiltered table, as far as this scan has a use for them.
+    fn table_statistics(&self) -> Statistics {
+        let predicate = self.predicate.columns();
+        let wanted = |column: usize| match &self.layout {
+            // A handful of rows, whatever is in them: not worth a look at every zone.
+            Layout::Points(_) => false,
+            _ => self.described.contains(&column) || predicate.contains(&column),
+        };
+        statistics::table_statistics(&self.shape, wanted)
+    }
+
     /// Lets a [`FilterExec`] over the unfiltered scan say what the predicate does to equivalences, value bounds and row counts, and puts
     /// what zone maps, keys and the sample know of the row count in place of its guess.
-    fn derive_filtered(&self) -> Result<Derived> {
-        let Some(predicate) = self.predicate.static_conjunction() else {
-            let statistics = self.shape.statistics().as_ref().clone();
-            let statistics = if self.predicate.dynamics.is_empty() { statistics } else { statistics.to_inexact() };
-            return Ok(Derived { equivalences: self.bare_equivalences(), statistics });
+    fn derive(&self) -> Result<Derived> {
+        let predicate = match (&self.layout, self.predicate.static_conjunction()) {
+            (Layout::Points(_), _) => {
+                let rows = self.layout.rows(&self.shape, None).min(self.shape.row_count());
+                let statistics = statistics::with_row_estimate(self.table_statistics(), rows as usize);
+                return Ok(Derived { equivalences: self.bare_equivalences(), statistics });
+            }
+            (_, None) => {
+                let statistics = self.table_statistics();
+                let statistics = if self.predicate.dynamics.is_empty() { statistics } else { statistics.to_inexact() };
+                return Ok(Derived { equivalences: self.bare_equivalences(), statistics });
+            }
+            (_, Some(predicate)) => predicate,
         };
         let bare = self.changed(|source| {
+            source.described = self.described.iter().copied().chain(self.predicate.columns()).collect();
             source.columns = (0..source.shape.positions.len()).collect();
             source.predicate = Predicate::default();
             source.limit = None;

@@ -7,34 +7,38 @@ use pyralog_storage::ColumnSummary;
 
 use super::shape::TableShape;
 
-/// Statistics of all visible rows over table columns. The row count is exact.
-pub(super) fn table_statistics(shape: &TableShape) -> Statistics {
+/// Statistics of all visible rows over table columns: the row count is exact, and of columns only those `wanted` are known.
+pub(super) fn table_statistics(shape: &TableShape, wanted: impl Fn(usize) -> bool) -> Statistics {
     let rows = shape.row_count() as usize;
-    let widths: Vec<Option<usize>> = shape.schema.fields().iter().map(|f| f.data_type().primitive_width()).collect();
     let bytes: u64 = shape.views.iter().map(|v| v.byte_size()).sum();
-    let fixed: u64 = widths.iter().flatten().map(|w| *w as u64 * rows as u64).sum();
-    let variable_columns = widths.iter().filter(|w| w.is_none()).count() as u64;
+    let widths = shape.schema.fields().iter().map(|f| f.data_type().primitive_width());
+    let fixed: u64 = widths.clone().flatten().map(|w| w as u64 * rows as u64).sum();
+    let variable_columns = widths.clone().filter(Option::is_none).count() as u64;
     let variable_bytes = bytes.saturating_sub(fixed) / variable_columns.max(1);
-    let column_statistics: Vec<ColumnStatistics> = (0..shape.positions.len())
-        .map(|column| {
-            let byte_size = match widths[column] {
+    let column_statistics: Vec<ColumnStatistics> = widths
+        .enumerate()
+        .map(|(column, width)| {
+            let byte_size = match width {
                 Some(width) => Precision::Exact(width * rows),
                 None => Precision::Inexact(variable_bytes as usize),
             };
-            column_statistics(shape, column, rows).with_byte_size(byte_size)
+            let known = if wanted(column) { shape.column_statistics(column).clone() } else { ColumnStatistics::new_unknown() };
+            known.with_byte_size(byte_size)
         })
         .collect();
     let total_byte_size = Precision::Inexact((fixed + variable_bytes * variable_columns) as usize);
     Statistics { num_rows: Precision::Exact(rows), total_byte_size, column_statistics }
 }
 
-fn column_statistics(shape: &TableShape, column: usize, rows: usize) -> ColumnStatistics {
+/// Statistics of one table column over all visible rows, from storage's summaries. Its cost grows with the segments' batches.
+pub(super) fn column_statistics(shape: &TableShape, column: usize) -> ColumnStatistics {
     let position = shape.positions[column];
     if position == shape.relation.timestamp_column() {
         return ColumnStatistics::new_unknown().with_null_count(Precision::Exact(0));
     }
     let is_key = shape.relation.key.contains(&position);
     let is_whole_key = shape.relation.key == [position];
+    let rows = shape.row_count() as usize;
     let summaries: Vec<(ColumnSummary, u64)> =
         shape.views.iter().map(|v| (v.column_summary(position), v.row_count())).filter(|(_, rows)| *rows > 0).collect();
     let exact = summaries.iter().all(|(s, _)| s.exact);

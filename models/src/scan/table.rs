@@ -17,6 +17,7 @@ use pyralog_storage::RelationView;
 
 use super::predicate::{Predicate, is_absorbable};
 use super::shape::TableShape;
+use super::statistics::table_statistics;
 use super::source::{RelationSource, ScanRequest};
 
 /// A relation at one snapshot, as DataFusion reads it: one [`RelationView`] for each partition of the database.
@@ -126,7 +127,7 @@ impl TableProvider for RelationTable {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        Some(self.shape.statistics().as_ref().clone())
+        Some(table_statistics(&self.shape, |_| true))
     }
 }
 
