@@ -31,6 +31,7 @@ impl From<StorageError> for Error {
                 Error::new(ErrorKind::Conflict, "40001", message).with_hint("the collection was altered meanwhile; retry")
             }
             StorageError::DuplicateKey { .. } => Error::new(ErrorKind::Constraint, "23505", message),
+            StorageError::UnknownSavepoint(_) => Error::new(ErrorKind::InvalidInput, "3B001", message),
             StorageError::TransactionTooLarge { .. } => Error::new(ErrorKind::ResourceExhausted, "53200", message),
             StorageError::InUse { .. } => Error::new(ErrorKind::Unavailable, "55006", message),
             StorageError::Arrow(error) => error.into(),
