@@ -82,6 +82,9 @@ pub enum StorageError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// A savepoint was never made, or went with an earlier rollback.
+    #[error("no savepoint {0} in this transaction")]
+    UnknownSavepoint(u64),
     /// Another process uses the directory.
     #[error("{} is in use by another process", path.display())]
     InUse {
@@ -94,6 +97,15 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// Whether this is an answer to the request that every replica gives alike, after which the partition is as sound as before.
+    pub fn is_refusal(&self) -> bool {
+        use StorageError::{DuplicateKey, SchemaMismatch, SnapshotTooOld, TransactionTooLarge, UnknownRelation};
+        matches!(
+            self,
+            UnknownRelation(_) | SchemaMismatch { .. } | SnapshotTooOld { .. } | DuplicateKey { .. } | TransactionTooLarge { .. }
+        )
+    }
+
     /// Makes an [`StorageError::Io`], for `map_err`.
     pub fn io(path: impl Into<PathBuf>, operation: &'static str) -> impl FnOnce(std::io::Error) -> StorageError {
         let path = path.into();
@@ -102,6 +114,10 @@ impl StorageError {
 
     /// Makes an [`StorageError::Damaged`].
     pub fn damaged(path: impl Into<PathBuf>, what: &'static str, detail: impl Into<String>) -> StorageError {
-        StorageError::Damaged { path: path.into(), what, detail: detail.into() }
+        StorageError::Damaged {
+            path: path.into(),
+            what,
+            detail: detail.into(),
+        }
     }
 }

@@ -3,10 +3,23 @@
 //! The crate knows Arrow schemas, keys, versions, memtables, segments, manifests, compaction and scans. It knows nothing of Raft, SQL,
 //! data models or the network.
 
+mod bloom;
+mod compaction;
+pub mod deletes;
 pub mod error;
+pub mod file;
+mod hex;
 pub mod ids;
+pub mod key;
+pub mod manifest;
+mod memory_size;
+mod memtable;
+mod merge;
 pub mod partition;
+mod projection;
 pub mod schema;
+pub mod segment;
+mod selection;
 pub mod snapshot;
 pub mod transaction;
 pub mod write_set;

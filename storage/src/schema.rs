@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_schema::{Field, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Result, StorageError};
 use crate::ids::RelationId;
+use crate::segment::TIMESTAMP_COLUMN;
+
+/// How deep a column's type may nest: Arrow's file format and the manifest's JSON both limit it, at a little more.
+const MAX_DEPTH: usize = 24;
 
 /// Field metadata key that holds a column's stable id (a decimal number, unique within the relation for ever).
 pub const FIELD_ID: &str = "pyralog.id";
@@ -29,7 +34,37 @@ impl RelationSchema {
     /// A first version from plain fields: ids are given in order, starting at 0.
     pub fn new(id: RelationId, fields: impl IntoIterator<Item = Field>, key: Vec<usize>) -> Self {
         let fields: Vec<Field> = fields.into_iter().enumerate().map(|(i, f)| with_field_id(f, i as u32)).collect();
-        RelationSchema { id, version: 1, schema: Arc::new(Schema::new(fields)), key }
+        RelationSchema {
+            id,
+            version: 1,
+            schema: Arc::new(Schema::new(fields)),
+            key,
+        }
+    }
+
+    /// Whether segments can hold such rows: ids are unique, the key names columns, types are ones that files can store.
+    pub fn validate(&self) -> Result<()> {
+        let mismatch = |detail: String| StorageError::SchemaMismatch { relation: self.id, detail };
+        let mut ids = HashMap::new();
+        for field in self.schema.fields() {
+            let id = field_id(field).ok_or_else(|| mismatch(format!("column '{}' has no id", field.name())))?;
+            if let Some(other) = ids.insert(id, field.name()) {
+                return Err(mismatch(format!("columns '{other}' and '{}' have the same id {id}", field.name())));
+            }
+            if field.name() == TIMESTAMP_COLUMN {
+                return Err(mismatch(format!("the column name '{TIMESTAMP_COLUMN}' is reserved")));
+            }
+            check_type(field.data_type(), 0).map_err(|what| mismatch(format!("column '{}': {what}", field.name())))?;
+        }
+        let in_range = self.key.iter().all(|&i| i < self.schema.fields().len());
+        if self.key.is_empty() || !in_range {
+            return Err(mismatch(format!(
+                "the key {:?} is not among the {} columns",
+                self.key,
+                self.schema.fields().len()
+            )));
+        }
+        Ok(())
     }
 
     /// The stable id of the column at `position`.
@@ -39,7 +74,9 @@ impl RelationSchema {
 
     /// The key columns as a schema, in key order.
     pub fn key_schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(self.key.iter().map(|&i| self.schema.field(i).clone()).collect::<Vec<_>>()))
+        Arc::new(Schema::new(
+            self.key.iter().map(|&i| self.schema.field(i).clone()).collect::<Vec<_>>(),
+        ))
     }
 
     /// The projection index that stands for the row version's commit timestamp (a `UInt64` column named `_ts`).
@@ -58,6 +95,26 @@ pub fn with_field_id(field: Field, id: u32) -> Field {
 /// The stable id in a field's metadata.
 pub fn field_id(field: &Field) -> Option<u32> {
     field.metadata().get(FIELD_ID)?.parse().ok()
+}
+
+/// Says why a type cannot be stored.
+fn check_type(data_type: &DataType, depth: usize) -> Result<(), String> {
+    if depth > MAX_DEPTH {
+        return Err(format!("its type is nested more than {MAX_DEPTH} levels deep"));
+    }
+    match data_type {
+        DataType::Dictionary(_, values) => Err(format!("dictionary types are not stored; use {values}")),
+        DataType::List(f)
+        | DataType::LargeList(f)
+        | DataType::ListView(f)
+        | DataType::LargeListView(f)
+        | DataType::FixedSizeList(f, _)
+        | DataType::Map(f, _)
+        | DataType::RunEndEncoded(_, f) => check_type(f.data_type(), depth + 1),
+        DataType::Struct(fields) => fields.iter().try_for_each(|f| check_type(f.data_type(), depth + 1)),
+        DataType::Union(fields, _) => fields.iter().try_for_each(|(_, f)| check_type(f.data_type(), depth + 1)),
+        _ => Ok(()),
+    }
 }
 
 /// `Arc<Schema>` through the serde form of `Schema`.

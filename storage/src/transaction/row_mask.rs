@@ -1,0 +1,58 @@
+//! Rows of one immutable piece that a transaction no longer sees, and since which statement.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+/// A growing set of rows that can go back to an earlier statement. Views share the set as it was.
+#[derive(Debug, Default)]
+pub(super) struct RowMask {
+    all: Arc<RoaringBitmap>,
+    /// Rows by the newest statement that hid one of them, ascending.
+    log: Vec<(u64, RoaringBitmap)>,
+}
+
+impl RowMask {
+    /// Hides a row in statement `stamp`; `savepoint` is the newest point to which one can go back. `false` if it was hidden before.
+    pub fn hide(&mut self, row: u32, stamp: u64, savepoint: Option<u64>) -> bool {
+        if self.all.contains(row) {
+            return false;
+        }
+        Arc::make_mut(&mut self.all).insert(row);
+        match self.log.last_mut() {
+            // Nobody can go back to between these statements.
+            Some((last, rows)) if savepoint.is_none_or(|savepoint| *last > savepoint) => {
+                rows.insert(row);
+                *last = (*last).max(stamp);
+            }
+            _ => self.log.push((stamp, RoaringBitmap::from_iter([row]))),
+        }
+        true
+    }
+
+    /// Hides rows for good.
+    pub fn bury(&mut self, rows: &RoaringBitmap) {
+        *Arc::make_mut(&mut self.all) |= rows;
+        match self.log.first_mut() {
+            Some((0, buried)) => *buried |= rows,
+            _ => self.log.insert(0, (0, rows.clone())),
+        }
+    }
+
+    /// Shows again what was hidden after statement `to`.
+    pub fn roll_back(&mut self, to: u64) {
+        while let Some((_, rows)) = self.log.pop_if(|(stamp, _)| *stamp > to) {
+            *Arc::make_mut(&mut self.all) -= rows;
+        }
+    }
+
+    /// The hidden rows.
+    pub fn rows(&self) -> &Arc<RoaringBitmap> {
+        &self.all
+    }
+
+    /// Whether a row is hidden.
+    pub fn contains(&self, row: u32) -> bool {
+        self.all.contains(row)
+    }
+}

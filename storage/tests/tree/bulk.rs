@@ -1,0 +1,107 @@
+//! Writes larger than a transaction may hold in memory.
+
+use pyralog_storage::{ApplyOutcome, StorageError};
+
+use crate::harness::{Rows, Store, TABLE, keys, read, rows, small_options};
+
+fn staged_files(store: &Store) -> usize {
+    std::fs::read_dir(store.dir.path().join("staging")).unwrap().count()
+}
+
+#[test]
+fn bulk_writes_are_staged_and_committed() {
+    let mut store = Store::new(small_options());
+    store.put((0..100).map(|i| (i * 50, "before")));
+    store.partition.flush().unwrap();
+    store.put((0..10).map(|i| (i * 500 + 1, "memory")));
+    let mut transaction = store.begin();
+    for chunk in 0..50 {
+        transaction.put(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+    }
+    assert!(staged_files(&store) > 2);
+    assert!(transaction.memory_bytes() < 100_000);
+    let wanted: Rows = (0..5000).map(|i| (i, "bulk".to_owned())).collect();
+    assert_eq!(read(&transaction.view(TABLE).unwrap()), wanted);
+    assert_eq!(store.read().len(), 110);
+    assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
+    assert_eq!(store.read(), wanted);
+    assert_eq!(staged_files(&store), 0);
+    store.reopen();
+    assert_eq!(store.read(), wanted);
+    store.partition.flush().unwrap();
+    store.reopen();
+    assert_eq!(store.read(), wanted);
+    assert!(store.partition.verify().unwrap().is_empty());
+}
+
+#[test]
+fn a_refused_bulk_write_leaves_nothing_and_is_refused_again() {
+    let mut store = Store::new(small_options());
+    store.put((0..100).map(|i| (i, "old")));
+    let mut transaction = store.begin();
+    for chunk in 0..10 {
+        transaction.put(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+    }
+    store.put([(950, "other")]);
+    let ApplyOutcome::Conflict(conflict) = store.commit(transaction) else { panic!("no conflict") };
+    assert_eq!(conflict.key, "(id=950)");
+    assert_eq!(staged_files(&store), 1, "only the marker is left");
+    store.reopen();
+    assert_eq!(store.read().len(), 101);
+    store.partition.flush().unwrap();
+    assert_eq!(staged_files(&store), 0);
+}
+
+#[test]
+fn inserts_find_duplicates_everywhere() {
+    let mut store = Store::new(small_options());
+    store.put([(5000, "committed")]);
+    let mut transaction = store.begin();
+    for chunk in 0..10 {
+        transaction.insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+    }
+    for (id, known) in [(3, true), (999, true), (5000, true), (1000, false), (-1, false)] {
+        let savepoint = transaction.savepoint();
+        let result = transaction.insert(TABLE, &rows([(id, "again")]));
+        match result {
+            Err(StorageError::DuplicateKey { key, .. }) => assert!(known && key == format!("(id={id})"), "{key}"),
+            Ok(()) => assert!(!known, "{id}"),
+            Err(error) => panic!("{error}"),
+        }
+        transaction.rollback_to(savepoint).unwrap();
+    }
+    assert!(matches!(transaction.insert(TABLE, &rows([(7000, "a"), (7000, "b")])), Err(StorageError::DuplicateKey { .. })));
+    assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
+    assert_eq!(store.read().len(), 1001);
+}
+
+#[test]
+fn dropping_a_transaction_removes_its_files() {
+    let store = Store::new(small_options());
+    let mut transaction = store.begin();
+    for chunk in 0..10 {
+        transaction.insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+    }
+    assert!(staged_files(&store) > 0);
+    store.partition.collect_garbage().unwrap();
+    assert_eq!(read(&transaction.view(TABLE).unwrap()).len(), 1000);
+    drop(transaction);
+    assert_eq!(staged_files(&store), 0);
+}
+
+#[test]
+fn deleted_bulk_rows_do_not_commit() {
+    let mut store = Store::new(small_options());
+    store.put((0..100).map(|i| (i, "old")));
+    let mut transaction = store.begin();
+    for chunk in 0..10 {
+        transaction.put(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+    }
+    assert_eq!(transaction.delete(TABLE, &keys((0..1000).filter(|i| i % 3 == 0))).unwrap(), 334);
+    let wanted: Rows = (0..1000).filter(|i| i % 3 != 0).map(|i| (i, "bulk".to_owned())).collect();
+    assert_eq!(read(&transaction.view(TABLE).unwrap()), wanted);
+    assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
+    assert_eq!(store.read(), wanted);
+    store.reopen();
+    assert_eq!(store.read(), wanted);
+}
