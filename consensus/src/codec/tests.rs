@@ -1,0 +1,129 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use arrow_array::{ArrayRef, Int64Array, StringArray, StructArray};
+use arrow_schema::{DataType, Field};
+use pyralog_storage::SegmentId;
+
+use super::*;
+
+fn schema() -> RelationSchema {
+    let nested = DataType::Struct(vec![Field::new("city", DataType::Utf8, true)].into());
+    let fields = [
+        Field::new("id", DataType::Int64, false),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("address", nested, true),
+    ];
+    RelationSchema::new(RelationId(5), fields, vec![0])
+}
+
+fn batch(schema: &RelationSchema, ids: std::ops::Range<i64>) -> RecordBatch {
+    let names: Vec<Option<String>> = ids.clone().map(|i| (i % 3 != 0).then(|| format!("name {i}"))).collect();
+    let cities: ArrayRef = Arc::new(StringArray::from_iter_values(ids.clone().map(|i| format!("city {i}"))));
+    let DataType::Struct(fields) = schema.schema.field(2).data_type() else {
+        panic!("not a struct")
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(ids)),
+        Arc::new(StringArray::from(names)),
+        Arc::new(StructArray::new(fields.clone(), vec![cities], None)),
+    ];
+    RecordBatch::try_new(schema.schema.clone(), columns).unwrap()
+}
+
+fn write_set() -> WriteSet {
+    let schema = schema();
+    let keys = RecordBatch::try_new(schema.key_schema(), vec![Arc::new(Int64Array::from(vec![7, 8]))]).unwrap();
+    let staged = StagedSegment {
+        segment: SegmentId(9),
+        rows: 1,
+        bytes: 2,
+        sidecar_crc: 3,
+        first_key: vec![1],
+        last_key: vec![2, 3],
+    };
+    WriteSet {
+        start: Timestamp(77),
+        relations: vec![
+            RelationWrites {
+                relation: schema.id,
+                puts: vec![batch(&schema, 0..3), batch(&schema, 10..400)],
+                deletes: vec![keys],
+                staged: vec![staged],
+                policy: ConflictPolicy::LastWriteWins,
+            },
+            RelationWrites {
+                relation: RelationId(6),
+                puts: Vec::new(),
+                deletes: Vec::new(),
+                staged: Vec::new(),
+                policy: ConflictPolicy::FirstCommitterWins,
+            },
+        ],
+    }
+}
+
+fn assert_same(a: &WriteSet, b: &WriteSet) {
+    assert_eq!((a.start, a.relations.len()), (b.start, b.relations.len()));
+    for (a, b) in a.relations.iter().zip(&b.relations) {
+        assert_eq!(
+            (a.relation, a.policy, &a.staged, &a.puts, &a.deletes),
+            (b.relation, b.policy, &b.staged, &b.puts, &b.deletes)
+        );
+    }
+}
+
+#[test]
+fn write_sets_come_back() {
+    let write_set = write_set();
+    let bytes = encode_write_set(&write_set).unwrap();
+    assert_same(&decode_write_set(&bytes).unwrap(), &write_set);
+}
+
+#[test]
+fn a_proposed_write_set_is_applied_as_it_is_and_decoded_only_elsewhere() {
+    let original = Arc::new(write_set());
+    let encoded = EncodedWriteSet::new(original.clone()).unwrap();
+    assert!(Arc::ptr_eq(&encoded.clone().write_set().unwrap(), &original));
+    let copy: EncodedWriteSet = decode(&encode(&encoded).unwrap()).unwrap();
+    assert_same(&copy.write_set().unwrap(), &original);
+}
+
+#[test]
+fn schemas_come_back_with_their_field_ids() {
+    let schema = schema();
+    let copy = decode_schema(&encode_schema(&schema).unwrap()).unwrap();
+    assert_eq!(copy, schema);
+    assert_eq!(copy.field_id(2), 2);
+}
+
+#[test]
+fn cut_and_flipped_bytes_never_panic() {
+    let bytes = encode_write_set(&write_set()).unwrap();
+    for cut in 0..bytes.len() {
+        assert!(decode_write_set(&bytes.slice(..cut)).is_err(), "cut at {cut}");
+    }
+    for at in 0..bytes.len().min(4_000) {
+        for bit in [0x01, 0x80] {
+            let mut flipped = bytes.to_vec();
+            flipped[at] ^= bit;
+            // An error or other values: anything but a panic or a huge allocation.
+            let _ = decode_write_set(&flipped.into());
+        }
+    }
+}
+
+#[test]
+fn a_newer_version_is_named() {
+    let mut bytes = encode(&1u64).unwrap().to_vec();
+    bytes[0] = 2;
+    assert!(matches!(decode::<u64>(&bytes), Err(CodecError::Newer(2))));
+    assert!(matches!(decode::<u64>(&[]), Err(CodecError::Empty)));
+    assert!(matches!(decode::<u64>(&[1, 5, 5]), Err(CodecError::Trailing(1))));
+}
+
+#[test]
+fn a_claimed_length_beyond_the_bytes_is_refused() {
+    // Version 1, then a byte string that claims 2^30 - 1 bytes.
+    let bytes = [1, 252, 0xff, 0xff, 0xff, 0x3f, 1, 2, 3];
+    assert!(decode::<Blob>(&bytes).is_err());
+}

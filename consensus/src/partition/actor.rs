@@ -1,0 +1,150 @@
+//! The actor of one data group. It orders writes: each gets its commit timestamp and its place in the log in one step, so that the order
+//! of timestamps is the order of the log. It never waits: Raft's queue either takes a proposal at once or the proposal is refused.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use actix::{Actor, Addr, Context, Handler, Message};
+use actix_rt::System;
+use futures::FutureExt;
+use openraft::Raft;
+use parking_lot::Mutex;
+use pyralog_storage::{RelationId, StorageError};
+
+use crate::clock::Clock;
+use crate::codec::{Blob, EncodedWriteSet};
+use crate::error::{ConsensusError, Result};
+use crate::raft::data_machine::DataMachine;
+use crate::raft::types::{Command, Reply, Types, WriteResult};
+
+/// What to propose; the actor adds the timestamp.
+pub enum Proposal {
+    /// A write set.
+    Write(EncodedWriteSet),
+    /// An encoded schema of a new relation.
+    CreateRelation(Blob),
+    /// An encoded later schema.
+    AlterRelation(Blob),
+    /// A relation to remove.
+    DropRelation(RelationId),
+}
+
+/// A message to the actor. The answer comes through `reply`; when that is dropped unanswered and `refused` is told, nothing was written.
+pub struct Propose {
+    /// What.
+    pub proposal: Proposal,
+    /// Where the result goes.
+    pub reply: Reply<WriteResult>,
+    /// Told when Raft did not take the proposal.
+    pub refused: tokio::sync::oneshot::Sender<Refused>,
+}
+
+/// Why a proposal did not reach Raft's queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Raft's queue is full.
+    Full,
+    /// Raft has stopped.
+    Stopped(String),
+}
+
+impl Message for Propose {
+    type Result = ();
+}
+
+struct PartitionActor {
+    raft: Raft<Types, DataMachine>,
+    clock: Arc<Clock>,
+    mailbox: usize,
+}
+
+impl Actor for PartitionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.set_mailbox_capacity(self.mailbox);
+    }
+}
+
+impl Handler<Propose> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Propose, _context: &mut Context<Self>) {
+        let command = match message.proposal {
+            Proposal::Write(write_set) => Command::Write(self.clock.next(), write_set),
+            Proposal::CreateRelation(schema) => Command::CreateRelation(schema),
+            Proposal::AlterRelation(schema) => Command::AlterRelation(schema),
+            Proposal::DropRelation(relation) => Command::DropRelation(relation),
+        };
+        let send = self.raft.client_write_ff(command, Some(message.reply));
+        // Unconstrained: tokio's cooperative budget must not make a queue with room look full. One poll either sends or leaves no trace.
+        let refused = match tokio::task::unconstrained(send).now_or_never() {
+            Some(Ok(())) => return,
+            Some(Err(fatal)) => Refused::Stopped(fatal.to_string()),
+            None => Refused::Full,
+        };
+        // Nobody listens any more when the client went away.
+        let _ = message.refused.send(refused);
+    }
+}
+
+/// The actor's thread (an actix arbiter of its own) and its address.
+pub struct ActorThread {
+    address: Addr<PartitionActor>,
+    system: System,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ActorThread {
+    /// Starts the actor. `raft` lives on the runtime that made it, not on the actor's thread.
+    pub fn start(name: &str, raft: Raft<Types, DataMachine>, clock: Arc<Clock>, mailbox: usize) -> Result<ActorThread> {
+        let (sender, started) = sync_channel(1);
+        let actor = PartitionActor { raft, clock, mailbox };
+        let thread = std::thread::Builder::new()
+            .name(format!("pyralog-actor-{name}"))
+            .spawn(move || run(actor, sender));
+        let thread = thread.map_err(StorageError::io("", "start the partition's actor thread"))?;
+        let stopped = |_| ConsensusError::Unavailable("the partition's actor could not start".to_owned());
+        let (address, system) = started.recv().map_err(stopped)?;
+        Ok(ActorThread {
+            address,
+            system,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Queues a proposal; never blocks.
+    pub fn propose(&self, message: Propose) -> Result<(), Refused> {
+        self.address.try_send(message).map_err(|error| match error {
+            actix::prelude::SendError::Full(_) => Refused::Full,
+            actix::prelude::SendError::Closed(_) => Refused::Stopped("the partition's actor has stopped".to_owned()),
+        })
+    }
+
+    /// Tells the thread to end.
+    pub fn stop(&self) {
+        self.system.stop();
+    }
+
+    /// Waits for the thread. Blocking.
+    pub fn join(&self) {
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("a partition's actor panicked");
+        }
+    }
+}
+
+fn run(actor: PartitionActor, started: SyncSender<(Addr<PartitionActor>, System)>) {
+    let runner = System::new();
+    let address = runner.block_on(async move { actor.start() });
+    // The receiver waits for exactly this; if it is gone, so is the node.
+    if started.send((address, System::current())).is_ok()
+        && let Err(error) = runner.run()
+    {
+        tracing::error!(%error, "a partition's actor ended badly");
+    }
+}

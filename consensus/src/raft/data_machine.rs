@@ -1,0 +1,224 @@
+//! A data group's state machine: committed entries into the partition's LSM.
+//!
+//! Storage's applied index is the Raft index plus one (0 means "nothing applied", and Raft's first entry has index 0). Its payload is the
+//! encoded [`Position`]. A snapshot is what the partition has flushed.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::type_config::alias;
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
+use pyralog_storage::{AppliedState, ApplyOutcome, Partition, PartitionCommand, StorageError, WriteSet};
+
+use super::apply_thread::ApplyThread;
+use super::log_store::LogStore;
+use super::position::Position;
+use super::types::{Command, Entry, LogId, Outcome, Rejection, SnapshotMeta, StoredMembership, Types};
+use crate::codec;
+use crate::partition::pressure::Pressure;
+
+/// Entries handed to the apply thread at once.
+const BATCH: usize = 256;
+
+/// The state machine.
+pub struct DataMachine {
+    core: Arc<Core>,
+    thread: ApplyThread,
+}
+
+struct Core {
+    partition: Arc<Partition>,
+    position: Mutex<Position>,
+    store: LogStore,
+    pressure: Arc<Pressure>,
+}
+
+/// What a data snapshot is made of: the partition's directory at its manifest.
+pub type DataSnapshot = PathBuf;
+
+impl DataMachine {
+    /// Takes up a partition at its applied position.
+    pub fn open(partition: Arc<Partition>, store: LogStore, pressure: Arc<Pressure>) -> Result<DataMachine, StorageError> {
+        let dir = partition.dir().clone();
+        let position = decode_position(&partition, &partition.applied())?;
+        let thread = ApplyThread::start(&format!("apply-{}", partition.id())).map_err(StorageError::io(dir, "start apply thread"))?;
+        Ok(DataMachine {
+            core: Arc::new(Core {
+                partition,
+                position: Mutex::new(position),
+                store,
+                pressure,
+            }),
+            thread,
+        })
+    }
+}
+
+/// The Raft position within storage's applied state.
+pub fn decode_position(partition: &Partition, state: &AppliedState) -> Result<Position, StorageError> {
+    if state.index == 0 {
+        return Ok(Position::default());
+    }
+    let position: Position =
+        codec::decode(&state.payload).map_err(|e| StorageError::damaged(partition.dir().clone(), "applied position", e.to_string()))?;
+    if position.index().map(|index| index + 1) != Some(state.index) {
+        return Err(StorageError::damaged(
+            partition.dir().clone(),
+            "applied position",
+            "index and payload differ",
+        ));
+    }
+    Ok(position)
+}
+
+impl Core {
+    fn apply_all(&self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+        let mut last = None;
+        for (entry, responder) in batch {
+            last = Some(entry.log_id());
+            let outcome = self.apply(&entry)?;
+            respond(responder, outcome);
+        }
+        if let Some(id) = last {
+            self.store.applied(id.index());
+            self.pressure.after_apply(&self.partition);
+        }
+        Ok(())
+    }
+
+    fn apply(&self, entry: &Entry) -> io::Result<Outcome> {
+        let mut position = self.position.lock().clone();
+        position.advance(entry);
+        let state = AppliedState {
+            index: entry.index() + 1,
+            payload: codec::encode(&position).map_err(io::Error::other)?,
+        };
+        let outcome = match &entry.payload {
+            EntryPayload::Blank | EntryPayload::Membership(_) => self.run(state, &PartitionCommand::Nothing, Outcome::Done)?,
+            EntryPayload::Normal(Command::Write(timestamp, encoded)) => {
+                let write_set = encoded.write_set().map_err(io::Error::other)?;
+                let command = PartitionCommand::Write(*timestamp, write_set.clone());
+                let outcome = self.run(state, &command, Outcome::Committed(*timestamp))?;
+                if !matches!(outcome, Outcome::Committed(_)) {
+                    self.discard(&write_set);
+                }
+                outcome
+            }
+            EntryPayload::Normal(Command::CreateRelation(schema)) => {
+                let schema = codec::decode_schema(&schema.0).map_err(io::Error::other)?;
+                self.run(state, &PartitionCommand::CreateRelation(schema), Outcome::Done)?
+            }
+            EntryPayload::Normal(Command::AlterRelation(schema)) => {
+                let schema = codec::decode_schema(&schema.0).map_err(io::Error::other)?;
+                self.run(state, &PartitionCommand::AlterRelation(schema), Outcome::Done)?
+            }
+            EntryPayload::Normal(Command::DropRelation(relation)) => {
+                self.run(state, &PartitionCommand::DropRelation(*relation), Outcome::Done)?
+            }
+            EntryPayload::Normal(Command::Meta(_)) => return Err(io::Error::other("a meta command in a data group's log")),
+        };
+        *self.position.lock() = position;
+        Ok(outcome)
+    }
+
+    fn run(&self, state: AppliedState, command: &PartitionCommand, done: Outcome) -> io::Result<Outcome> {
+        match self.partition.apply(state.clone(), command) {
+            Ok(ApplyOutcome::Applied) => Ok(done),
+            Ok(ApplyOutcome::Conflict(conflict)) => Ok(Outcome::Conflict {
+                relation: conflict.relation,
+                key: conflict.key,
+            }),
+            Err(error) => {
+                let rejection = Rejection::of(error).map_err(io::Error::other)?;
+                // The entry is refused, and the position still moves over it, so that no replay meets it again.
+                self.partition.apply(state, &PartitionCommand::Nothing).map_err(io::Error::other)?;
+                Ok(Outcome::Rejected(rejection))
+            }
+        }
+    }
+
+    fn discard(&self, write_set: &WriteSet) {
+        if write_set.relations.iter().any(|writes| !writes.staged.is_empty()) {
+            self.partition.discard(write_set);
+        }
+    }
+
+    fn flushed_meta(&self) -> io::Result<Option<SnapshotMeta>> {
+        let position = decode_position(&self.partition, &self.partition.flushed()).map_err(io::Error::other)?;
+        Ok(position.log_id.map(|_| position.snapshot_meta()))
+    }
+}
+
+fn respond(responder: Option<ApplyResponder<Types>>, outcome: Outcome) {
+    if let Some(responder) = responder {
+        responder.send(outcome);
+    }
+}
+
+impl RaftStateMachine<Types> for DataMachine {
+    type SnapshotData = DataSnapshot;
+    type SnapshotBuilder = DataSnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let position = self.core.position.lock().clone();
+        Ok((position.log_id, position.membership))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        let mut chunks = entries.ready_chunks(BATCH);
+        while let Some(chunk) = chunks.next().await {
+            let batch = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
+            let core = self.core.clone();
+            self.thread.run(move || core.apply_all(batch)).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> DataSnapshotBuilder {
+        DataSnapshotBuilder { core: self.core.clone() }
+    }
+
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, _snapshot: DataSnapshot) -> io::Result<()> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "installing a snapshot from another node is not in this version",
+        ))
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<alias::SnapshotOf<Types, DataSnapshot>>> {
+        let snapshot = self.core.partition.dir().clone();
+        Ok(self.core.flushed_meta()?.map(|meta| openraft::Snapshot { meta, snapshot }))
+    }
+}
+
+/// Makes a snapshot: what is flushed already, or else a flush.
+pub struct DataSnapshotBuilder {
+    core: Arc<Core>,
+}
+
+impl RaftSnapshotBuilder<Types> for DataSnapshotBuilder {
+    type SnapshotData = DataSnapshot;
+
+    async fn build_snapshot(&mut self) -> io::Result<alias::SnapshotOf<Types, DataSnapshot>> {
+        let core = self.core.clone();
+        let build = tokio::task::spawn_blocking(move || {
+            if core.flushed_meta()?.is_none() {
+                core.partition.flush().map_err(io::Error::other)?;
+            }
+            let meta = core.flushed_meta()?.unwrap_or_default();
+            Ok::<_, io::Error>(openraft::Snapshot {
+                meta,
+                snapshot: core.partition.dir().clone(),
+            })
+        });
+        build.await.map_err(io::Error::other)?
+    }
+}

@@ -1,0 +1,12 @@
+//! The one adapter to openraft: types, log store, state machines, settings, and how a group is started. Nothing outside this folder
+//! (but the handles' calls to propose) knows openraft.
+
+pub mod apply_thread;
+pub mod data_machine;
+pub mod group;
+pub mod log_store;
+pub mod meta_machine;
+pub mod network;
+pub mod position;
+pub mod proposal;
+pub mod types;

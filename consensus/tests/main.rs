@@ -1,0 +1,9 @@
+//! Behaviour of a whole node, one module a subject.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod commits;
+mod directory;
+mod disk;
+mod disk_faults;
+mod replay;
+mod table;
