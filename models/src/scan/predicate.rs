@@ -86,7 +86,11 @@ pub(super) fn move_columns(
             };
             match position(column.index()) {
                 Some(index) if index == column.index() => Ok(Transformed::no(node)),
-                Some(index) => Ok(Transformed::new(Arc::new(Column::new(column.name(), index)), true, TreeNodeRecursion::Jump)),
+                Some(index) => Ok(Transformed::new(
+                    Arc::new(Column::new(column.name(), index)),
+                    true,
+                    TreeNodeRecursion::Jump,
+                )),
                 None => {
                     known = false;
                     Ok(Transformed::no(node))
