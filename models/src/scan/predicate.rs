@@ -116,7 +116,7 @@ pub(super) fn is_absorbable(filter: &Expr) -> Result<bool> {
     let foreign = filter.exists(|node| {
         Ok(match node {
             Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => true,
-            Expr::OuterReferenceColumn(..) | Expr::Placeholder(_) => true,
+            Expr::OuterReferenceColumn(..) => true,
             Expr::AggregateFunction(_) | Expr::WindowFunction(_) | Expr::Unnest(_) | Expr::GroupingSet(_) => true,
             Expr::ScalarFunction(call) => call.func.as_async().is_some(),
             _ => false,
