@@ -86,7 +86,13 @@ impl Offer {
 
     fn new(expr: Arc<dyn PhysicalExpr>) -> Offer {
         let tracking = DynamicFilterTracking::classify(&expr);
-        Offer { expr, tracking, rows: 0, passed: 0, resting: false }
+        Offer {
+            expr,
+            tracking,
+            rows: 0,
+            passed: 0,
+            resting: false,
+        }
     }
 
     /// False while the filter passed most rows of its trial and has not changed since.
@@ -140,7 +146,11 @@ fn selection(value: ColumnarValue, rows: usize) -> Result<Selection> {
         value => {
             let array = value.into_array(rows)?;
             let mask = as_boolean_array(&array)?;
-            Ok(Selection::new(if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() }))
+            Ok(Selection::new(if mask.null_count() > 0 {
+                prep_null_mask_filter(mask)
+            } else {
+                mask.clone()
+            }))
         }
     }
 }

@@ -20,16 +20,25 @@ pub(super) fn bound_keys(shape: &TableShape, predicate: &Predicate) -> Result<Op
     if !shape.key_is_visible() {
         return Ok(None);
     }
-    let Some(expr) = predicate.static_conjunction() else { return Ok(None) };
+    let Some(expr) = predicate.static_conjunction() else {
+        return Ok(None);
+    };
     let mut literals: HashMap<String, Vec<ScalarValue>> = HashMap::new();
-    for guarantee in LiteralGuarantee::analyze(&expr).into_iter().filter(|g| g.guarantee == Guarantee::In) {
+    for guarantee in LiteralGuarantee::analyze(&expr)
+        .into_iter()
+        .filter(|g| g.guarantee == Guarantee::In)
+    {
         literals.insert(guarantee.column.name, guarantee.literals.into_iter().collect());
     }
     let mut columns: Vec<Vec<ScalarValue>> = Vec::new();
     for &column in &shape.key_prefix {
         let field = shape.schema.field(column);
-        let Some(values) = literals.get(field.name()) else { return Ok(None) };
-        let Some(values) = key_values(values, field.data_type()) else { return Ok(None) };
+        let Some(values) = literals.get(field.name()) else {
+            return Ok(None);
+        };
+        let Some(values) = key_values(values, field.data_type()) else {
+            return Ok(None);
+        };
         columns.push(values);
     }
     let count = columns.iter().try_fold(1usize, |n, c| n.checked_mul(c.len())).unwrap_or(usize::MAX);
@@ -37,7 +46,13 @@ pub(super) fn bound_keys(shape: &TableShape, predicate: &Predicate) -> Result<Op
         return Ok(None);
     }
     if count == 0 {
-        return Ok(Some(shape.key_prefix.iter().map(|&c| arrow::array::new_empty_array(shape.schema.field(c).data_type())).collect()));
+        return Ok(Some(
+            shape
+                .key_prefix
+                .iter()
+                .map(|&c| arrow::array::new_empty_array(shape.schema.field(c).data_type()))
+                .collect(),
+        ));
     }
     cross_product(&columns, count).map(Some)
 }
@@ -67,7 +82,9 @@ fn cross_product(columns: &[Vec<ScalarValue>], count: usize) -> Result<Vec<Array
     let mut arrays = Vec::with_capacity(columns.len());
     for values in columns {
         repeat /= values.len();
-        arrays.push(ScalarValue::iter_to_array((0..count).map(|i| values[i / repeat % values.len()].clone()))?);
+        arrays.push(ScalarValue::iter_to_array(
+            (0..count).map(|i| values[i / repeat % values.len()].clone()),
+        )?);
     }
     Ok(arrays)
 }

@@ -17,7 +17,7 @@ use super::pruning::Pruner;
 use super::shape::TableShape;
 
 /// Batches of a unit in the shared queue: small enough to balance, large enough to read ahead in.
-const QUEUE_UNIT_BATCHES: u32 = 8;
+const QUEUE_UNIT_BATCHES: u32 = 16;
 
 /// A run of batches of one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,11 @@ impl Layout {
         };
         match self {
             Layout::Merge(parts) => format!("access={kind}, partitions={}, pieces={pieces}", parts.len()),
-            _ => format!("access={kind}, partitions={}, pieces={pieces}, batches={}", self.partition_count(), self.batches()),
+            _ => format!(
+                "access={kind}, partitions={}, pieces={pieces}, batches={}",
+                self.partition_count(),
+                self.batches()
+            ),
         }
     }
 
@@ -134,7 +138,11 @@ pub(super) struct Survivors {
 
 /// The units that a pruner keeps.
 pub(super) fn survivors(shape: &TableShape, pruner: &Pruner) -> Result<Survivors> {
-    let mut found = Survivors { units: Vec::new(), pruned_batches: 0, pruned_rows: 0 };
+    let mut found = Survivors {
+        units: Vec::new(),
+        pruned_batches: 0,
+        pruned_rows: 0,
+    };
     for (index, piece) in shape.pieces.iter().enumerate() {
         let keep = pruner.keep(shape, index)?;
         let mut open: Option<Unit> = None;
@@ -146,7 +154,12 @@ pub(super) fn survivors(shape: &TableShape, pruner: &Pruner) -> Result<Survivors
                 found.units.extend(open.take());
                 continue;
             }
-            let unit = open.get_or_insert(Unit { piece: index, start: batch as u32, end: batch as u32, rows: 0 });
+            let unit = open.get_or_insert(Unit {
+                piece: index,
+                start: batch as u32,
+                end: batch as u32,
+                rows: 0,
+            });
             unit.end += 1;
             unit.rows += rows;
         }
@@ -172,7 +185,12 @@ fn kept(shape: &TableShape, pruner: &Pruner, units: &[Unit]) -> Result<Vec<Unit>
         for batch in unit.start..=unit.end {
             if batch == unit.end || keep.get(batch as usize) == Some(&false) {
                 if batch > start {
-                    kept.push(Unit { piece: unit.piece, start, end: batch, rows: unit_rows(shape, unit.piece, start, batch) });
+                    kept.push(Unit {
+                        piece: unit.piece,
+                        start,
+                        end: batch,
+                        rows: unit_rows(shape, unit.piece, start, batch),
+                    });
                 }
                 start = batch + 1;
             }
@@ -185,7 +203,11 @@ fn kept(shape: &TableShape, pruner: &Pruner, units: &[Unit]) -> Result<Vec<Unit>
 pub(super) fn deal(shape: &TableShape, units: Vec<Unit>, target: usize, batch_size: usize) -> Layout {
     let rows: u64 = units.iter().map(|u| u.rows).sum();
     let batches: usize = units.iter().map(|u| (u.end - u.start) as usize).sum();
-    let target = if rows <= batch_size as u64 { 1 } else { target.clamp(1, batches.max(1)) };
+    let target = if rows <= batch_size as u64 {
+        1
+    } else {
+        target.clamp(1, batches.max(1))
+    };
     match in_key_order(shape, &units) {
         Some(runs) if runs.len() <= 1 || (target > 1 && runs.len() <= target * 2) => Layout::Ordered(split_runs(shape, runs, target, rows)),
         _ => queue(shape, units, target),
@@ -197,14 +219,21 @@ pub(super) fn queue(shape: &TableShape, units: Vec<Unit>, target: usize) -> Layo
     let cut = units.into_iter().flat_map(|unit| {
         (unit.start..unit.end).step_by(QUEUE_UNIT_BATCHES as usize).map(move |start| {
             let end = unit.end.min(start + QUEUE_UNIT_BATCHES);
-            Unit { piece: unit.piece, start, end, rows: unit_rows(shape, unit.piece, start, end) }
+            Unit {
+                piece: unit.piece,
+                start,
+                end,
+                rows: unit_rows(shape, unit.piece, start, end),
+            }
         })
     });
     Layout::Queue(cut.collect(), target)
 }
 
 fn unit_rows(shape: &TableShape, piece: usize, start: u32, end: u32) -> u64 {
-    (start..end).map(|batch| shape.pieces[piece].scan.batch_rows(batch as usize) as u64).sum()
+    (start..end)
+        .map(|batch| shape.pieces[piece].scan.batch_rows(batch as usize) as u64)
+        .sum()
 }
 
 /// The units of each view with work, in key order; `None` when a piece is unsorted or two overlap.
@@ -258,7 +287,11 @@ fn split_run(shape: &TableShape, run: Vec<Unit>, rows: u64, count: usize, parts:
     let mut dealt = 0u64;
     let mut next = 1u64;
     for unit in run {
-        let mut open = Unit { end: unit.start, rows: 0, ..unit };
+        let mut open = Unit {
+            end: unit.start,
+            rows: 0,
+            ..unit
+        };
         for batch in unit.start..unit.end {
             let batch_rows = shape.pieces[unit.piece].scan.batch_rows(batch as usize) as u64;
             open.end += 1;
@@ -267,7 +300,11 @@ fn split_run(shape: &TableShape, run: Vec<Unit>, rows: u64, count: usize, parts:
             if dealt * count as u64 >= next * rows && next < count as u64 {
                 part.push(open);
                 parts.push(std::mem::take(&mut part).into());
-                open = Unit { start: open.end, rows: 0, ..open };
+                open = Unit {
+                    start: open.end,
+                    rows: 0,
+                    ..open
+                };
                 next = dealt * count as u64 / rows.max(1) + 1;
             }
         }
@@ -291,10 +328,19 @@ pub(super) fn merge(shape: &TableShape, target: usize) -> Result<Option<Layout>>
         let share = target / views.len() + usize::from(i < target % views.len());
         let mut start = None;
         for split in split_keys(shape, view, share.max(1))? {
-            parts.push(MergePart { view, range: KeyRange { start: start.take(), end: Some(split.clone()) } });
+            parts.push(MergePart {
+                view,
+                range: KeyRange {
+                    start: start.take(),
+                    end: Some(split.clone()),
+                },
+            });
             start = Some(split);
         }
-        parts.push(MergePart { view, range: KeyRange { start, end: None } });
+        parts.push(MergePart {
+            view,
+            range: KeyRange { start, end: None },
+        });
     }
     Ok(Some(Layout::Merge(parts)))
 }
@@ -303,7 +349,9 @@ pub(super) fn merge(shape: &TableShape, target: usize) -> Result<Option<Layout>>
 /// that compare as keys do: the smallest values of a batch's key columns together need not be a key that exists.
 fn split_keys(shape: &TableShape, view: usize, count: usize) -> Result<Vec<Vec<u8>>> {
     let largest = shape.pieces.iter().filter(|p| p.view == view).max_by_key(|p| p.scan.visible_rows());
-    let Some(zones) = largest.and_then(|p| p.scan.zone_maps()) else { return Ok(Vec::new()) };
+    let Some(zones) = largest.and_then(|p| p.scan.zone_maps()) else {
+        return Ok(Vec::new());
+    };
     let batches = zones.row_counts.len();
     if count < 2 || batches < count {
         return Ok(Vec::new());
@@ -311,15 +359,21 @@ fn split_keys(shape: &TableShape, view: usize, count: usize) -> Result<Vec<Vec<u
     let picks = arrow::array::UInt64Array::from_iter_values((1..count).map(|i| (i * batches / count) as u64));
     let mut columns = Vec::with_capacity(shape.relation.key.len());
     for &position in &shape.relation.key {
-        let Some(column) = zones.columns.get(position).and_then(Option::as_ref) else { return Ok(Vec::new()) };
+        let Some(column) = zones.columns.get(position).and_then(Option::as_ref) else {
+            return Ok(Vec::new());
+        };
         let minima = take(&column.min, &picks, None)?;
         if minima.null_count() > 0 {
             return Ok(Vec::new());
         }
         columns.push(minima);
     }
-    let mut keys: Vec<Vec<u8>> =
-        shape.views[view].encode_keys(&columns).map_err(external)?.into_iter().map(|key| key.into_vec()).collect();
+    let mut keys: Vec<Vec<u8>> = shape.views[view]
+        .encode_keys(&columns)
+        .map_err(external)?
+        .into_iter()
+        .map(|key| key.into_vec())
+        .collect();
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)

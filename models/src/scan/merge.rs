@@ -6,6 +6,7 @@ use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 
+use super::columns::Columns;
 use super::external;
 use super::filter::RowFilter;
 use super::layout::MergePart;
@@ -13,7 +14,6 @@ use super::metrics::ScanMetrics;
 use super::output::Output;
 use super::predicate::Predicate;
 use super::shape::TableShape;
-use super::units::Columns;
 
 /// Batches that wait for the consumer.
 const CHANNEL_BATCHES: usize = 2;
@@ -33,7 +33,9 @@ pub(super) fn merge_stream(
     builder.spawn_blocking(move || -> Result<()> {
         let mut filter = RowFilter::try_new(&predicate, columns.table_columns())?;
         let view = &shape.views[part.view];
-        let mut merged = view.scan_ordered(&part.range, columns.relation_columns(), batch_size).map_err(external)?;
+        let mut merged = view
+            .scan_ordered(&part.range, columns.relation_columns(), batch_size)
+            .map_err(external)?;
         loop {
             let timer = metrics.baseline.elapsed_compute().timer();
             match merged.next().filter(|_| !output.is_done()) {

@@ -35,7 +35,8 @@ impl ScanMetrics {
 
     /// Counts one batch that was read.
     pub fn read(&self, batch: &RecordBatch) {
-        self.bytes_scanned.add(batch.columns().iter().map(|column| column_bytes(column.as_ref())).sum());
+        self.bytes_scanned
+            .add(batch.columns().iter().map(|column| column_bytes(column.as_ref())).sum());
     }
 }
 

@@ -25,6 +25,7 @@
 //! producer with a channel would cost two wake-ups a batch, warm or cold.) The kernel may evict pages later; such a fault blocks its worker
 //! for one disk read.
 
+mod columns;
 mod filter;
 mod keys;
 mod layout;
@@ -42,6 +43,7 @@ mod source;
 mod statistics;
 mod table;
 mod units;
+mod work;
 
 #[cfg(test)]
 mod tests;

@@ -24,15 +24,25 @@ pub(super) struct Output {
 impl Output {
     /// For batches of about `batch_size` rows and at most `limit` in all.
     pub fn new(schema: SchemaRef, batch_size: usize, limit: Option<usize>) -> Output {
-        let coalescer = (!schema.fields().is_empty()).then(|| {
-            BatchCoalescer::new(Arc::clone(&schema), batch_size).with_biggest_coalesce_batch_size(Some(batch_size / 2))
-        });
-        Output { ready: VecDeque::new(), coalescer, schema, wanted: limit.unwrap_or(usize::MAX), finished: limit == Some(0), large: batch_size / 2 }
+        let coalescer = (!schema.fields().is_empty())
+            .then(|| BatchCoalescer::new(Arc::clone(&schema), batch_size).with_biggest_coalesce_batch_size(Some(batch_size / 2)));
+        Output {
+            ready: VecDeque::new(),
+            coalescer,
+            schema,
+            wanted: limit.unwrap_or(usize::MAX),
+            finished: limit == Some(0),
+            large: batch_size / 2,
+        }
     }
 
     /// Takes a batch.
     pub fn push(&mut self, batch: RecordBatch) -> Result<()> {
-        let batch = if batch.num_rows() > self.wanted { batch.slice(0, self.wanted) } else { batch };
+        let batch = if batch.num_rows() > self.wanted {
+            batch.slice(0, self.wanted)
+        } else {
+            batch
+        };
         self.wanted -= batch.num_rows();
         match &mut self.coalescer {
             Some(coalescer) if batch.num_rows() > self.large => {

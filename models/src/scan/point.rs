@@ -9,13 +9,13 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, stream};
 
+use super::columns::Columns;
 use super::external;
 use super::filter::RowFilter;
 use super::metrics::ScanMetrics;
 use super::output::Output;
 use super::predicate::Predicate;
 use super::shape::TableShape;
-use super::units::Columns;
 
 /// Looks `keys` up in every view on a blocking thread (bloom filters and indexes may fault), then applies the whole predicate.
 pub(super) fn point_stream(

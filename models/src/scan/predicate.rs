@@ -86,7 +86,11 @@ pub(super) fn move_columns(
             };
             match position(column.index()) {
                 Some(index) if index == column.index() => Ok(Transformed::no(node)),
-                Some(index) => Ok(Transformed::new(Arc::new(Column::new(column.name(), index)), true, TreeNodeRecursion::Jump)),
+                Some(index) => Ok(Transformed::new(
+                    Arc::new(Column::new(column.name(), index)),
+                    true,
+                    TreeNodeRecursion::Jump,
+                )),
                 None => {
                     known = false;
                     Ok(Transformed::no(node))
@@ -112,7 +116,7 @@ pub(super) fn is_absorbable(filter: &Expr) -> Result<bool> {
     let foreign = filter.exists(|node| {
         Ok(match node {
             Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => true,
-            Expr::OuterReferenceColumn(..) | Expr::Placeholder(_) => true,
+            Expr::OuterReferenceColumn(..) => true,
             Expr::AggregateFunction(_) | Expr::WindowFunction(_) | Expr::Unnest(_) | Expr::GroupingSet(_) => true,
             Expr::ScalarFunction(call) => call.func.as_async().is_some(),
             _ => false,

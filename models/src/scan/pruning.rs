@@ -62,7 +62,11 @@ pub(super) struct Pruner {
 impl Pruner {
     /// `None` in it keeps everything: no predicate, or none that zone maps can say anything about.
     pub fn new(shape: &TableShape, predicate: Option<Arc<dyn PhysicalExpr>>) -> Pruner {
-        let build = |expr| PruningPredicateBuilder::new().with_file_schema(Arc::clone(&shape.schema)).try_build(expr);
+        let build = |expr| {
+            PruningPredicateBuilder::new()
+                .with_file_schema(Arc::clone(&shape.schema))
+                .try_build(expr)
+        };
         let predicate = predicate.and_then(|expr| match build(expr) {
             Ok(pruning) => Some(pruning).filter(|p| !p.always_true()),
             Err(error) => {
@@ -81,7 +85,9 @@ impl Pruner {
     /// One flag a batch: whether it must be read. `None`: all of them.
     pub fn keep(&self, shape: &TableShape, piece: usize) -> Result<Option<Vec<bool>>> {
         let Some(predicate) = &self.predicate else { return Ok(None) };
-        let Some(zones) = shape.pieces[piece].scan.zone_maps() else { return Ok(None) };
+        let Some(zones) = shape.pieces[piece].scan.zone_maps() else {
+            return Ok(None);
+        };
         let keep = predicate.prune(&PieceZones { shape, zones: &zones })?;
         Ok(Some(keep))
     }
@@ -105,7 +111,14 @@ impl DynamicPruner {
     /// A pruner for a predicate with dynamic parts.
     pub fn new(predicate: Arc<dyn PhysicalExpr>) -> DynamicPruner {
         let tracking = DynamicFilterTracking::classify(&predicate);
-        DynamicPruner { predicate, tracking, pruner: None, kept: HashMap::new(), wait: 0, patience: 1 }
+        DynamicPruner {
+            predicate,
+            tracking,
+            pruner: None,
+            kept: HashMap::new(),
+            wait: 0,
+            patience: 1,
+        }
     }
 
     /// Whether a batch may be skipped now.
@@ -121,7 +134,9 @@ impl DynamicPruner {
                 self.patience = (self.patience * 2).min(Self::MAX_PATIENCE);
             }
         }
-        let Some(pruner) = self.pruner.as_ref().filter(|p| p.is_useful()) else { return Ok(false) };
+        let Some(pruner) = self.pruner.as_ref().filter(|p| p.is_useful()) else {
+            return Ok(false);
+        };
         let kept = match self.kept.entry(piece) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => entry.insert(pruner.keep(shape, piece)?),

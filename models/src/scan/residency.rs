@@ -46,8 +46,17 @@ impl Residency {
         }
         let columns = zones.columns.len() + 1;
         let words = (columns * piece.batch_count()).div_ceil(64);
-        let bits = Arc::new(Residency { columns, bits: (0..words).map(|_| AtomicU64::new(0)).collect() });
-        record.insert(address, Entry { owner: Arc::downgrade(&zones), bits: Arc::clone(&bits) });
+        let bits = Arc::new(Residency {
+            columns,
+            bits: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        });
+        record.insert(
+            address,
+            Entry {
+                owner: Arc::downgrade(&zones),
+                bits: Arc::clone(&bits),
+            },
+        );
         Some(bits)
     }
 
@@ -58,7 +67,10 @@ impl Residency {
 
     /// Whether these relation columns of a batch have been walked.
     pub fn is_resident(&self, batch: usize, columns: &[usize]) -> bool {
-        columns.iter().all(|&c| self.bit(batch, c).is_none_or(|(word, mask)| word.load(Ordering::Relaxed) & mask != 0))
+        columns.iter().all(|&c| {
+            self.bit(batch, c)
+                .is_none_or(|(word, mask)| word.load(Ordering::Relaxed) & mask != 0)
+        })
     }
 
     /// Reads a batch's columns and touches each of their pages. Blocks on the disk.

@@ -20,14 +20,21 @@ const ROWS: usize = 1024;
 /// Estimated rows among `units` for which the static part of the predicate is true. `None` when there is nothing to try. Reads and may
 /// block.
 pub(super) fn estimate_rows(shape: &TableShape, units: &[Unit], predicate: &Predicate) -> Result<Option<usize>> {
-    let statics = Predicate { statics: predicate.statics.clone(), dynamics: Vec::new() };
+    let statics = Predicate {
+        statics: predicate.statics.clone(),
+        dynamics: Vec::new(),
+    };
     let columns = statics.columns();
-    let Some(mut filter) = RowFilter::try_new(&statics, &columns)? else { return Ok(None) };
+    let Some(mut filter) = RowFilter::try_new(&statics, &columns)? else {
+        return Ok(None);
+    };
     let relation_columns = shape.relation_columns(&columns);
     let rows: u64 = units.iter().map(|u| u.rows).sum();
     let (mut tried, mut passed) = (0usize, 0usize);
     for (piece, batch) in spread(units) {
-        let Some(batch) = shape.pieces[piece].scan.read(batch, &relation_columns).map_err(external)? else { continue };
+        let Some(batch) = shape.pieces[piece].scan.read(batch, &relation_columns).map_err(external)? else {
+            continue;
+        };
         let batch = middle(&batch);
         tried += batch.num_rows();
         passed += match filter.select(&batch)? {
@@ -67,5 +74,9 @@ fn spread(units: &[Unit]) -> Vec<(usize, usize)> {
 
 fn middle(batch: &RecordBatch) -> RecordBatch {
     let rows = batch.num_rows();
-    if rows <= ROWS { batch.clone() } else { batch.slice((rows - ROWS) / 2, ROWS) }
+    if rows <= ROWS {
+        batch.clone()
+    } else {
+        batch.slice((rows - ROWS) / 2, ROWS)
+    }
 }

@@ -46,7 +46,10 @@ impl TableShape {
             return plan_err!("table {name} has no partition to read");
         };
         let relation = Arc::clone(first.schema());
-        if let Some(other) = views.iter().find(|v| v.schema().id != relation.id || v.schema().version != relation.version) {
+        if let Some(other) = views
+            .iter()
+            .find(|v| v.schema().id != relation.id || v.schema().version != relation.version)
+        {
             return plan_err!(
                 "table {name}: partitions disagree on the schema: {} version {} and {} version {}",
                 relation.id,
@@ -55,7 +58,10 @@ impl TableShape {
                 other.schema().version
             );
         }
-        let fields = positions.iter().map(|&position| table_field(&name, &relation, position)).collect::<Result<Vec<_>>>()?;
+        let fields = positions
+            .iter()
+            .map(|&position| table_field(&name, &relation, position))
+            .collect::<Result<Vec<_>>>()?;
         let key_columns: Vec<Option<usize>> = relation.key.iter().map(|k| positions.iter().position(|p| p == k)).collect();
         let key_prefix: Vec<usize> = key_columns.iter().map_while(|c| *c).collect();
         let constraints = match key_prefix.len() == relation.key.len() {
@@ -70,7 +76,17 @@ impl TableShape {
             .collect();
         let schema = Arc::new(Schema::new(fields));
         let column_statistics = positions.iter().map(|_| OnceLock::new()).collect();
-        Ok(TableShape { name, relation, views, pieces, positions, schema, key_prefix, constraints, column_statistics })
+        Ok(TableShape {
+            name,
+            relation,
+            views,
+            pieces,
+            positions,
+            schema,
+            key_prefix,
+            constraints,
+            column_statistics,
+        })
     }
 
     /// Whether every key column is a table column.
@@ -85,13 +101,20 @@ impl TableShape {
 
     /// A schema of these table columns.
     pub fn project(&self, table_columns: &[usize]) -> SchemaRef {
-        Arc::new(Schema::new(table_columns.iter().map(|&c| FieldRef::clone(&self.schema.fields()[c])).collect::<Vec<_>>()))
+        Arc::new(Schema::new(
+            table_columns
+                .iter()
+                .map(|&c| FieldRef::clone(&self.schema.fields()[c]))
+                .collect::<Vec<_>>(),
+        ))
     }
 
     /// The key's order over table columns, as far as it is visible.
     pub fn key_ordering(&self) -> Option<LexOrdering> {
         LexOrdering::new(
-            self.key_prefix.iter().map(|&c| PhysicalSortExpr::new_default(Arc::new(Column::new(self.schema.field(c).name(), c))).asc()),
+            self.key_prefix
+                .iter()
+                .map(|&c| PhysicalSortExpr::new_default(Arc::new(Column::new(self.schema.field(c).name(), c))).asc()),
         )
     }
 

@@ -20,7 +20,9 @@ pub(super) fn by_zone_order(
     units: Vec<Unit>,
     order: &[PhysicalSortExpr],
 ) -> Result<Option<Vec<Unit>>> {
-    let Some((table_column, options)) = leading_column(columns, order) else { return Ok(None) };
+    let Some((table_column, options)) = leading_column(columns, order) else {
+        return Ok(None);
+    };
     let position = shape.positions[table_column];
     let batches: u64 = units.iter().map(|u| u64::from(u.end - u.start)).sum();
     if batches > MAX_BATCHES || batches < 2 {
@@ -33,15 +35,26 @@ pub(super) fn by_zone_order(
         let scan = &shape.pieces[unit.piece].scan;
         let singles = (unit.start..unit.end).map(|batch| {
             let rows = scan.batch_rows(batch as usize) as u64;
-            Unit { piece: unit.piece, start: batch, end: batch + 1, rows }
+            Unit {
+                piece: unit.piece,
+                start: batch,
+                end: batch + 1,
+                rows,
+            }
         });
         let Some(zones) = scan.zone_maps() else {
             first.extend(singles);
             continue;
         };
-        let Some(column) = zones.columns.get(position).and_then(Option::as_ref) else { return Ok(None) };
+        let Some(column) = zones.columns.get(position).and_then(Option::as_ref) else {
+            return Ok(None);
+        };
         let bound = if options.descending { &column.max } else { &column.min };
-        bounds.push(take(bound, &UInt64Array::from_iter_values(u64::from(unit.start)..u64::from(unit.end)), None)?);
+        bounds.push(take(
+            bound,
+            &UInt64Array::from_iter_values(u64::from(unit.start)..u64::from(unit.end)),
+            None,
+        )?);
         zoned.extend(singles);
     }
     if bounds.is_empty() {

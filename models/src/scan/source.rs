@@ -22,6 +22,7 @@ use datafusion::physical_plan::projection::{all_alias_free_columns, new_projecti
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, SortOrderPushdownResult};
 
+use super::columns::Columns;
 use super::keys::bound_keys;
 use super::layout::{self, Layout, Survivors};
 use super::merge::merge_stream;
@@ -34,7 +35,8 @@ use super::sample::estimate_rows;
 use super::shape::TableShape;
 use super::sort::by_zone_order;
 use super::statistics;
-use super::units::{Columns, SharedQueues, UnitStream, Work};
+use super::units::UnitStream;
+use super::work::{SharedQueues, Work};
 
 /// What a scan is asked for.
 pub(super) struct ScanRequest {
@@ -78,7 +80,13 @@ struct Derived {
 impl RelationSource {
     /// Prunes, samples and lays out a scan. Reads (key lookups not yet): call it from a blocking thread.
     pub(super) fn plan(shape: Arc<TableShape>, request: ScanRequest) -> Result<RelationSource> {
-        let ScanRequest { columns, predicate, limit, target_partitions, batch_size } = request;
+        let ScanRequest {
+            columns,
+            predicate,
+            limit,
+            target_partitions,
+            batch_size,
+        } = request;
         let mut source = RelationSource {
             shape: Arc::clone(&shape),
             described: columns.clone().into(),
@@ -98,7 +106,11 @@ impl RelationSource {
             return Ok(source);
         }
         let pruner = Pruner::new(&shape, source.predicate.static_conjunction());
-        let Survivors { units, pruned_batches, pruned_rows } = layout::survivors(&shape, &pruner)?;
+        let Survivors {
+            units,
+            pruned_batches,
+            pruned_rows,
+        } = layout::survivors(&shape, &pruner)?;
         // A sample that fails says nothing; the scan itself will report what is wrong.
         source.row_estimate = estimate_rows(&shape, &units, &source.predicate).ok().flatten();
         source.layout = layout::deal(&shape, units, target_partitions, batch_size);
@@ -108,7 +120,10 @@ impl RelationSource {
 
     /// The same scan with something changed, so that what was derived no longer holds.
     fn changed(&self, change: impl FnOnce(&mut RelationSource)) -> RelationSource {
-        let mut source = RelationSource { derived: Arc::default(), ..self.clone() };
+        let mut source = RelationSource {
+            derived: Arc::default(),
+            ..self.clone()
+        };
         change(&mut source);
         source
     }
@@ -116,15 +131,17 @@ impl RelationSource {
     /// Equivalences over table columns for this layout without its predicate.
     fn bare_equivalences(&self) -> EquivalenceProperties {
         let ordering = self.layout.is_ordered().then(|| self.shape.key_ordering()).flatten();
-        EquivalenceProperties::new_with_orderings(Arc::clone(&self.shape.schema), ordering)
-            .with_constraints(self.shape.constraints.clone())
+        EquivalenceProperties::new_with_orderings(Arc::clone(&self.shape.schema), ordering).with_constraints(self.shape.constraints.clone())
     }
 
     fn derived(&self) -> &Derived {
         self.derived.get_or_init(|| {
             self.derive().unwrap_or_else(|error| {
                 tracing::debug!(table = self.shape.name, %error, "no filter statistics");
-                Derived { equivalences: self.bare_equivalences(), statistics: self.table_statistics().to_inexact() }
+                Derived {
+                    equivalences: self.bare_equivalences(),
+                    statistics: self.table_statistics().to_inexact(),
+                }
             })
         })
     }
@@ -147,12 +164,22 @@ impl RelationSource {
             (Layout::Points(_), _) => {
                 let rows = self.layout.rows(&self.shape, None).min(self.shape.row_count());
                 let statistics = statistics::with_row_estimate(self.table_statistics(), rows as usize);
-                return Ok(Derived { equivalences: self.bare_equivalences(), statistics });
+                return Ok(Derived {
+                    equivalences: self.bare_equivalences(),
+                    statistics,
+                });
             }
             (_, None) => {
                 let statistics = self.table_statistics();
-                let statistics = if self.predicate.dynamics.is_empty() { statistics } else { statistics.to_inexact() };
-                return Ok(Derived { equivalences: self.bare_equivalences(), statistics });
+                let statistics = if self.predicate.dynamics.is_empty() {
+                    statistics
+                } else {
+                    statistics.to_inexact()
+                };
+                return Ok(Derived {
+                    equivalences: self.bare_equivalences(),
+                    statistics,
+                });
             }
             (_, Some(predicate)) => predicate,
         };
@@ -211,9 +238,14 @@ impl RelationSource {
                 let part = parts.get(partition).ok_or_else(|| no_partition(partition))?.clone();
                 return Ok(merge_stream(shape, columns, predicate, part, output, self.batch_size, metrics));
             }
-            Layout::Ordered(parts) => {
-                Work::Own(parts.get(partition).ok_or_else(|| no_partition(partition))?.iter().copied().collect::<VecDeque<_>>())
-            }
+            Layout::Ordered(parts) => Work::Own(
+                parts
+                    .get(partition)
+                    .ok_or_else(|| no_partition(partition))?
+                    .iter()
+                    .copied()
+                    .collect::<VecDeque<_>>(),
+            ),
             Layout::Queue(units, partitions) => match queues {
                 Some(queues) => Work::Shared(Arc::clone(units), queues.join(partition)),
                 None => Work::Own(units.iter().skip(partition).step_by(*partitions).copied().collect()),
@@ -311,7 +343,10 @@ impl DataSource for RelationSource {
             return Ok(None);
         }
         let columns = new_projections_for_columns(&expressions, &self.columns);
-        Ok(Some(Arc::new(RelationSource { columns: columns.into(), ..self.clone() })))
+        Ok(Some(Arc::new(RelationSource {
+            columns: columns.into(),
+            ..self.clone()
+        })))
     }
 
     fn try_pushdown_filters(
@@ -345,7 +380,9 @@ impl DataSource for RelationSource {
 
     fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn DataSource>>> {
         if self.eq_properties().ordering_satisfy(order.iter().cloned())? {
-            return Ok(SortOrderPushdownResult::Exact { inner: Arc::new(self.clone()) });
+            return Ok(SortOrderPushdownResult::Exact {
+                inner: Arc::new(self.clone()),
+            });
         }
         let units = match &self.layout {
             _ if self.limit.is_some() => return Ok(SortOrderPushdownResult::Unsupported),
@@ -371,10 +408,7 @@ impl DataSource for RelationSource {
         }
     }
 
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
+    fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
         for expr in self.predicate.iter() {
             if f(expr)? == TreeNodeRecursion::Stop {
                 return Ok(TreeNodeRecursion::Stop);
@@ -401,6 +435,10 @@ impl RelationSource {
 
 impl fmt::Debug for RelationSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RelationSource({}, columns {:?}, {:?})", self.shape.name, self.columns, self.predicate)
+        write!(
+            f,
+            "RelationSource({}, columns {:?}, {:?})",
+            self.shape.name, self.columns, self.predicate
+        )
     }
 }

@@ -22,12 +22,20 @@ pub(super) fn table_statistics(shape: &TableShape, wanted: impl Fn(usize) -> boo
                 Some(width) => Precision::Exact(width * rows),
                 None => Precision::Inexact(variable_bytes as usize),
             };
-            let known = if wanted(column) { shape.column_statistics(column).clone() } else { ColumnStatistics::new_unknown() };
+            let known = if wanted(column) {
+                shape.column_statistics(column).clone()
+            } else {
+                ColumnStatistics::new_unknown()
+            };
             known.with_byte_size(byte_size)
         })
         .collect();
     let total_byte_size = Precision::Inexact((fixed + variable_bytes * variable_columns) as usize);
-    Statistics { num_rows: Precision::Exact(rows), total_byte_size, column_statistics }
+    Statistics {
+        num_rows: Precision::Exact(rows),
+        total_byte_size,
+        column_statistics,
+    }
 }
 
 /// Statistics of one table column over all visible rows, from storage's summaries. Its cost grows with the segments' batches.
@@ -39,8 +47,12 @@ pub(super) fn column_statistics(shape: &TableShape, column: usize) -> ColumnStat
     let is_key = shape.relation.key.contains(&position);
     let is_whole_key = shape.relation.key == [position];
     let rows = shape.row_count() as usize;
-    let summaries: Vec<(ColumnSummary, u64)> =
-        shape.views.iter().map(|v| (v.column_summary(position), v.row_count())).filter(|(_, rows)| *rows > 0).collect();
+    let summaries: Vec<(ColumnSummary, u64)> = shape
+        .views
+        .iter()
+        .map(|v| (v.column_summary(position), v.row_count()))
+        .filter(|(_, rows)| *rows > 0)
+        .collect();
     let exact = summaries.iter().all(|(s, _)| s.exact);
     let precision = |known: Option<usize>| match known {
         Some(value) if exact => Precision::Exact(value),
@@ -63,7 +75,9 @@ pub(super) fn column_statistics(shape: &TableShape, column: usize) -> ColumnStat
 }
 
 fn sum(mut values: impl Iterator<Item = Option<u64>>) -> Option<usize> {
-    values.try_fold(0u64, |total, value| Some(total + value?)).map(|total| total as usize)
+    values
+        .try_fold(0u64, |total, value| Some(total + value?))
+        .map(|total| total as usize)
 }
 
 /// Partitions are hash ranges of the key: a column with few values has all of them in each partition, one that is nearly unique has
@@ -90,7 +104,10 @@ fn extreme(
 ) -> Precision<ScalarValue> {
     let mut best: Option<ScalarValue> = None;
     for (summary, _) in summaries {
-        let Some(value) = get(summary).and_then(|array| ScalarValue::try_from_array(array, 0).ok()).filter(|v| !v.is_null()) else {
+        let Some(value) = get(summary)
+            .and_then(|array| ScalarValue::try_from_array(array, 0).ok())
+            .filter(|v| !v.is_null())
+        else {
             return Precision::Absent;
         };
         match &best {
@@ -133,6 +150,13 @@ pub(super) fn share(statistics: Statistics, rows: usize, exact: bool) -> Statist
 /// Statistics of chosen columns; the total size is that of those columns.
 pub(super) fn project(statistics: &Statistics, columns: &[usize]) -> Statistics {
     let column_statistics: Vec<ColumnStatistics> = columns.iter().map(|&c| statistics.column_statistics[c].clone()).collect();
-    let bytes = column_statistics.iter().map(|c| c.byte_size).fold(Precision::Exact(0), |total, b| total.add(&b));
-    Statistics { num_rows: statistics.num_rows, total_byte_size: bytes, column_statistics }
+    let bytes = column_statistics
+        .iter()
+        .map(|c| c.byte_size)
+        .fold(Precision::Exact(0), |total, b| total.add(&b));
+    Statistics {
+        num_rows: statistics.num_rows,
+        total_byte_size: bytes,
+        column_statistics,
+    }
 }

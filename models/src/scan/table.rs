@@ -17,8 +17,8 @@ use pyralog_storage::RelationView;
 
 use super::predicate::{Predicate, is_absorbable};
 use super::shape::TableShape;
-use super::statistics::table_statistics;
 use super::source::{RelationSource, ScanRequest};
+use super::statistics::table_statistics;
 
 /// A relation at one snapshot, as DataFusion reads it: one [`RelationView`] for each partition of the database.
 #[derive(Clone)]
@@ -34,7 +34,9 @@ impl RelationTable {
     /// # Errors
     /// When there is no view, views differ in relation or schema version, or a position is out of range.
     pub fn try_new(name: impl Into<String>, views: Vec<RelationView>, columns: Vec<usize>) -> Result<RelationTable> {
-        Ok(RelationTable { shape: Arc::new(TableShape::try_new(name.into(), views, columns)?) })
+        Ok(RelationTable {
+            shape: Arc::new(TableShape::try_new(name.into(), views, columns)?),
+        })
     }
 
     /// As [`Self::try_new`] with every column of the relation and without `_ts`.
@@ -110,7 +112,9 @@ impl TableProvider for RelationTable {
     }
 
     async fn scan_with_args<'a>(&self, state: &dyn Session, args: ScanArgs<'a>) -> Result<ScanResult> {
-        let plan = self.plan(state, args.projection(), args.filters().unwrap_or(&[]), args.limit()).await?;
+        let plan = self
+            .plan(state, args.projection(), args.filters().unwrap_or(&[]), args.limit())
+            .await?;
         Ok(plan.into())
     }
 
@@ -133,6 +137,9 @@ impl TableProvider for RelationTable {
 
 impl fmt::Debug for RelationTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelationTable").field("name", &self.shape.name).field("views", &self.shape.views.len()).finish()
+        f.debug_struct("RelationTable")
+            .field("name", &self.shape.name)
+            .field("views", &self.shape.views.len())
+            .finish()
     }
 }

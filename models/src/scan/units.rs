@@ -1,19 +1,17 @@
 //! The stream over units of segment batches: take, prune, read, filter, coalesce, limit.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::RecordBatchStream;
 use futures::{FutureExt, Stream};
-use parking_lot::Mutex;
 
+use super::columns::Columns;
 use super::external;
 use super::filter::{RowFilter, Selection};
 use super::layout::Unit;
@@ -23,147 +21,10 @@ use super::predicate::Predicate;
 use super::pruning::DynamicPruner;
 use super::residency::Residency;
 use super::shape::TableShape;
+use super::work::Work;
 
 /// Batches that a walk pulls in ahead of the stream.
 const WALK_BATCHES: u32 = 8;
-
-/// Where a stream's units come from.
-pub(super) enum Work {
-    /// Its own.
-    Own(VecDeque<Unit>),
-    /// A queue shared with the other partitions of one execution: the units, and how many are taken.
-    Shared(Arc<[Unit]>, Arc<AtomicUsize>),
-}
-
-impl Work {
-    fn next(&mut self) -> Option<Unit> {
-        match self {
-            Work::Own(units) => units.pop_front(),
-            Work::Shared(units, taken) => units.get(taken.fetch_add(1, Ordering::Relaxed)).copied(),
-        }
-    }
-}
-
-/// The queues of one plan's executions. A plan may be executed again: a partition's n-th opening joins the n-th queue.
-pub(super) struct SharedQueues {
-    state: Mutex<(Vec<usize>, Vec<Arc<AtomicUsize>>)>,
-}
-
-impl SharedQueues {
-    pub fn new(partitions: usize) -> SharedQueues {
-        SharedQueues { state: Mutex::new((vec![0; partitions], Vec::new())) }
-    }
-
-    /// The queue that this opening of a partition takes from.
-    pub fn join(&self, partition: usize) -> Arc<AtomicUsize> {
-        let (opened, queues) = &mut *self.state.lock();
-        let Some(round) = opened.get_mut(partition) else { return Arc::default() };
-        let queue = match queues.get(*round) {
-            Some(queue) => Arc::clone(queue),
-            None => {
-                queues.push(Arc::default());
-                Arc::clone(&queues[*round])
-            }
-        };
-        *round += 1;
-        queue
-    }
-}
-
-/// What a stream reads and hands out.
-pub(super) struct Columns {
-    /// Table columns of the predicate, and their relation columns.
-    predicate: (Vec<usize>, Vec<usize>),
-    /// Output columns that the predicate does not read, as relation columns.
-    rest: Vec<usize>,
-    /// All relation columns read.
-    all: Vec<usize>,
-    /// For each output column: where it is, in the predicate's columns or in the rest.
-    source: Vec<Source>,
-    schema: SchemaRef,
-}
-
-#[derive(Clone, Copy)]
-enum Source {
-    Predicate(usize),
-    Rest(usize),
-}
-
-impl Columns {
-    /// For output columns (table columns) under a predicate.
-    pub fn new(shape: &TableShape, output: &[usize], predicate: &Predicate) -> Columns {
-        let predicate_columns = predicate.columns();
-        let mut rest: Vec<usize> = Vec::new();
-        let source = output
-            .iter()
-            .map(|column| match predicate_columns.binary_search(column) {
-                Ok(position) => Source::Predicate(position),
-                Err(_) => Source::Rest(rest.iter().position(|r| r == column).unwrap_or_else(|| {
-                    rest.push(*column);
-                    rest.len() - 1
-                })),
-            })
-            .collect();
-        let rest = shape.relation_columns(&rest);
-        let predicate_relation = shape.relation_columns(&predicate_columns);
-        let all = predicate_relation.iter().chain(&rest).copied().collect();
-        Columns { predicate: (predicate_columns, predicate_relation), rest, all, source, schema: shape.project(output) }
-    }
-
-    /// The output's schema.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// Table columns of the predicate: the first ones of [`Self::relation_columns`].
-    pub fn table_columns(&self) -> &[usize] {
-        &self.predicate.0
-    }
-
-    /// All relation columns that are read.
-    pub fn relation_columns(&self) -> &[usize] {
-        &self.all
-    }
-
-    /// Filters a batch of [`Self::relation_columns`] into the output.
-    pub fn filter_into(
-        &self,
-        rows: &RecordBatch,
-        filter: Option<&mut RowFilter>,
-        output: &mut Output,
-        metrics: &ScanMetrics,
-    ) -> Result<()> {
-        let count = rows.num_rows();
-        let split = self.predicate.1.len();
-        let looked_at = rows.project(&(0..split).collect::<Vec<_>>())?;
-        let rest = rows.project(&(split..self.all.len()).collect::<Vec<_>>())?;
-        let selection = match filter {
-            Some(filter) => filter.select(&looked_at)?,
-            None => Selection::All,
-        };
-        match selection {
-            Selection::None => metrics.rows_filtered.add(count),
-            Selection::All => output.push(self.assemble(Some(&looked_at), Some(&rest), count)?)?,
-            Selection::Some(mask, passed) => {
-                metrics.rows_filtered.add(count - passed);
-                output.push_selected(self.assemble(Some(&looked_at), Some(&rest), count)?, &mask, passed)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn assemble(&self, predicate: Option<&RecordBatch>, rest: Option<&RecordBatch>, rows: usize) -> Result<RecordBatch> {
-        let column = |source: &Source| -> Option<ArrayRef> {
-            match *source {
-                Source::Predicate(i) => predicate?.columns().get(i).cloned(),
-                Source::Rest(i) => rest?.columns().get(i).cloned(),
-            }
-        };
-        let columns = self.source.iter().filter_map(column).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
-    }
-}
 
 /// The stream of one partition.
 pub(super) struct UnitStream {
@@ -187,9 +48,23 @@ impl UnitStream {
         output: Output,
         metrics: ScanMetrics,
     ) -> Result<UnitStream> {
-        let filter = RowFilter::try_new(predicate, &columns.predicate.0)?;
-        let pruner = if predicate.dynamics.is_empty() { None } else { predicate.dynamic_conjunction().map(DynamicPruner::new) };
-        Ok(UnitStream { shape, columns: Arc::new(columns), work, unit: None, filter, pruner, output, walk: None, metrics })
+        let filter = RowFilter::try_new(predicate, columns.table_columns())?;
+        let pruner = if predicate.dynamics.is_empty() {
+            None
+        } else {
+            predicate.dynamic_conjunction().map(DynamicPruner::new)
+        };
+        Ok(UnitStream {
+            shape,
+            columns: Arc::new(columns),
+            work,
+            unit: None,
+            filter,
+            pruner,
+            output,
+            walk: None,
+            metrics,
+        })
     }
 
     /// The next batch to read; moves the cursor onto it. `None` at the end.
@@ -205,7 +80,9 @@ impl UnitStream {
                 continue;
             }
             let (piece, batch) = (unit.piece, unit.start as usize);
-            let Some(pruner) = &mut self.pruner else { return Ok(Some((piece, batch))) };
+            let Some(pruner) = &mut self.pruner else {
+                return Ok(Some((piece, batch)));
+            };
             if !pruner.skips(&self.shape, piece, batch)? {
                 return Ok(Some((piece, batch)));
             }
@@ -215,24 +92,42 @@ impl UnitStream {
         }
     }
 
-    /// Waits until the batch at the cursor is resident; starts a walk where it is not.
-    fn poll_resident(&mut self, cx: &mut Context<'_>, piece: usize, batch: usize) -> Poll<Result<()>> {
+    /// Waits until the batch at the cursor is resident. Where batches are not, walks go ahead of the stream.
+    fn poll_resident(&mut self, cx: &mut Context<'_>, piece: usize, batch: u32) -> Poll<Result<()>> {
         loop {
+            let Some((unit, Some(residency))) = &self.unit else {
+                return Poll::Ready(Ok(()));
+            };
+            let end = unit.end;
+            let is_resident = residency.is_resident(batch as usize, self.columns.relation_columns());
             if let Some(walk) = &mut self.walk {
-                let done = ready!(walk.poll_unpin(cx));
-                self.walk = None;
-                done.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
+                match walk.poll_unpin(cx) {
+                    Poll::Ready(done) => {
+                        self.walk = None;
+                        done.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
+                        continue;
+                    }
+                    Poll::Pending if is_resident => return Poll::Ready(Ok(())),
+                    Poll::Pending => return Poll::Pending,
+                }
             }
-            let Some((unit, Some(residency))) = &self.unit else { return Poll::Ready(Ok(())) };
-            if residency.is_resident(batch, &self.columns.all) {
+            let ahead = batch + WALK_BATCHES / 2;
+            if !is_resident {
+                self.walk = Some(self.start_walk(Arc::clone(residency), piece, batch, end));
+            } else if ahead < end && !residency.is_resident(ahead as usize, self.columns.relation_columns()) {
+                self.walk = Some(self.start_walk(Arc::clone(residency), piece, ahead, end));
+            } else {
                 return Poll::Ready(Ok(()));
             }
-            let (residency, columns, shape) = (Arc::clone(residency), Arc::clone(&self.columns), Arc::clone(&self.shape));
-            let end = unit.end.min(unit.start + WALK_BATCHES) as usize;
-            self.walk = Some(SpawnedTask::spawn_blocking(move || {
-                (batch..end).try_for_each(|batch| residency.walk(&shape.pieces[piece].scan, batch, &columns.all))
-            }));
         }
+    }
+
+    fn start_walk(&self, residency: Arc<Residency>, piece: usize, start: u32, end: u32) -> SpawnedTask<Result<()>> {
+        let (columns, shape) = (Arc::clone(&self.columns), Arc::clone(&self.shape));
+        let end = end.min(start + WALK_BATCHES);
+        SpawnedTask::spawn_blocking(move || {
+            (start..end).try_for_each(|batch| residency.walk(&shape.pieces[piece].scan, batch as usize, columns.relation_columns()))
+        })
     }
 
     /// Reads and filters one batch into the output.
@@ -241,18 +136,22 @@ impl UnitStream {
         let scan = &self.shape.pieces[piece].scan;
         self.metrics.batches_read.add(1);
         let Some(filter) = &mut self.filter else {
-            let Some(rows) = scan.read(batch, &columns.rest).map_err(external)? else { return Ok(()) };
+            let Some(rows) = scan.read(batch, columns.rest()).map_err(external)? else {
+                return Ok(());
+            };
             self.metrics.read(&rows);
             return self.output.push(columns.assemble(None, Some(&rows), rows.num_rows())?);
         };
-        let Some(looked_at) = scan.read(batch, &columns.predicate.1).map_err(external)? else { return Ok(()) };
+        let Some(looked_at) = scan.read(batch, columns.predicate_columns()).map_err(external)? else {
+            return Ok(());
+        };
         self.metrics.read(&looked_at);
         let count = looked_at.num_rows();
         let selection = filter.select(&looked_at)?;
         let rest = match selection {
             Selection::None => None,
-            _ if columns.rest.is_empty() => None,
-            _ => scan.read(batch, &columns.rest).map_err(external)?,
+            _ if columns.rest().is_empty() => None,
+            _ => scan.read(batch, columns.rest()).map_err(external)?,
         };
         if let Some(rest) = &rest {
             self.metrics.read(rest);
@@ -265,7 +164,8 @@ impl UnitStream {
             Selection::All => self.output.push(columns.assemble(Some(&looked_at), rest.as_ref(), count)?),
             Selection::Some(mask, passed) => {
                 self.metrics.rows_filtered.add(count - passed);
-                self.output.push_selected(columns.assemble(Some(&looked_at), rest.as_ref(), count)?, &mask, passed)
+                self.output
+                    .push_selected(columns.assemble(Some(&looked_at), rest.as_ref(), count)?, &mask, passed)
             }
         }
     }
@@ -291,7 +191,7 @@ impl UnitStream {
                 }
                 Err(error) => return Poll::Ready(Some(Err(error))),
             };
-            if let Err(error) = ready!(self.poll_resident(cx, step.0, step.1)) {
+            if let Err(error) = ready!(self.poll_resident(cx, step.0, step.1 as u32)) {
                 return Poll::Ready(Some(Err(error)));
             }
             budget.made_progress();
@@ -323,6 +223,6 @@ impl Stream for UnitStream {
 
 impl RecordBatchStream for UnitStream {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.columns.schema)
+        Arc::clone(self.columns.schema())
     }
 }

@@ -70,7 +70,11 @@ async fn a_plan_can_run_twice() {
     let store = super::store::mixed(1);
     let context = store.context();
     let (plan, first) = run(&context, "SELECT id FROM t").await;
-    assert!(super::store::explain(&plan).contains("access=queue"), "{}", super::store::explain(&plan));
+    assert!(
+        super::store::explain(&plan).contains("access=queue"),
+        "{}",
+        super::store::explain(&plan)
+    );
     let second = datafusion::physical_plan::collect(plan, context.task_ctx()).await.unwrap();
     assert_eq!(lines(&first).len(), store.model.len());
     assert_eq!(lines(&second).len(), store.model.len());
@@ -84,7 +88,11 @@ async fn hidden_and_system_columns() {
     let context = datafusion::prelude::SessionContext::new();
     let table = crate::scan::RelationTable::try_new("s", views, vec![timestamp, 5, 0]).unwrap();
     context.register_table("s", std::sync::Arc::new(table)).unwrap();
-    let (_, rows) = run(&context, "SELECT count(DISTINCT _ts), min(_tag), count(*) FROM s WHERE _ts > 5 AND id < 10").await;
+    let (_, rows) = run(
+        &context,
+        "SELECT count(DISTINCT _ts), min(_tag), count(*) FROM s WHERE _ts > 5 AND id < 10",
+    )
+    .await;
     assert_eq!(lines(&rows), ["| 1 | 1 | 20 |"]);
     let error = crate::scan::RelationTable::try_new("s", store.views(), vec![99]).unwrap_err();
     assert!(error.to_string().contains("position 99"), "{error}");

@@ -22,7 +22,10 @@ async fn a_plain_filter_leaves_no_operator_above() {
     let context = store.context();
     let (plan, _) = run(&context, "SELECT name FROM t WHERE amount > 20 AND name LIKE 'name1%'").await;
     let text = explain(&plan);
-    assert!(!text.contains("FilterExec") && text.contains("projection=[name], predicate="), "{text}");
+    assert!(
+        !text.contains("FilterExec") && text.contains("projection=[name], predicate="),
+        "{text}"
+    );
     let (plan, _) = run(&context, "SELECT name FROM t WHERE random() > 0.5").await;
     assert!(explain(&plan).contains("FilterExec"), "{}", explain(&plan));
 }
@@ -30,8 +33,13 @@ async fn a_plain_filter_leaves_no_operator_above() {
 fn source(limit: Option<usize>) -> RelationSource {
     let store = flushed();
     let shape = Arc::new(TableShape::try_new("t".into(), store.views(), vec![0, 1, 2, 3]).unwrap());
-    let request =
-        ScanRequest { columns: vec![3, 0], predicate: Predicate::default(), limit, target_partitions: 1, batch_size: 256 };
+    let request = ScanRequest {
+        columns: vec![3, 0],
+        predicate: Predicate::default(),
+        limit,
+        target_partitions: 1,
+        batch_size: 256,
+    };
     RelationSource::plan(shape, request).unwrap()
 }
 
@@ -51,7 +59,10 @@ async fn static_filters_are_exact_and_dynamic_ones_offers() {
     let source = source(None);
     let partitions = source.output_partitioning().partition_count();
     let pushed = source
-        .try_pushdown_filters(vec![id_below(50), Arc::clone(&dynamic) as Arc<dyn PhysicalExpr>], &ConfigOptions::default())
+        .try_pushdown_filters(
+            vec![id_below(50), Arc::clone(&dynamic) as Arc<dyn PhysicalExpr>],
+            &ConfigOptions::default(),
+        )
         .unwrap();
     assert!(matches!(pushed.filters[..], [PushedDown::Yes, PushedDown::No]));
     let filtered = pushed.updated_node.unwrap();
@@ -65,7 +76,9 @@ async fn static_filters_are_exact_and_dynamic_ones_offers() {
 
 #[tokio::test]
 async fn nothing_is_taken_below_a_limit() {
-    let pushed = source(Some(3)).try_pushdown_filters(vec![id_below(50)], &ConfigOptions::default()).unwrap();
+    let pushed = source(Some(3))
+        .try_pushdown_filters(vec![id_below(50)], &ConfigOptions::default())
+        .unwrap();
     assert!(matches!(pushed.filters[..], [PushedDown::No]) && pushed.updated_node.is_none());
 }
 
@@ -73,7 +86,13 @@ async fn nothing_is_taken_below_a_limit() {
 async fn a_dropped_stream_stops() {
     let store = flushed();
     let context = store.context();
-    let plan = context.sql("SELECT id, name FROM t").await.unwrap().create_physical_plan().await.unwrap();
+    let plan = context
+        .sql("SELECT id, name FROM t")
+        .await
+        .unwrap()
+        .create_physical_plan()
+        .await
+        .unwrap();
     let mut stream = scans(&plan)[0].execute(0, context.task_ctx()).unwrap();
     assert!(stream.try_next().await.unwrap().is_some());
     drop(stream);

@@ -7,5 +7,6 @@ mod filters;
 mod ordering;
 mod points;
 mod pruning;
+mod residency;
 mod statistics;
 mod store;

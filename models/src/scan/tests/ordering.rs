@@ -62,7 +62,10 @@ async fn no_sort_over_segments_that_do_not_overlap() {
         let context = store.context();
         let (plan, _) = run(&context, "SELECT id, name FROM t ORDER BY id, seq").await;
         let text = explain(&plan);
-        assert!(!text.contains("SortExec") && text.contains("access=ordered, partitions=3"), "{text}");
+        assert!(
+            !text.contains("SortExec") && text.contains("access=ordered, partitions=3"),
+            "{text}"
+        );
         let (plan, _) = run(&context, "SELECT id, count(*) FROM t GROUP BY id").await;
         assert!(explain(&plan).contains("ordering_mode=Sorted"), "{}", explain(&plan));
     }
@@ -84,6 +87,10 @@ async fn overlapping_pieces_merge_when_a_sort_asks() {
 async fn an_outer_filter_does_not_reach_below_a_limit() {
     let store = flushed();
     let context = store.context();
-    let (_, rows) = run(&context, "SELECT count(*) FROM (SELECT id FROM t ORDER BY id, seq LIMIT 4) WHERE id >= 1").await;
+    let (_, rows) = run(
+        &context,
+        "SELECT count(*) FROM (SELECT id FROM t ORDER BY id, seq LIMIT 4) WHERE id >= 1",
+    )
+    .await;
     assert_eq!(super::store::lines(&rows), ["| 2 |"]);
 }

@@ -27,7 +27,11 @@ async fn equality_on_the_whole_key_looks_up() {
 async fn part_of_the_key_or_a_range_scans() {
     let store = mixed(1);
     let context = store.context();
-    for sql in ["SELECT * FROM t WHERE id = 501", "SELECT * FROM t WHERE id = 501 AND seq >= 0", "SELECT * FROM t WHERE id = 501 OR seq = 0"] {
+    for sql in [
+        "SELECT * FROM t WHERE id = 501",
+        "SELECT * FROM t WHERE id = 501 AND seq >= 0",
+        "SELECT * FROM t WHERE id = 501 OR seq = 0",
+    ] {
         let (plan, _) = run(&context, sql).await;
         assert!(!explain(&plan).contains("access=keys"), "{sql}");
     }

@@ -11,7 +11,10 @@ async fn zone_maps_prune_when_planned() {
     let (plan, rows) = run(&context, "SELECT * FROM t WHERE id >= 100 AND id < 110").await;
     assert_eq!(super::store::lines(&rows).len(), 20);
     assert!(counter(&plan, "batches_read") <= 2, "{}", explain(&plan));
-    assert_eq!(counter(&plan, "batches_read") + counter(&plan, "batches_pruned"), 2000usize.div_ceil(BATCH));
+    assert_eq!(
+        counter(&plan, "batches_read") + counter(&plan, "batches_pruned"),
+        2000usize.div_ceil(BATCH)
+    );
     // `day` is no key column, but grows with the key.
     let (plan, _) = run(&context, "SELECT * FROM t WHERE day = DATE '1970-01-11'").await;
     assert!(counter(&plan, "batches_read") <= 2, "{}", explain(&plan));
@@ -27,7 +30,11 @@ async fn masked_rows_in_zones_do_no_harm() {
     let (_, rows) = run(&context, "SELECT * FROM t WHERE id BETWEEN 100 AND 299 AND seq = 1").await;
     assert!(rows.iter().all(|b| b.num_rows() == 0));
     let (_, rows) = run(&context, "SELECT count(*) FROM t WHERE amount = 9.0 AND id % 3 = 0 AND seq = 0").await;
-    let expected = store.model.values().filter(|r| r.amount == 9.0 && r.id % 3 == 0 && r.seq == 0).count();
+    let expected = store
+        .model
+        .values()
+        .filter(|r| r.amount == 9.0 && r.id % 3 == 0 && r.seq == 0)
+        .count();
     assert_eq!(super::store::lines(&rows), [format!("| {expected} |")]);
 }
 
@@ -58,7 +65,11 @@ async fn a_limit_stops_the_scan() {
     let context = store.context();
     let (plan, rows) = run(&context, "SELECT id FROM t LIMIT 5").await;
     assert_eq!(super::store::lines(&rows).len(), 5);
-    assert!(counter(&plan, "batches_read") <= 3, "one batch a partition at most\n{}", explain(&plan));
+    assert!(
+        counter(&plan, "batches_read") <= 3,
+        "one batch a partition at most\n{}",
+        explain(&plan)
+    );
     let (plan, rows) = run(&context, "SELECT id FROM t WHERE amount > 1 LIMIT 5").await;
     assert_eq!(super::store::lines(&rows).len(), 5);
     assert!(counter(&plan, "batches_read") <= 3, "{}", explain(&plan));

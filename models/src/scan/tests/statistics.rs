@@ -29,7 +29,9 @@ async fn exact_where_nothing_is_masked() {
     for partition in 0..3 {
         let args = StatisticsArgs::new().with_partition(Some(partition));
         let part = StatisticsContext::new().compute(scan.as_ref(), &args).unwrap();
-        let Precision::Exact(rows) = part.num_rows else { panic!("partition {partition} has {:?}", part.num_rows) };
+        let Precision::Exact(rows) = part.num_rows else {
+            panic!("partition {partition} has {:?}", part.num_rows)
+        };
         total += rows;
     }
     assert_eq!(total, 2000);
@@ -56,13 +58,28 @@ async fn masked_rows_make_bounds_inexact() {
 async fn a_filter_is_estimated_from_a_sample() {
     let store = flushed();
     for (sql, actual) in [
-        ("SELECT id FROM t WHERE name LIKE '%name1%'", store.model.values().filter(|r| r.name.as_ref().is_some_and(|n| n.contains("name1"))).count()),
-        ("SELECT id FROM t WHERE amount < 50", store.model.values().filter(|r| r.amount < 50.0).count()),
+        (
+            "SELECT id FROM t WHERE name LIKE '%name1%'",
+            store
+                .model
+                .values()
+                .filter(|r| r.name.as_ref().is_some_and(|n| n.contains("name1")))
+                .count(),
+        ),
+        (
+            "SELECT id FROM t WHERE amount < 50",
+            store.model.values().filter(|r| r.amount < 50.0).count(),
+        ),
         ("SELECT id FROM t WHERE id < 100", 200),
         ("SELECT id FROM t WHERE id = 5 AND seq = 1", 1),
     ] {
         let (_, filtered) = statistics(&store, sql).await;
-        let Precision::Inexact(estimate) = filtered.num_rows else { panic!("{sql}: {:?}", filtered.num_rows) };
-        assert!(estimate * 2 >= actual && estimate <= actual * 2 + 2, "{sql}: {estimate} estimated, {actual} rows");
+        let Precision::Inexact(estimate) = filtered.num_rows else {
+            panic!("{sql}: {:?}", filtered.num_rows)
+        };
+        assert!(
+            estimate * 2 >= actual && estimate <= actual * 2 + 2,
+            "{sql}: {estimate} estimated, {actual} rows"
+        );
     }
 }

@@ -35,7 +35,13 @@ impl Row {
     pub fn new(id: i64, seq: i32) -> Row {
         let mixed = (id * 7919 + i64::from(seq) * 104_729) % 1000;
         let name = (mixed % 10 != 0).then(|| format!("name{}", mixed % 17));
-        Row { id, seq, name, amount: mixed as f64 / 4.0, day: (id / 10) as i32 }
+        Row {
+            id,
+            seq,
+            name,
+            amount: mixed as f64 / 4.0,
+            day: (id / 10) as i32,
+        }
     }
 }
 
@@ -66,10 +72,22 @@ impl Store {
     pub fn new(partitions: usize) -> Store {
         let schema = RelationSchema::new(RELATION, fields(), vec![0, 1]);
         let dirs: Vec<TempDir> = (0..partitions).map(|_| TempDir::new().unwrap()).collect();
-        let options = PartitionOptions { batch_rows: 128, retention_ms: 0, ..PartitionOptions::default() };
-        let mut store = Store { partitions: Vec::new(), model: BTreeMap::new(), clock: 0, schema: schema.clone(), _dirs: dirs };
+        let options = PartitionOptions {
+            batch_rows: 128,
+            retention_ms: 0,
+            ..PartitionOptions::default()
+        };
+        let mut store = Store {
+            partitions: Vec::new(),
+            model: BTreeMap::new(),
+            clock: 0,
+            schema: schema.clone(),
+            _dirs: dirs,
+        };
         for (i, dir) in store._dirs.iter().enumerate() {
-            store.partitions.push(Partition::open(PartitionId(i as u32), dir.path(), options.clone()).unwrap());
+            store
+                .partitions
+                .push(Partition::open(PartitionId(i as u32), dir.path(), options.clone()).unwrap());
         }
         store.apply(|_| PartitionCommand::CreateRelation(schema.clone()));
         store
@@ -78,7 +96,10 @@ impl Store {
     fn apply(&mut self, command: impl Fn(usize) -> PartitionCommand) {
         self.clock += 1;
         for (i, partition) in self.partitions.iter().enumerate() {
-            let state = AppliedState { index: self.clock, ..AppliedState::default() };
+            let state = AppliedState {
+                index: self.clock,
+                ..AppliedState::default()
+            };
             partition.apply(state, &command(i)).unwrap();
         }
     }
@@ -107,7 +128,13 @@ impl Store {
                 staged: vec![],
                 policy: ConflictPolicy::LastWriteWins,
             };
-            PartitionCommand::Write(timestamp, Arc::new(WriteSet { start: timestamp, relations: vec![writes] }))
+            PartitionCommand::Write(
+                timestamp,
+                Arc::new(WriteSet {
+                    start: timestamp,
+                    relations: vec![writes],
+                }),
+            )
         });
     }
 
@@ -127,7 +154,10 @@ impl Store {
     }
 
     pub fn views(&self) -> Vec<RelationView> {
-        self.partitions.iter().map(|p| p.snapshot(None).unwrap().relation(RELATION).unwrap()).collect()
+        self.partitions
+            .iter()
+            .map(|p| p.snapshot(None).unwrap().relation(RELATION).unwrap())
+            .collect()
     }
 
     pub fn table(&self) -> RelationTable {
@@ -141,8 +171,13 @@ impl Store {
         context.register_table("t", Arc::new(self.table())).unwrap();
         let rows: Vec<&Row> = self.model.values().collect();
         let schema = Arc::new(Schema::new(fields()));
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns(&rows)).unwrap().project(&VISIBLE).unwrap();
-        context.register_table("m", Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap())).unwrap();
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns(&rows))
+            .unwrap()
+            .project(&VISIBLE)
+            .unwrap();
+        context
+            .register_table("m", Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap()))
+            .unwrap();
         let small = RecordBatch::try_from_iter([
             ("sid", Arc::new(Int64Array::from(vec![3, 500, 501, 777, 100_000])) as ArrayRef),
             ("label", Arc::new(StringArray::from(vec!["a", "b", "c", "d", "e"]))),
@@ -187,11 +222,17 @@ pub fn mixed(partitions: usize) -> Store {
     let mut store = Store::new(partitions);
     store.put((0..1000).flat_map(|id| [Row::new(id, 0), Row::new(id, 1)]));
     store.flush();
-    store.put((0..1000).step_by(3).map(|id| Row { amount: 9.0, ..Row::new(id, 0) }));
+    store.put((0..1000).step_by(3).map(|id| Row {
+        amount: 9.0,
+        ..Row::new(id, 0)
+    }));
     store.put((1000..1200).map(|id| Row::new(id, 0)));
     store.delete(&(100..300).map(|id| (id, 1)).collect::<Vec<_>>());
     store.flush();
-    store.put((500..520).map(|id| Row { name: Some("fresh".into()), ..Row::new(id, 0) }));
+    store.put((500..520).map(|id| Row {
+        name: Some("fresh".into()),
+        ..Row::new(id, 0)
+    }));
     store.put((2000..2010).map(|id| Row::new(id, 5)));
     store.delete(&[(0, 0), (777, 1), (1100, 0)]);
     store
@@ -216,7 +257,9 @@ pub fn states() -> Vec<(&'static str, Store)> {
 pub fn scans(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
     let mut found = Vec::new();
     plan.apply(|node| {
-        let is_scan = node.downcast_ref::<DataSourceExec>().is_some_and(|exec| exec.data_source().is::<RelationSource>());
+        let is_scan = node
+            .downcast_ref::<DataSourceExec>()
+            .is_some_and(|exec| exec.data_source().is::<RelationSource>());
         if is_scan {
             found.push(Arc::clone(node));
         }
@@ -228,20 +271,30 @@ pub fn scans(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
 
 /// A counter of the one scan in a plan, summed over its partitions.
 pub fn counter(plan: &Arc<dyn ExecutionPlan>, name: &str) -> usize {
-    scans(plan).iter().filter_map(|scan| scan.metrics()?.sum_by_name(name)).map(|value| value.as_usize()).sum()
+    scans(plan)
+        .iter()
+        .filter_map(|scan| scan.metrics()?.sum_by_name(name))
+        .map(|value| value.as_usize())
+        .sum()
 }
 
 /// Runs a statement and gives its plan, as run, and its batches.
 pub async fn run(context: &SessionContext, sql: &str) -> (Arc<dyn ExecutionPlan>, Vec<RecordBatch>) {
     let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
-    let batches = datafusion::physical_plan::collect(Arc::clone(&plan), context.task_ctx()).await.unwrap();
+    let batches = datafusion::physical_plan::collect(Arc::clone(&plan), context.task_ctx())
+        .await
+        .unwrap();
     (plan, batches)
 }
 
 /// The rows of batches as text.
 pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let text = arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string();
-    text.lines().filter(|line| line.starts_with('|')).skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    text.lines()
+        .filter(|line| line.starts_with('|'))
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
 }
 
 /// A plan as EXPLAIN shows it.
