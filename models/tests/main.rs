@@ -1,0 +1,10 @@
+//! Behaviour of the embedded database, one module a behaviour, one binary for all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod conflict;
+mod dml;
+mod fixture;
+mod key_value;
+mod merge;
+mod reopen;
+mod schema_change;
