@@ -17,25 +17,50 @@ use crate::sql::name;
 pub(crate) async fn copy_to(session: &Session, mut copy: CopyToStatement) -> Result<QueryResult> {
     copy.target = checked_path(session.engine(), &copy.target)?.to_string_lossy().into_owned();
     if let CopyToSource::Query(query) = &copy.source
-        && !matches!(query.body.as_ref(), datafusion::sql::sqlparser::ast::SetExpr::Select(_) | datafusion::sql::sqlparser::ast::SetExpr::Query(_) | datafusion::sql::sqlparser::ast::SetExpr::SetOperation { .. } | datafusion::sql::sqlparser::ast::SetExpr::Values(_))
+        && !matches!(
+            query.body.as_ref(),
+            datafusion::sql::sqlparser::ast::SetExpr::Select(_)
+                | datafusion::sql::sqlparser::ast::SetExpr::Query(_)
+                | datafusion::sql::sqlparser::ast::SetExpr::SetOperation { .. }
+                | datafusion::sql::sqlparser::ast::SetExpr::Values(_)
+        )
     {
         return Err(Error::unsupported("COPY of a write is not supported"));
     }
     let state = session.statement_state();
     let reader = session.reader().await?;
     let catalog = session.engine().catalog.snapshot()?;
-    let planner = Planner { engine: session.engine(), state: &state, catalog, reader: &reader };
+    let planner = Planner {
+        engine: session.engine(),
+        state: &state,
+        catalog,
+        reader: &reader,
+    };
     let plan = bind(planner.plan(DataFusionStatement::CopyTo(copy)).await?, &Parameters::None)?;
     let batches = collect(run_plan(&state, &plan).await?.stream).await?;
     // The writer answers with one row that holds the number of rows written.
-    let written = batches.first().and_then(|b| b.column(0).as_primitive_opt::<UInt64Type>().filter(|a| !a.is_empty()).map(|a| a.value(0)));
+    let written = batches.first().and_then(|b| {
+        b.column(0)
+            .as_primitive_opt::<UInt64Type>()
+            .filter(|a| !a.is_empty())
+            .map(|a| a.value(0))
+    });
     Ok(done("COPY", written))
 }
 
 /// `COPY table [(columns)] FROM 'file' [(FORMAT format)]`: read as an external file, written as a bulk insert.
 pub(crate) async fn copy_from(session: &Session, statement: SqlStatement) -> Result<QueryResult> {
-    let SqlStatement::Copy { source, to: false, target: CopyTarget::File { filename }, options, .. } = statement else {
-        return Err(Error::unsupported("this form of COPY is not supported").with_hint("write COPY table FROM 'file' or COPY table TO 'file'"));
+    let SqlStatement::Copy {
+        source,
+        to: false,
+        target: CopyTarget::File { filename },
+        options,
+        ..
+    } = statement
+    else {
+        return Err(
+            Error::unsupported("this form of COPY is not supported").with_hint("write COPY table FROM 'file' or COPY table TO 'file'")
+        );
     };
     let CopySource::Table { table_name, columns } = source else {
         return Err(Error::invalid("42601", "COPY … FROM writes into a table"));
@@ -50,7 +75,9 @@ pub(crate) async fn copy_from(session: &Session, statement: SqlStatement) -> Res
         }
     }
     let Some(format) = format else {
-        return Err(Error::invalid("22023", format!("{filename}: the format is not known")).with_hint("add (FORMAT parquet), csv, json or arrow"));
+        return Err(
+            Error::invalid("22023", format!("{filename}: the format is not known")).with_hint("add (FORMAT parquet), csv, json or arrow")
+        );
     };
     let path = checked_path(session.engine(), &filename)?;
     let state = session.statement_state();
@@ -61,7 +88,11 @@ pub(crate) async fn copy_from(session: &Session, statement: SqlStatement) -> Res
         false => columns.iter().map(name::fold).collect(),
     };
     let rows = crate::external::read_file(&state, &path, format, header, &table, &names).await?;
-    let request = IngestRequest { schema: Some(target.schema), table: target.name, mode: IngestMode::Append };
+    let request = IngestRequest {
+        schema: Some(target.schema),
+        table: target.name,
+        mode: IngestMode::Append,
+    };
     let affected = session.ingest_rows(request, rows).await?;
     Ok(done("COPY", Some(affected)))
 }

@@ -32,7 +32,14 @@ pub struct DatabaseConfig {
 impl DatabaseConfig {
     /// Defaults for a directory: 4 GB of memory, all cores.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        DatabaseConfig { data_dir: data_dir.into(), memory_limit: 4 << 30, threads: 0, partitions: 0, spill_dir: None, file_root: None }
+        DatabaseConfig {
+            data_dir: data_dir.into(),
+            memory_limit: 4 << 30,
+            threads: 0,
+            partitions: 0,
+            spill_dir: None,
+            file_root: None,
+        }
     }
 }
 
@@ -99,7 +106,10 @@ impl Database {
         let engine = Engine::open(config).await?;
         // The task holds no strong reference: it ends by itself when the database is dropped.
         let expiry = tokio::spawn(run_expiry(Arc::downgrade(&engine)));
-        Ok(Database { engine, background: Arc::new(Mutex::new(Some(expiry))) })
+        Ok(Database {
+            engine,
+            background: Arc::new(Mutex::new(Some(expiry))),
+        })
     }
 
     /// A new session: settings, and at most one open transaction.

@@ -47,8 +47,12 @@ impl Engine {
     /// Opens the node and the catalog.
     pub(crate) async fn open(config: DatabaseConfig) -> Result<Arc<Engine>> {
         if config.memory_limit < 64 << 20 {
-            return Err(Error::new(ErrorKind::InvalidInput, "22023", format!("a memory limit of {} bytes is too small", config.memory_limit))
-                .with_hint("give at least 64MB"));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "22023",
+                format!("a memory limit of {} bytes is too small", config.memory_limit),
+            )
+            .with_hint("give at least 64MB"));
         }
         let mut node_config = NodeConfig::new(&config.data_dir);
         node_config.partitions = config.partitions;
@@ -61,7 +65,16 @@ impl Engine {
         let runtime = build_runtime(&config, query_memory_limit)?;
         let base_state = build_state(&config, Arc::clone(&runtime));
         let row_ids = RowIds::new(catalog.clone());
-        Ok(Arc::new(Engine { node, catalog, config, runtime, base_state, row_ids, counters: Counters::default(), query_memory_limit }))
+        Ok(Arc::new(Engine {
+            node,
+            catalog,
+            config,
+            runtime,
+            base_state,
+            row_ids,
+            counters: Counters::default(),
+            query_memory_limit,
+        }))
     }
 
     /// Counts a statement and whether it failed.
@@ -85,12 +98,20 @@ fn partition_options(memory_limit: u64) -> PartitionOptions {
 
 fn build_runtime(config: &DatabaseConfig, query_memory: u64) -> Result<Arc<RuntimeEnv>> {
     let spill_dir = config.spill_dir.clone().unwrap_or_else(|| config.data_dir.join("spill"));
-    std::fs::create_dir_all(&spill_dir)
-        .map_err(|e| Error::new(ErrorKind::Unavailable, "58030", format!("{}: cannot make the spill directory: {e}", spill_dir.display())))?;
+    std::fs::create_dir_all(&spill_dir).map_err(|e| {
+        Error::new(
+            ErrorKind::Unavailable,
+            "58030",
+            format!("{}: cannot make the spill directory: {e}", spill_dir.display()),
+        )
+    })?;
     let bytes = usize::try_from(query_memory).unwrap_or(usize::MAX);
     let pool: Arc<dyn MemoryPool> = Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), NAMED_CONSUMERS));
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill_dir]));
-    Ok(RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?)
+    Ok(RuntimeEnvBuilder::new()
+        .with_memory_pool(pool)
+        .with_disk_manager_builder(disk)
+        .build_arc()?)
 }
 
 fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
@@ -104,5 +125,9 @@ fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>) -> SessionStat
     let options = session.options_mut();
     options.sql_parser.collect_spans = true;
     options.execution.collect_statistics = true;
-    SessionStateBuilder::new().with_config(session).with_runtime_env(runtime).with_default_features().build()
+    SessionStateBuilder::new()
+        .with_config(session)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .build()
 }

@@ -60,14 +60,18 @@ pub(crate) fn checked_path(engine: &Engine, text: &str) -> Result<PathBuf> {
     if text.contains("://") {
         return Err(Error::unsupported(format!("{text}: only local files are supported")));
     }
-    let Some(root) = &engine.config.file_root else { return Ok(PathBuf::from(text)) };
+    let Some(root) = &engine.config.file_root else {
+        return Ok(PathBuf::from(text));
+    };
     let refused = |why: &str| {
         Error::new(ErrorKind::InvalidInput, "42501", format!("{text}: {why}")).with_hint(format!("files must lie under {}", root.display()))
     };
     if Path::new(text).components().any(|c| matches!(c, Component::ParentDir)) {
         return Err(refused("a path with .. is refused"));
     }
-    let root = root.canonicalize().map_err(|e| refused(&format!("the file root cannot be read: {e}")))?;
+    let root = root
+        .canonicalize()
+        .map_err(|e| refused(&format!("the file root cannot be read: {e}")))?;
     let path = root.join(text);
     // A file that is to be written need not exist yet; its folder must.
     let real = match path.canonicalize() {
@@ -77,12 +81,18 @@ pub(crate) fn checked_path(engine: &Engine, text: &str) -> Result<PathBuf> {
             parent.join(path.file_name().unwrap_or_default())
         }
     };
-    if real.starts_with(&root) { Ok(real) } else { Err(refused("it lies outside the file root")) }
+    if real.starts_with(&root) {
+        Ok(real)
+    } else {
+        Err(refused("it lies outside the file root"))
+    }
 }
 
 /// The table behind `FROM 'file.ext'`; `None` when the name is no file of a known format.
 pub(crate) async fn file_table(engine: &Engine, state: &SessionState, text: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-    let Some(extension) = Path::new(text).extension().and_then(|e| e.to_str()) else { return Ok(None) };
+    let Some(extension) = Path::new(text).extension().and_then(|e| e.to_str()) else {
+        return Ok(None);
+    };
     let Some(format) = Format::of(extension) else { return Ok(None) };
     let path = checked_path(engine, text)?;
     let options = format.listing(&format!(".{extension}"), true, b',');
@@ -134,21 +144,35 @@ pub(crate) async fn external_table(engine: &Engine, state: &SessionState, sql: &
 
 async fn open(engine: &Engine, state: &SessionState, create: &CreateExternalTable) -> Result<Arc<dyn TableProvider>> {
     let Some(format) = Format::of(&create.file_type) else {
-        return Err(Error::unsupported(format!("STORED AS {} is not supported", create.file_type)).with_hint("use PARQUET, CSV, JSON or ARROW"));
+        return Err(
+            Error::unsupported(format!("STORED AS {} is not supported", create.file_type)).with_hint("use PARQUET, CSV, JSON or ARROW")
+        );
     };
     let [location] = create.locations.as_slice() else {
         return Err(Error::unsupported("CREATE EXTERNAL TABLE takes one LOCATION"));
     };
     if !create.table_partition_cols.is_empty() || create.unbounded || !create.constraints.is_empty() {
-        return Err(Error::unsupported("PARTITIONED BY, UNBOUNDED and constraints of external tables are not supported"));
+        return Err(Error::unsupported(
+            "PARTITIONED BY, UNBOUNDED and constraints of external tables are not supported",
+        ));
     }
     let path = checked_path(engine, location)?;
     let option = |key: &str| {
-        create.options.iter().find(|(k, _)| k.eq_ignore_ascii_case(key) || k.eq_ignore_ascii_case(&format!("format.{key}"))).map(|(_, v)| v.to_string())
+        create
+            .options
+            .iter()
+            .find(|(k, _)| k.eq_ignore_ascii_case(key) || k.eq_ignore_ascii_case(&format!("format.{key}")))
+            .map(|(_, v)| v.to_string())
     };
     let header = option("has_header").is_none_or(|v| !v.trim_matches('\'').eq_ignore_ascii_case("false"));
-    let delimiter = option("delimiter").and_then(|v| v.trim_matches('\'').bytes().next()).unwrap_or(b',');
-    let extension = if path.is_dir() { format!(".{}", create.file_type.to_lowercase()) } else { String::new() };
+    let delimiter = option("delimiter")
+        .and_then(|v| v.trim_matches('\'').bytes().next())
+        .unwrap_or(b',');
+    let extension = if path.is_dir() {
+        format!(".{}", create.file_type.to_lowercase())
+    } else {
+        String::new()
+    };
     let schema = if create.columns.is_empty() {
         None
     } else {
@@ -180,6 +204,7 @@ pub(crate) async fn read_file(
         Format::Parquet | Format::Arrow => None,
     };
     let provider = listing(state, path, format.listing("", header, b','), schema).await?;
-    let scan = datafusion::logical_expr::LogicalPlanBuilder::scan("file", datafusion::datasource::provider_as_source(provider), None)?.build()?;
+    let scan =
+        datafusion::logical_expr::LogicalPlanBuilder::scan("file", datafusion::datasource::provider_as_source(provider), None)?.build()?;
     Ok(crate::session::run_plan(state, &scan).await?.stream)
 }

@@ -7,6 +7,7 @@ pub(crate) mod engine;
 pub mod error;
 pub(crate) mod external;
 pub mod kv;
+pub(crate) mod large_stack;
 pub(crate) mod row_ids;
 pub mod scan;
 pub mod session;

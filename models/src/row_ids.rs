@@ -21,7 +21,10 @@ pub(crate) struct RowIds {
 
 impl RowIds {
     pub(crate) fn new(catalog: Catalog) -> RowIds {
-        RowIds { catalog, reserved: Mutex::new(HashMap::new()) }
+        RowIds {
+            catalog,
+            reserved: Mutex::new(HashMap::new()),
+        }
     }
 
     /// `count` ids in a row: the first one.

@@ -12,12 +12,28 @@ async fn duplicate_keys_and_upserts() {
     assert!(error.message.contains('1') && error.message.contains('t'), "{error}");
     assert_eq!(f.fails("INSERT INTO t VALUES (5, 'x', 0), (5, 'y', 0)").await.code, "23505");
     assert_eq!(f.rows("SELECT count(*) FROM t").await, ["1"]);
-    assert_eq!(f.run("INSERT INTO t VALUES (1, 'z', 9), (2, 'b', 2) ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, n = n + 10").await, 2);
+    assert_eq!(
+        f.run("INSERT INTO t VALUES (1, 'z', 9), (2, 'b', 2) ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, n = n + 10")
+            .await,
+        2
+    );
     assert_eq!(f.rows("SELECT id, owner, n FROM t ORDER BY id").await, ["1|z|11", "2|b|2"]);
-    assert_eq!(f.run("INSERT INTO t VALUES (2, 'no', 0), (3, 'c', 3) ON CONFLICT DO NOTHING").await, 1);
-    assert_eq!(f.run("INSERT INTO t VALUES (1, 'w', 0) ON CONFLICT (id) DO UPDATE SET owner = 'w' WHERE t.n > 100").await, 0);
+    assert_eq!(
+        f.run("INSERT INTO t VALUES (2, 'no', 0), (3, 'c', 3) ON CONFLICT DO NOTHING").await,
+        1
+    );
+    assert_eq!(
+        f.run("INSERT INTO t VALUES (1, 'w', 0) ON CONFLICT (id) DO UPDATE SET owner = 'w' WHERE t.n > 100")
+            .await,
+        0
+    );
     assert_eq!(f.rows("SELECT owner FROM t ORDER BY id").await, ["z", "b", "c"]);
-    assert_eq!(f.fails("INSERT INTO t VALUES (1, 'w', 0) ON CONFLICT (owner) DO NOTHING").await.code, "42P10");
+    assert_eq!(
+        f.fails("INSERT INTO t VALUES (1, 'w', 0) ON CONFLICT (owner) DO NOTHING")
+            .await
+            .code,
+        "42P10"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,8 @@ use crate::fixture::Fixture;
 
 async fn accounts() -> Fixture {
     let f = Fixture::new().await;
-    f.run("CREATE TABLE acc (id BIGINT PRIMARY KEY, owner VARCHAR, balance DECIMAL(18,2), tags VARCHAR[], at TIMESTAMP)").await;
+    f.run("CREATE TABLE acc (id BIGINT PRIMARY KEY, owner VARCHAR, balance DECIMAL(18,2), tags VARCHAR[], at TIMESTAMP)")
+        .await;
     let inserted = f
         .run("INSERT INTO acc VALUES (1,'a',10.00,['x','y'],'2026-01-01T00:00:00'), (2,'b',20.00,[],NULL), (3,NULL,30.00,NULL,NULL)")
         .await;
@@ -15,7 +16,10 @@ async fn accounts() -> Fixture {
 #[tokio::test(flavor = "multi_thread")]
 async fn insert_and_read_back() {
     let f = accounts().await;
-    assert_eq!(f.rows("SELECT id, owner, balance, tags FROM acc ORDER BY id").await, ["1|a|10.00|[x, y]", "2|b|20.00|[]", "3|NULL|30.00|NULL"]);
+    assert_eq!(
+        f.rows("SELECT id, owner, balance, tags FROM acc ORDER BY id").await,
+        ["1|a|10.00|[x, y]", "2|b|20.00|[]", "3|NULL|30.00|NULL"]
+    );
     assert_eq!(f.rows("SELECT count(*), sum(balance) FROM acc").await, ["3|60.00"]);
     assert_eq!(f.rows("SELECT owner FROM acc WHERE id = 2").await, ["b"]);
 }
@@ -42,7 +46,11 @@ async fn update_delete_and_their_traps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn returning_gives_the_written_rows() {
     let f = accounts().await;
-    assert_eq!(f.rows("INSERT INTO acc (id, owner) VALUES (9, 'z') RETURNING id, upper(owner) AS o").await, ["9|Z"]);
+    assert_eq!(
+        f.rows("INSERT INTO acc (id, owner) VALUES (9, 'z') RETURNING id, upper(owner) AS o")
+            .await,
+        ["9|Z"]
+    );
     assert_eq!(f.rows("UPDATE acc SET owner = 'q' WHERE id = 9 RETURNING owner").await, ["q"]);
     assert_eq!(f.rows("DELETE FROM acc WHERE id = 9 RETURNING *").await, ["9|q|NULL|NULL|NULL"]);
 }
@@ -61,11 +69,15 @@ async fn update_from_and_delete_using() {
 #[tokio::test(flavor = "multi_thread")]
 async fn defaults_checks_and_not_null() {
     let f = Fixture::new().await;
-    f.run("CREATE TABLE t (id INT PRIMARY KEY, n INT DEFAULT 7, name VARCHAR NOT NULL DEFAULT 'none', CHECK (n > 0))").await;
+    f.run("CREATE TABLE t (id INT PRIMARY KEY, n INT DEFAULT 7, name VARCHAR NOT NULL DEFAULT 'none', CHECK (n > 0))")
+        .await;
     f.run("INSERT INTO t (id) VALUES (1)").await;
     f.run("INSERT INTO t VALUES (2, DEFAULT, 'b')").await;
     f.run("INSERT INTO t (id, n) VALUES (3, NULL)").await;
-    assert_eq!(f.rows("SELECT id, n, name FROM t ORDER BY id").await, ["1|7|none", "2|7|b", "3|NULL|none"]);
+    assert_eq!(
+        f.rows("SELECT id, n, name FROM t ORDER BY id").await,
+        ["1|7|none", "2|7|b", "3|NULL|none"]
+    );
     assert_eq!(f.fails("INSERT INTO t (id, n) VALUES (4, 0)").await.code, "23514");
     assert_eq!(f.fails("INSERT INTO t (id, name) VALUES (4, NULL)").await.code, "23502");
     assert_eq!(f.fails("UPDATE t SET n = -1 WHERE id = 1").await.code, "23514");

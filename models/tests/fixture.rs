@@ -59,7 +59,11 @@ pub async fn rows(session: &Session, sql: &str) -> Result<Vec<String>, Error> {
     let options = FormatOptions::default().with_null("NULL");
     let mut out = Vec::new();
     for batch in &batches {
-        let columns: Vec<_> = batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options).unwrap()).collect();
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|c| ArrayFormatter::try_new(c, &options).unwrap())
+            .collect();
         for row in 0..batch.num_rows() {
             out.push(columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|"));
         }

@@ -12,14 +12,29 @@ async fn put_get_delete_scan() {
     f.run("CREATE COLLECTION cache AS KV").await;
     let cache = f.db.kv("cache").unwrap();
     for i in 0..20 {
-        cache.put(format!("user:{i:03}").as_bytes(), &[i], None, KvPrecondition::Any).await.unwrap();
+        cache
+            .put(format!("user:{i:03}").as_bytes(), &[i], None, KvPrecondition::Any)
+            .await
+            .unwrap();
     }
     cache.put(b"\x00\xff/a b", b"v", None, KvPrecondition::Any).await.unwrap();
     assert_eq!(cache.get(b"user:007").await.unwrap().unwrap().value, [7]);
     assert_eq!(cache.get(b"nope").await.unwrap(), None);
-    let (page, next) = cache.scan(KvScan { prefix: b"user:".to_vec(), limit: 15, ..KvScan::default() }).await.unwrap();
+    let (page, next) = cache
+        .scan(KvScan {
+            prefix: b"user:".to_vec(),
+            limit: 15,
+            ..KvScan::default()
+        })
+        .await
+        .unwrap();
     assert_eq!((page.len(), next.as_deref()), (15, Some(b"user:015".as_slice())));
-    let rest = KvScan { prefix: b"user:".to_vec(), start: next, limit: 15, ..KvScan::default() };
+    let rest = KvScan {
+        prefix: b"user:".to_vec(),
+        start: next,
+        limit: 15,
+        ..KvScan::default()
+    };
     let (page, next) = cache.scan(rest).await.unwrap();
     assert_eq!((page.len(), next), (5, None));
     assert!(cache.delete(b"user:007", KvPrecondition::Any).await.unwrap());
@@ -72,6 +87,14 @@ async fn expired_entries_are_not_there() {
     f.run("INSERT INTO cache (key, value) VALUES ('s', 'again')").await;
     assert_eq!(f.fails("INSERT INTO cache (key, value) VALUES ('s', 'twice')").await.code, "23505");
     let version = f.rows("SELECT version FROM cache WHERE key = 's'").await.remove(0);
-    assert_eq!(f.run(&format!("UPDATE cache SET value = 'new' WHERE key = 's' AND version = {version}")).await, 1);
-    assert_eq!(f.run(&format!("UPDATE cache SET value = 'new' WHERE key = 's' AND version = {version}")).await, 0);
+    assert_eq!(
+        f.run(&format!("UPDATE cache SET value = 'new' WHERE key = 's' AND version = {version}"))
+            .await,
+        1
+    );
+    assert_eq!(
+        f.run(&format!("UPDATE cache SET value = 'new' WHERE key = 's' AND version = {version}"))
+            .await,
+        0
+    );
 }

@@ -10,7 +10,8 @@ async fn everything_is_there_again() {
     f.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v VARCHAR)").await;
     f.run("CREATE VIEW big AS SELECT * FROM t WHERE id > 5").await;
     f.run("CREATE COLLECTION cache AS KV").await;
-    f.run("INSERT INTO t SELECT value, 'v' FROM generate_series(1, 10) AS g(value)").await;
+    f.run("INSERT INTO t SELECT value, 'v' FROM generate_series(1, 10) AS g(value)")
+        .await;
     f.run("CHECKPOINT").await;
     f.run("DELETE FROM t WHERE id = 10").await;
     f.run("UPDATE t SET v = 'w' WHERE id = 9").await;

@@ -11,7 +11,10 @@ async fn alter_table() {
     f.run("ALTER TABLE t ADD COLUMN b VARCHAR").await;
     f.run("ALTER TABLE t ADD COLUMN c INT NOT NULL DEFAULT 3").await;
     f.run("INSERT INTO t VALUES (3, 30, 'x', 4)").await;
-    assert_eq!(f.rows("SELECT * FROM t ORDER BY id").await, ["1|10|NULL|3", "2|20|NULL|3", "3|30|x|4"]);
+    assert_eq!(
+        f.rows("SELECT * FROM t ORDER BY id").await,
+        ["1|10|NULL|3", "2|20|NULL|3", "3|30|x|4"]
+    );
     f.run("ALTER TABLE t RENAME COLUMN a TO aa").await;
     f.run("ALTER TABLE t DROP COLUMN b").await;
     assert_eq!(f.rows("SELECT aa, c FROM t ORDER BY id").await, ["10|3", "20|3", "30|4"]);
@@ -24,7 +27,10 @@ async fn alter_table() {
     f.run("ALTER TABLE t RENAME TO u").await;
     assert_eq!(f.fails("SELECT * FROM t").await.code, "42P01");
     let f = f.reopen().await;
-    assert_eq!(f.rows("SELECT id, aa, c, b FROM u ORDER BY id").await, ["1|10|3|NULL", "2|20|3|NULL", "3|30|4|NULL"]);
+    assert_eq!(
+        f.rows("SELECT id, aa, c, b FROM u ORDER BY id").await,
+        ["1|10|3|NULL", "2|20|3|NULL", "3|30|4|NULL"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +61,11 @@ async fn names_and_their_errors() {
     assert_eq!(f.fails("DROP SCHEMA s").await.code, "2BP01");
     f.run("DROP SCHEMA s CASCADE").await;
     assert_eq!(f.fails("SELECT * FROM s.orders").await.code, "3F000");
-    assert_eq!(f.rows("SELECT count(*) FROM information_schema.columns WHERE table_name = 'orders'").await, ["0"]);
+    assert_eq!(
+        f.rows("SELECT count(*) FROM information_schema.columns WHERE table_name = 'orders'")
+            .await,
+        ["0"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use pyralog_consensus::{Meta, MetaChange, MetaExpect, MetaRevision, Node};
 use pyralog_storage::{RelationId, RelationSchema};
 
-pub use object::{ROW_ID, CheckConstraint, CollectionKind, ColumnDefinition, Object, ObjectName, TableDefinition, ViewDefinition};
+pub use object::{CheckConstraint, CollectionKind, ColumnDefinition, Object, ObjectName, ROW_ID, TableDefinition, ViewDefinition};
 pub use snapshot::{CatalogEntry, CatalogSnapshot};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -39,10 +39,17 @@ impl Catalog {
         let meta = node.meta().clone();
         let default_schema = format!("{SCHEMA_PREFIX}{DEFAULT_SCHEMA}");
         if meta.get(&default_schema)?.is_none() {
-            meta.change(MetaChange { put: vec![(default_schema, Vec::new())], ..Default::default() }).await?;
+            meta.change(MetaChange {
+                put: vec![(default_schema, Vec::new())],
+                ..Default::default()
+            })
+            .await?;
         }
         let snapshot = CatalogSnapshot::load(&meta)?;
-        Ok(Catalog { node, cached: Arc::new(RwLock::new(Arc::new(snapshot))) })
+        Ok(Catalog {
+            node,
+            cached: Arc::new(RwLock::new(Arc::new(snapshot))),
+        })
     }
 
     fn meta(&self) -> &Meta {
@@ -69,7 +76,9 @@ impl Catalog {
     /// A relation id never used before.
     pub async fn allocate_relation(&self) -> Result<RelationId> {
         let number = self.meta().allocate("relation", 1).await?;
-        u32::try_from(number).map(RelationId).map_err(|_| Error::new(ErrorKind::ResourceExhausted, "54000", "no relation ids are left"))
+        u32::try_from(number)
+            .map(RelationId)
+            .map_err(|_| Error::new(ErrorKind::ResourceExhausted, "54000", "no relation ids are left"))
     }
 
     /// Numbers for hidden row ids of a relation: the first of `count` that were never given out.
@@ -81,22 +90,30 @@ impl Catalog {
     pub async fn create_schema(&self, name: &str) -> Result<()> {
         let key = format!("{SCHEMA_PREFIX}{name}");
         let change = MetaChange {
-            expect: vec![MetaExpect { key: key.clone(), revision: None }],
+            expect: vec![MetaExpect {
+                key: key.clone(),
+                revision: None,
+            }],
             put: vec![(key, Vec::new())],
             delete: Vec::new(),
         };
         match self.meta().change(change).await {
             Ok(_) => Ok(()),
-            Err(pyralog_consensus::ConsensusError::MetaConflict { .. }) => {
-                Err(Error::new(ErrorKind::AlreadyExists, "42P06", format!("schema {name} exists already")))
-            }
+            Err(pyralog_consensus::ConsensusError::MetaConflict { .. }) => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "42P06",
+                format!("schema {name} exists already"),
+            )),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Removes an empty schema.
     pub async fn drop_schema(&self, name: &str) -> Result<()> {
-        let change = MetaChange { delete: vec![format!("{SCHEMA_PREFIX}{name}")], ..Default::default() };
+        let change = MetaChange {
+            delete: vec![format!("{SCHEMA_PREFIX}{name}")],
+            ..Default::default()
+        };
         self.meta().change(change).await?;
         Ok(())
     }
@@ -129,16 +146,34 @@ impl Catalog {
     async fn put_object(&self, name: &ObjectName, object: &Object, revision: Option<MetaRevision>) -> Result<()> {
         let key = object_key(name);
         let value = serde_json::to_vec(object).map_err(|e| Error::internal(format!("definition of {name}: {e}")))?;
-        let expect = vec![MetaExpect { key: key.clone(), revision }];
-        self.meta().change(MetaChange { expect, put: vec![(key, value)], delete: Vec::new() }).await?;
+        let expect = vec![MetaExpect {
+            key: key.clone(),
+            revision,
+        }];
+        self.meta()
+            .change(MetaChange {
+                expect,
+                put: vec![(key, value)],
+                delete: Vec::new(),
+            })
+            .await?;
         Ok(())
     }
 
     /// Removes a name, then the relation behind it.
     pub async fn drop_object(&self, entry: &CatalogEntry) -> Result<()> {
         let key = object_key(&entry.name);
-        let expect = vec![MetaExpect { key: key.clone(), revision: Some(entry.revision) }];
-        self.meta().change(MetaChange { expect, put: Vec::new(), delete: vec![key] }).await?;
+        let expect = vec![MetaExpect {
+            key: key.clone(),
+            revision: Some(entry.revision),
+        }];
+        self.meta()
+            .change(MetaChange {
+                expect,
+                put: Vec::new(),
+                delete: vec![key],
+            })
+            .await?;
         if let Object::Table(table) = entry.object.as_ref() {
             self.drop_relation(table.relation.id).await?;
         }
@@ -150,10 +185,22 @@ impl Catalog {
         let (from_key, to_key) = (object_key(&entry.name), object_key(to));
         let value = serde_json::to_vec(object).map_err(|e| Error::internal(format!("definition of {to}: {e}")))?;
         let expect = vec![
-            MetaExpect { key: from_key.clone(), revision: Some(entry.revision) },
-            MetaExpect { key: to_key.clone(), revision: None },
+            MetaExpect {
+                key: from_key.clone(),
+                revision: Some(entry.revision),
+            },
+            MetaExpect {
+                key: to_key.clone(),
+                revision: None,
+            },
         ];
-        self.meta().change(MetaChange { expect, put: vec![(to_key, value)], delete: vec![from_key] }).await?;
+        self.meta()
+            .change(MetaChange {
+                expect,
+                put: vec![(to_key, value)],
+                delete: vec![from_key],
+            })
+            .await?;
         Ok(())
     }
 

@@ -18,7 +18,11 @@ pub struct ObjectName {
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.schema == super::DEFAULT_SCHEMA { f.write_str(&self.name) } else { write!(f, "{}.{}", self.schema, self.name) }
+        if self.schema == super::DEFAULT_SCHEMA {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}.{}", self.schema, self.name)
+        }
     }
 }
 
@@ -79,6 +83,9 @@ pub struct TableDefinition {
 pub struct ColumnDefinition {
     /// Default value as a SQL expression.
     pub default: Option<String>,
+    /// NOT NULL that was set after the column was made: its relation, whose older segments may lack the column, stays nullable.
+    #[serde(default)]
+    pub not_null: bool,
 }
 
 /// A `CHECK` constraint.
@@ -105,8 +112,12 @@ pub const ROW_ID: &str = "_rowid";
 impl TableDefinition {
     /// Visible columns.
     pub fn visible_schema(&self) -> SchemaRef {
-        let fields: Vec<Arc<Field>> = self.relation.schema.fields().iter().take(self.columns.len()).cloned().collect();
-        Arc::new(Schema::new(fields))
+        let columns = self.columns.iter().zip(self.relation.schema.fields());
+        let fields = columns.map(|(column, field)| match column.not_null {
+            true => Arc::new(field.as_ref().clone().with_nullable(false)),
+            false => Arc::clone(field),
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<Arc<Field>>>()))
     }
 
     /// Positions of the visible columns in the relation.
@@ -119,6 +130,10 @@ impl TableDefinition {
         if self.hidden_key {
             return Vec::new();
         }
-        self.relation.key.iter().map(|&i| self.relation.schema.field(i).name().as_str()).collect()
+        self.relation
+            .key
+            .iter()
+            .map(|&i| self.relation.schema.field(i).name().as_str())
+            .collect()
     }
 }

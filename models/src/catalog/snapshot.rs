@@ -33,7 +33,11 @@ impl CatalogSnapshot {
     pub(super) fn load(meta: &Meta) -> Result<CatalogSnapshot> {
         // The revision is read first: what changes meanwhile is then read again, never missed.
         let revision = meta.revision();
-        let schemas = meta.scan(SCHEMA_PREFIX)?.into_iter().map(|(key, _, _)| key[SCHEMA_PREFIX.len()..].to_owned()).collect();
+        let schemas = meta
+            .scan(SCHEMA_PREFIX)?
+            .into_iter()
+            .map(|(key, _, _)| key[SCHEMA_PREFIX.len()..].to_owned())
+            .collect();
         let mut objects = BTreeMap::new();
         for (key, value, revision) in meta.scan(OBJECT_PREFIX)? {
             let (schema, name) = key[OBJECT_PREFIX.len()..]
@@ -41,10 +45,24 @@ impl CatalogSnapshot {
                 .ok_or_else(|| Error::new(ErrorKind::Corruption, "XX001", format!("catalog key {key} has no schema")))?;
             let object = serde_json::from_slice(&value)
                 .map_err(|e| Error::new(ErrorKind::Corruption, "XX001", format!("catalog entry {key}: {e}")))?;
-            let name = ObjectName { schema: schema.to_owned(), name: name.to_owned() };
-            objects.insert(name.clone(), CatalogEntry { name, object: Arc::new(object), revision });
+            let name = ObjectName {
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+            };
+            objects.insert(
+                name.clone(),
+                CatalogEntry {
+                    name,
+                    object: Arc::new(object),
+                    revision,
+                },
+            );
         }
-        Ok(CatalogSnapshot { revision, schemas, objects })
+        Ok(CatalogSnapshot {
+            revision,
+            schemas,
+            objects,
+        })
     }
 
     /// The revision.
@@ -78,7 +96,11 @@ impl CatalogSnapshot {
             return Ok(entry);
         }
         if !self.has_schema(&name.schema) {
-            return Err(Error::new(ErrorKind::NotFound, "3F000", format!("schema {} does not exist", name.schema)));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "3F000",
+                format!("schema {} does not exist", name.schema),
+            ));
         }
         let error = Error::new(ErrorKind::NotFound, "42P01", format!("table {name} does not exist"));
         let names = self.objects.keys().filter(|n| n.schema == name.schema).map(|n| n.name.as_str());
@@ -93,8 +115,14 @@ impl CatalogSnapshot {
         let entry = self.require(name)?;
         match entry.object.as_ref() {
             Object::Table(table) => Ok((entry.clone(), Arc::new(table.clone()))),
-            Object::View(_) => Err(Error::invalid("42809", format!("{name} is a view; it cannot be written or altered"))),
-            Object::External { .. } => Err(Error::invalid("42809", format!("{name} is an external table; it cannot be written"))),
+            Object::View(_) => Err(Error::invalid(
+                "42809",
+                format!("{name} is a view; it cannot be written or altered"),
+            )),
+            Object::External { .. } => Err(Error::invalid(
+                "42809",
+                format!("{name} is an external table; it cannot be written"),
+            )),
         }
     }
 }

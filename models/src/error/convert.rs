@@ -84,8 +84,9 @@ impl From<DataFusionError> for Error {
             DataFusionError::NotImplemented(message) => Error::unsupported(message),
             DataFusionError::Configuration(message) => Error::invalid("22023", message),
             DataFusionError::Execution(message) => from_execution(message),
-            DataFusionError::ResourcesExhausted(message) => Error::new(ErrorKind::ResourceExhausted, "53200", message)
-                .with_hint("raise --memory-limit, or make the statement smaller"),
+            DataFusionError::ResourcesExhausted(message) => {
+                Error::new(ErrorKind::ResourceExhausted, "53200", message).with_hint("raise --memory-limit, or make the statement smaller")
+            }
             DataFusionError::IoError(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 Error::new(ErrorKind::ResourceExhausted, "53100", error.to_string())
             }
@@ -166,7 +167,9 @@ fn from_parser(error: &ParserError) -> Error {
 
 /// sqlparser ends its messages with ` at Line: 1, Column: 8`.
 fn split_place(message: &str) -> (&str, Option<(u64, u64)>) {
-    let Some(at) = message.rfind(" at Line: ") else { return (message, None) };
+    let Some(at) = message.rfind(" at Line: ") else {
+        return (message, None);
+    };
     let rest = &message[at + " at Line: ".len()..];
     let mut numbers = rest.split(", Column: ").map(|part| part.trim().parse::<u64>());
     match (numbers.next(), numbers.next()) {
@@ -184,7 +187,10 @@ fn from_schema(error: &SchemaError) -> Error {
             match nearest(field.name(), names.iter().copied()) {
                 Some(name) => error.with_hint(format!("did you mean {name}?")),
                 None if names.is_empty() => error,
-                None => error.with_hint(format!("columns here: {}", names.iter().take(30).copied().collect::<Vec<_>>().join(", "))),
+                None => error.with_hint(format!(
+                    "columns here: {}",
+                    names.iter().take(30).copied().collect::<Vec<_>>().join(", ")
+                )),
             }
         }
         SchemaError::AmbiguousReference { field } => Error::invalid("42702", format!("column {} is ambiguous", field.flat_name()))
@@ -204,7 +210,8 @@ fn from_plan(message: String) -> Error {
     if lower.contains("column count doesn't match") || lower.contains("inconsistent data length") {
         return Error::invalid("42601", message);
     }
-    if lower.contains("cannot coerce") || lower.contains("cannot infer common") || lower.contains("incompatible") || lower.contains("type") {
+    if lower.contains("cannot coerce") || lower.contains("cannot infer common") || lower.contains("incompatible") || lower.contains("type")
+    {
         return Error::invalid("42804", message);
     }
     Error::invalid("42000", message)
@@ -228,7 +235,9 @@ mod tests {
 
     #[test]
     fn a_parser_error_has_its_place() {
-        let error = from_parser(&ParserError::ParserError("Expected: an expression, found: FROM at Line: 2, Column: 8".into()));
+        let error = from_parser(&ParserError::ParserError(
+            "Expected: an expression, found: FROM at Line: 2, Column: 8".into(),
+        ));
         assert_eq!(error.code, "42601");
         let place = error.position.unwrap();
         assert_eq!((place.line, place.column), (2, 8));

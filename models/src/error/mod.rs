@@ -83,7 +83,13 @@ impl std::error::Error for Error {}
 impl Error {
     /// An error without place or hint.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Error { kind, code, message: message.into(), position: None, hint: None }
+        Error {
+            kind,
+            code,
+            message: message.into(),
+            position: None,
+            hint: None,
+        }
     }
 
     /// The same error at a place.

@@ -33,7 +33,13 @@ pub struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(engine: Arc<Engine>, name: &str) -> Result<Bucket> {
-        let bucket = Bucket { engine, name: ObjectName { schema: DEFAULT_SCHEMA.to_owned(), name: name.to_owned() } };
+        let bucket = Bucket {
+            engine,
+            name: ObjectName {
+                schema: DEFAULT_SCHEMA.to_owned(),
+                name: name.to_owned(),
+            },
+        };
         bucket.table()?;
         Ok(bucket)
     }
@@ -42,7 +48,10 @@ impl Bucket {
         let (_, table) = self.engine.catalog.snapshot()?.require_table(&self.name)?;
         match table.kind {
             CollectionKind::KeyValue => Ok(table),
-            kind => Err(Error::invalid("42809", format!("{} is a {} collection, not a bucket", self.name, kind.word()))),
+            kind => Err(Error::invalid(
+                "42809",
+                format!("{} is a {} collection, not a bucket", self.name, kind.word()),
+            )),
         }
     }
 
@@ -70,7 +79,11 @@ impl Bucket {
             return Err(Error::invalid("22023", format!("a key has between 1 and {MAX_KEY} bytes")));
         }
         if value.len() > MAX_VALUE {
-            return Err(Error::new(ErrorKind::ResourceExhausted, "54000", format!("a value has at most {MAX_VALUE} bytes")));
+            return Err(Error::new(
+                ErrorKind::ResourceExhausted,
+                "54000",
+                format!("a value has at most {MAX_VALUE} bytes"),
+            ));
         }
         let expires = match ttl_ms {
             None => None,
@@ -183,13 +196,18 @@ fn check(condition: KvPrecondition, current: Option<&KvEntry>) -> Result<()> {
 /// Reads one key of a view; an expired entry is none.
 fn read(view: &RelationView, key: &[u8], now: u64) -> Result<Option<KvEntry>> {
     let keys: Vec<ArrayRef> = vec![Arc::new(BinaryViewArray::from_iter_values([key]))];
-    let Some(Some(address)) = view.lookup(&keys)?.pop() else { return Ok(None) };
+    let Some(Some(address)) = view.lookup(&keys)?.pop() else {
+        return Ok(None);
+    };
     let batch = view.fetch(&[address], &projection(view))?;
     Ok(entries(&batch, now).next())
 }
 
 fn read_range(view: &RelationView, scan: &KvScan, limit: usize, now: u64) -> Result<Vec<KvEntry>> {
-    let start = scan.start.as_deref().map_or(scan.prefix.as_slice(), |start| start.max(scan.prefix.as_slice()));
+    let start = scan
+        .start
+        .as_deref()
+        .map_or(scan.prefix.as_slice(), |start| start.max(scan.prefix.as_slice()));
     let encode = |key: &[u8]| -> Result<Option<Vec<u8>>> {
         let keys: Vec<ArrayRef> = vec![Arc::new(BinaryViewArray::from_iter_values([key]))];
         Ok(view.encode_keys(&keys)?.pop().map(|key| key.into_vec()))
@@ -228,10 +246,17 @@ fn entries(batch: &RecordBatch, now: u64) -> impl Iterator<Item = KvEntry> {
         if expires_at.is_some_and(|at| at <= now) {
             return None;
         }
-        Some(KvEntry { key: keys.value(row).to_vec(), value: values.value(row).to_vec(), version: versions.value(row), expires_at })
+        Some(KvEntry {
+            key: keys.value(row).to_vec(),
+            value: values.value(row).to_vec(),
+            version: versions.value(row),
+            expires_at,
+        })
     })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal(format!("a read task failed: {e}")))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::internal(format!("a read task failed: {e}")))?
 }

@@ -50,7 +50,10 @@ pub(crate) async fn delete_expired(
     }
     let batch = view.fetch(&existing, &[0, 2])?;
     let expires = batch.column(1).as_primitive::<TimestampMillisecondType>();
-    let gone: BooleanArray = expires.iter().map(|at| Some(at.is_some_and(|at| u64::try_from(at).unwrap_or(0) <= now_ms))).collect();
+    let gone: BooleanArray = expires
+        .iter()
+        .map(|at| Some(at.is_some_and(|at| u64::try_from(at).unwrap_or(0) <= now_ms)))
+        .collect();
     let expired = filter_record_batch(&batch, &gone)?;
     if expired.num_rows() > 0 {
         let keys = RecordBatch::try_new(table.relation.key_schema(), vec![Arc::clone(expired.column(0))])?;

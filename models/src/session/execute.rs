@@ -29,7 +29,9 @@ impl Session {
         let started = Instant::now();
         let statement = parse_one(sql)?;
         let limit = self.inner.settings.read().statement_timeout;
-        let Some(limit) = limit else { return self.run(statement, &parameters).await };
+        let Some(limit) = limit else {
+            return self.run(statement, &parameters).await;
+        };
         let mut result = match tokio::time::timeout_at(started + limit, self.run(statement, &parameters)).await {
             Ok(result) => result?,
             Err(_) => return Err(timed_out(limit)),
@@ -97,11 +99,19 @@ impl Session {
             }
             SqlStatement::Rollback { chain: false, savepoint } => self.rollback_statement(savepoint.as_ref().map(name::fold)).await,
             SqlStatement::Savepoint { name } => {
-                self.open_transaction().await?.as_mut().ok_or_else(super::no_transaction)?.savepoint(name::fold(&name))?;
+                self.open_transaction()
+                    .await?
+                    .as_mut()
+                    .ok_or_else(super::no_transaction)?
+                    .savepoint(name::fold(&name))?;
                 Ok(done("SAVEPOINT", None))
             }
             SqlStatement::ReleaseSavepoint { name } => {
-                self.open_transaction().await?.as_mut().ok_or_else(super::no_transaction)?.release(&name::fold(&name))?;
+                self.open_transaction()
+                    .await?
+                    .as_mut()
+                    .ok_or_else(super::no_transaction)?
+                    .release(&name::fold(&name))?;
                 Ok(done("RELEASE", None))
             }
             SqlStatement::Copy { .. } => copy::copy_from(self, statement).await,
@@ -120,7 +130,14 @@ impl Session {
     async fn rollback_statement(&self, savepoint: Option<String>) -> Result<QueryResult> {
         match savepoint {
             None => self.rollback().await?,
-            Some(name) => self.open_transaction().await?.as_mut().ok_or_else(super::no_transaction)?.rollback_to(&name).await?,
+            Some(name) => {
+                self.open_transaction()
+                    .await?
+                    .as_mut()
+                    .ok_or_else(super::no_transaction)?
+                    .rollback_to(&name)
+                    .await?
+            }
         }
         Ok(done("ROLLBACK", None))
     }
@@ -138,7 +155,12 @@ impl Session {
         let state = self.statement_state();
         let reader = self.reader().await?;
         let catalog = self.engine().catalog.snapshot()?;
-        let planner = Planner { engine: self.engine(), state: &state, catalog, reader: &reader };
+        let planner = Planner {
+            engine: self.engine(),
+            state: &state,
+            catalog,
+            reader: &reader,
+        };
         let plan = planner.plan(DataFusionStatement::Statement(Box::new(statement))).await?;
         Ok((state, bind(plan, parameters)?))
     }
@@ -159,7 +181,9 @@ impl Session {
         let mut attempt = 0;
         loop {
             let mut transaction = OpenTransaction::begin(self.engine())?;
-            let result = Dml::new(self.engine(), &state, &mut transaction, parameters).run(statement.clone()).await;
+            let result = Dml::new(self.engine(), &state, &mut transaction, parameters)
+                .run(statement.clone())
+                .await;
             let result = match result {
                 Ok(result) => transaction.commit(self.engine()).await.map(|()| result),
                 Err(error) => Err(error),
@@ -243,7 +267,12 @@ pub(crate) fn bind_expr(expr: Expr, schema: &DFSchema, parameters: &Parameters) 
 pub(crate) async fn run_plan(state: &SessionState, plan: &LogicalPlan) -> Result<QueryResult> {
     let physical = state.create_physical_plan(plan).await?;
     let stream = execute_stream(physical, state.task_ctx())?;
-    Ok(QueryResult { schema: stream.schema(), tag: "SELECT", affected: None, stream })
+    Ok(QueryResult {
+        schema: stream.schema(),
+        tag: "SELECT",
+        affected: None,
+        stream,
+    })
 }
 
 fn check_modes(modes: &[TransactionMode]) -> Result<()> {

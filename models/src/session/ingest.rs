@@ -24,10 +24,17 @@ impl Session {
 
     /// Makes the table if the mode says so, then appends in the open transaction or one of its own.
     pub(crate) async fn ingest_rows(&self, request: IngestRequest, rows: SendableRecordBatchStream) -> Result<u64> {
-        let target = ObjectName { schema: request.schema.unwrap_or_else(|| DEFAULT_SCHEMA.to_owned()), name: request.table };
+        let target = ObjectName {
+            schema: request.schema.unwrap_or_else(|| DEFAULT_SCHEMA.to_owned()),
+            name: request.table,
+        };
         let catalog = self.engine().catalog.snapshot()?;
         if !catalog.has_schema(&target.schema) {
-            return Err(Error::new(ErrorKind::NotFound, "3F000", format!("schema {} does not exist", target.schema)));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "3F000",
+                format!("schema {} does not exist", target.schema),
+            ));
         }
         let existing = catalog.get(&target);
         let create = match (request.mode, existing) {
@@ -107,11 +114,20 @@ impl Session {
         mut rows: SendableRecordBatchStream,
     ) -> Result<u64> {
         if table.kind != CollectionKind::Table {
-            return Err(Error::unsupported(format!("{} is a {} collection; it takes no bulk ingest", table.name, table.kind.word())));
+            return Err(Error::unsupported(format!(
+                "{} is a {} collection; it takes no bulk ingest",
+                table.name,
+                table.kind.word()
+            )));
         }
         let state = self.statement_state();
         let reader = transaction.reader()?;
-        let planner = Planner { engine: self.engine(), state: &state, catalog: self.engine().catalog.snapshot()?, reader: &reader };
+        let planner = Planner {
+            engine: self.engine(),
+            state: &state,
+            catalog: self.engine().catalog.snapshot()?,
+            reader: &reader,
+        };
         let check = RowCheck::new(&planner, table)?;
         let mapping = Mapping::new(&planner, table, &rows.schema())?;
         let mut dml = Dml::new(self.engine(), &state, transaction, &Parameters::None);

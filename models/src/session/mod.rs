@@ -17,14 +17,15 @@ use datafusion::scalar::ScalarValue;
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
+pub(crate) use execute::{bind, bind_expr, run_plan};
 pub(crate) use reader::Reader;
 pub(crate) use result::{done, rows};
-pub(crate) use execute::{bind, bind_expr, run_plan};
 pub(crate) use settings::{Settings, all as all_settings};
 pub(crate) use transaction::OpenTransaction;
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::large_stack::OnLargeStack;
 
 /// Values for a statement's placeholders (`$1`, `$2`, … or `?`, in order; or `$name`).
 #[derive(Debug, Clone, Default)]
@@ -114,7 +115,14 @@ impl Session {
     pub(crate) fn new(engine: Arc<Engine>) -> Session {
         engine.counters.sessions.fetch_add(1, Ordering::Relaxed);
         let state = RwLock::new(engine.base_state.clone());
-        Session { inner: Arc::new(SessionInner { engine, state, settings: RwLock::default(), transaction: Mutex::new(None) }) }
+        Session {
+            inner: Arc::new(SessionInner {
+                engine,
+                state,
+                settings: RwLock::default(),
+                transaction: Mutex::new(None),
+            }),
+        }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -130,7 +138,7 @@ impl Session {
 
     /// Runs one statement. Outside a transaction it is one of its own. DML has happened when this returns; rows stream after it.
     pub async fn execute(&self, sql: &str, parameters: Parameters) -> Result<QueryResult> {
-        let result = self.execute_text(sql, parameters).await;
+        let result = OnLargeStack::new(self.execute_text(sql, parameters)).await;
         self.engine().count(&result);
         result
     }
@@ -142,14 +150,16 @@ impl Session {
 
     /// Plans a statement without running it.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
-        self.prepare_text(sql).await
+        OnLargeStack::new(self.prepare_text(sql)).await
     }
 
     /// Starts a transaction; an error if one is open.
     pub async fn begin(&self) -> Result<()> {
         let mut open = self.inner.transaction.lock().await;
         if open.is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput, "25001", "a transaction is open already").with_hint("COMMIT or ROLLBACK it first"));
+            return Err(
+                Error::new(ErrorKind::InvalidInput, "25001", "a transaction is open already").with_hint("COMMIT or ROLLBACK it first")
+            );
         }
         *open = Some(OpenTransaction::begin(self.engine())?);
         Ok(())
@@ -181,7 +191,7 @@ impl Session {
 
     /// Appends a stream of batches to a table: columns by name, missing ones take defaults, values cast. One atomic change; memory is bounded.
     pub async fn ingest(&self, request: IngestRequest, rows: SendableRecordBatchStream) -> Result<u64> {
-        let result = self.ingest_stream(request, rows).await;
+        let result = OnLargeStack::new(self.ingest_stream(request, rows)).await;
         self.engine().count(&result);
         result
     }

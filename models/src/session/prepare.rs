@@ -18,7 +18,12 @@ impl Session {
     pub(super) async fn prepare_text(&self, sql: &str) -> Result<Prepared> {
         let empty = || Arc::new(Schema::empty());
         let prepared = |schema: SchemaRef, parameters: SchemaRef, returns_rows: bool| {
-            Ok(Prepared { sql: sql.to_owned(), schema, parameters, returns_rows })
+            Ok(Prepared {
+                sql: sql.to_owned(),
+                schema,
+                parameters,
+                returns_rows,
+            })
         };
         let statement = match parse_one(sql)? {
             Statement::Sql(statement) => *statement,
@@ -48,8 +53,11 @@ impl Session {
                 _ => prepared(empty(), empty(), false),
             },
             explain @ DataFusionStatement::Explain(_) => {
-                let DataFusionStatement::Explain(inner) = &explain else { return prepared(empty(), empty(), true) };
-                let writes = !matches!(inner.statement.as_ref(), DataFusionStatement::Statement(s) if matches!(**s, SqlStatement::Query(_)));
+                let DataFusionStatement::Explain(inner) = &explain else {
+                    return prepared(empty(), empty(), true);
+                };
+                let writes =
+                    !matches!(inner.statement.as_ref(), DataFusionStatement::Statement(s) if matches!(**s, SqlStatement::Query(_)));
                 if writes {
                     return prepared(explain_schema(), empty(), true);
                 }
@@ -63,33 +71,52 @@ impl Session {
     /// Statements that only read the catalog are cheap: their columns are those of their answer.
     async fn prepare_by_running(&self, sql: &str) -> Result<Prepared> {
         let result = Box::pin(self.execute_text(sql, Parameters::None)).await?;
-        Ok(Prepared { sql: sql.to_owned(), schema: result.schema, parameters: Arc::new(Schema::empty()), returns_rows: true })
+        Ok(Prepared {
+            sql: sql.to_owned(),
+            schema: result.schema,
+            parameters: Arc::new(Schema::empty()),
+            returns_rows: true,
+        })
     }
 
     async fn plan_unbound(&self, statement: DataFusionStatement) -> Result<LogicalPlan> {
         let state = self.statement_state();
         let reader = self.reader().await?;
         let catalog = self.engine().catalog.snapshot()?;
-        Planner { engine: self.engine(), state: &state, catalog, reader: &reader }.plan(statement).await
+        Planner {
+            engine: self.engine(),
+            state: &state,
+            catalog,
+            reader: &reader,
+        }
+        .plan(statement)
+        .await
     }
 
     /// The plan of a write with its placeholders open.
     async fn plan_write(&self, statement: SqlStatement) -> Result<LogicalPlan> {
         let state = self.statement_state();
         let mut transaction = OpenTransaction::begin(self.engine())?;
-        Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open).explain(statement).await
+        Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open)
+            .explain(statement)
+            .await
     }
 
     /// The columns that RETURNING gives.
     async fn returned_schema(&self, statement: SqlStatement) -> Result<Option<SchemaRef>> {
         let state = self.statement_state();
         let mut transaction = OpenTransaction::begin(self.engine())?;
-        Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open).returned_schema(statement).await
+        Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open)
+            .returned_schema(statement)
+            .await
     }
 }
 
 fn explain_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("plan_type", DataType::Utf8, false), Field::new("plan", DataType::Utf8, false)]))
+    Arc::new(Schema::new(vec![
+        Field::new("plan_type", DataType::Utf8, false),
+        Field::new("plan", DataType::Utf8, false),
+    ]))
 }
 
 /// Placeholders in order of their number; type null where nothing tells it.
@@ -103,5 +130,7 @@ fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
         })
         .collect();
     fields.sort_by_key(|(name, _)| (name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX), name.clone()));
-    Ok(Arc::new(Schema::new(fields.into_iter().map(|(_, field)| field).collect::<Vec<_>>())))
+    Ok(Arc::new(Schema::new(
+        fields.into_iter().map(|(_, field)| field).collect::<Vec<_>>(),
+    )))
 }

@@ -44,5 +44,10 @@ impl Reader {
 
 /// Snapshots of all partitions at one timestamp.
 pub(crate) fn snapshots(engine: &Engine) -> Result<Vec<Snapshot>> {
-    engine.node.partitions().iter().map(|partition| Ok(partition.snapshot(None)?)).collect()
+    engine
+        .node
+        .partitions()
+        .iter()
+        .map(|partition| Ok(partition.snapshot(None)?))
+        .collect()
 }

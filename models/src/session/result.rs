@@ -20,18 +20,31 @@ use crate::error::{Error, ErrorKind};
 pub(crate) fn done(tag: &'static str, affected: Option<u64>) -> QueryResult {
     let schema = Arc::new(Schema::empty());
     let stream = batches_stream(Arc::clone(&schema), Vec::new());
-    QueryResult { schema, tag, affected, stream }
+    QueryResult {
+        schema,
+        tag,
+        affected,
+        stream,
+    }
 }
 
 /// A result of rows that are at hand.
 pub(crate) fn rows(tag: &'static str, schema: SchemaRef, batches: Vec<RecordBatch>, affected: Option<u64>) -> QueryResult {
     let stream = batches_stream(Arc::clone(&schema), batches);
-    QueryResult { schema, tag, affected, stream }
+    QueryResult {
+        schema,
+        tag,
+        affected,
+        stream,
+    }
 }
 
 /// Batches as a stream.
 pub(crate) fn batches_stream(schema: SchemaRef, batches: Vec<RecordBatch>) -> SendableRecordBatchStream {
-    Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches.into_iter().map(Ok))))
+    Box::pin(RecordBatchStreamAdapter::new(
+        schema,
+        futures::stream::iter(batches.into_iter().map(Ok)),
+    ))
 }
 
 /// A stream that ends with an error once its time is over; the work below it is then dropped.
@@ -47,14 +60,23 @@ impl Deadline {
     pub(crate) fn wrap(inner: SendableRecordBatchStream, started: Instant, limit: Duration) -> SendableRecordBatchStream {
         let schema = inner.schema();
         let sleep = Box::pin(tokio::time::sleep_until(started + limit));
-        Box::pin(Deadline { schema, inner: Some(inner), limit, sleep })
+        Box::pin(Deadline {
+            schema,
+            inner: Some(inner),
+            limit,
+            sleep,
+        })
     }
 }
 
 /// The error of a statement that ran out of time.
 pub(crate) fn timed_out(limit: Duration) -> Error {
-    Error::new(ErrorKind::DeadlineExceeded, "57014", format!("the statement was cancelled after {} ms", limit.as_millis()))
-        .with_hint("raise statement_timeout")
+    Error::new(
+        ErrorKind::DeadlineExceeded,
+        "57014",
+        format!("the statement was cancelled after {} ms", limit.as_millis()),
+    )
+    .with_hint("raise statement_timeout")
 }
 
 impl Stream for Deadline {

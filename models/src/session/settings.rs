@@ -24,7 +24,11 @@ pub(crate) struct SettingRow {
 }
 
 const OWN: [(&str, &str, &str); 4] = [
-    ("statement_timeout", "0", "longest time of a statement in milliseconds; 0 is no limit"),
+    (
+        "statement_timeout",
+        "0",
+        "longest time of a statement in milliseconds; 0 is no limit",
+    ),
     ("application_name", "", "name the client gives itself"),
     ("timezone", "", "time zone of timestamps without one; empty is UTC"),
     ("transaction_isolation", "snapshot", "isolation level of transactions (read only)"),
@@ -45,14 +49,25 @@ pub(crate) fn all(session: &Session) -> Vec<SettingRow> {
     let current = session.inner.state.read().config_options().entries();
     for (entry, default) in current.into_iter().zip(defaults) {
         let value = entry.value.unwrap_or_default();
-        rows.push(row(entry.key, value, default.value.unwrap_or_default(), entry.description.to_owned()));
+        rows.push(row(
+            entry.key,
+            value,
+            default.value.unwrap_or_default(),
+            entry.description.to_owned(),
+        ));
     }
     rows
 }
 
 fn row(name: String, value: String, default: String, description: String) -> SettingRow {
     let source = if value == default { "default" } else { "session" };
-    SettingRow { name, value, default, source, description }
+    SettingRow {
+        name,
+        value,
+        default,
+        source,
+        description,
+    }
 }
 
 /// A setting's value.
@@ -105,7 +120,13 @@ pub(crate) fn reset(session: &Session, name: &str) -> Result<()> {
     if let Some((_, default, _)) = OWN.iter().find(|(own, _, _)| *own == name) {
         return set(session, &name, default);
     }
-    let default = session.engine().base_state.config_options().entries().into_iter().find(|e| e.key == name);
+    let default = session
+        .engine()
+        .base_state
+        .config_options()
+        .entries()
+        .into_iter()
+        .find(|e| e.key == name);
     match default {
         Some(entry) => set(session, &name, &entry.value.unwrap_or_default()),
         None => Err(unknown(session, &name)),

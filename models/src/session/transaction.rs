@@ -39,7 +39,12 @@ impl OpenTransaction {
             return Err(Error::internal("the database has no data partition"));
         };
         let writes = partition.storage().begin(snapshot.clone());
-        Ok(OpenTransaction { writes: Some(writes), base: Arc::new(base), written: BTreeSet::new(), savepoints: Vec::new() })
+        Ok(OpenTransaction {
+            writes: Some(writes),
+            base: Arc::new(base),
+            written: BTreeSet::new(),
+            savepoints: Vec::new(),
+        })
     }
 
     fn writes(&mut self) -> Result<&mut Transaction> {
@@ -68,7 +73,10 @@ impl OpenTransaction {
         for relation in self.written.clone() {
             views.insert(relation, vec![self.writes()?.view(relation)?]);
         }
-        Ok(Reader::Transaction { base: Arc::clone(&self.base), written: Arc::new(views) })
+        Ok(Reader::Transaction {
+            base: Arc::clone(&self.base),
+            written: Arc::new(views),
+        })
     }
 
     /// The relation as this transaction sees it now.
@@ -103,7 +111,10 @@ impl OpenTransaction {
     /// Marks a point.
     pub(crate) fn mark(&mut self) -> Result<Savepoints> {
         let storage = self.writes()?.savepoint();
-        Ok(Savepoints { storage, written: self.written.clone() })
+        Ok(Savepoints {
+            storage,
+            written: self.written.clone(),
+        })
     }
 
     /// Goes back to a point.
@@ -157,8 +168,12 @@ impl OpenTransaction {
             Ok(timestamp) => Ok(timestamp.0),
             Err(ConsensusError::Conflict(conflict)) => {
                 let name = relation_name(engine, conflict.relation);
-                Err(Error::new(ErrorKind::Conflict, "40001", format!("somebody else changed key {} of {name} meanwhile", conflict.key))
-                    .with_hint("retry the transaction"))
+                Err(Error::new(
+                    ErrorKind::Conflict,
+                    "40001",
+                    format!("somebody else changed key {} of {name} meanwhile", conflict.key),
+                )
+                .with_hint("retry the transaction"))
             }
             Err(error) => Err(error.into()),
         }
@@ -173,7 +188,9 @@ impl OpenTransaction {
     pub(crate) async fn rollback(mut self) -> Result<()> {
         if let Some(writes) = self.writes.take() {
             // Staged files are removed: that is blocking work.
-            tokio::task::spawn_blocking(move || drop(writes)).await.map_err(|e| Error::internal(format!("a write task failed: {e}")))?;
+            tokio::task::spawn_blocking(move || drop(writes))
+                .await
+                .map_err(|e| Error::internal(format!("a write task failed: {e}")))?;
         }
         Ok(())
     }

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::file_options::file_type::FileType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::{TableProvider, ViewTable, provider_as_source};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
@@ -62,7 +64,11 @@ impl Planner<'_> {
         own.extend(table_function::replace(self, &mut statement)?);
         let names = self.resolve(&statement, own, 0).await?;
         let plan = SqlToRel::new_with_options(&names, parser_options(self.state)).statement_to_plan(statement)?;
-        if names.tables.values().any(|table| table.schema().fields().iter().any(|f| is_bytes(f.data_type()))) {
+        if names
+            .tables
+            .values()
+            .any(|table| table.schema().fields().iter().any(|f| is_bytes(f.data_type())))
+        {
             return match_bytes_as_text(plan);
         }
         Ok(plan)
@@ -75,7 +81,10 @@ impl Planner<'_> {
 
     /// Plans an expression over a schema.
     pub(crate) fn plan_expr(&self, expr: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
-        let names = Names { state: self.state, tables: HashMap::new() };
+        let names = Names {
+            state: self.state,
+            tables: HashMap::new(),
+        };
         let planner = SqlToRel::new_with_options(&names, parser_options(self.state));
         Ok(planner.sql_to_expr(expr, schema, &mut PlannerContext::new())?)
     }
@@ -104,7 +113,11 @@ impl Planner<'_> {
         let (references, _) = resolve_table_references(statement, normalize)?;
         let mut tables = HashMap::with_capacity(references.len());
         for reference in references {
-            let own_table = if reference.schema().is_none() { own.get(reference.table()) } else { None };
+            let own_table = if reference.schema().is_none() {
+                own.get(reference.table())
+            } else {
+                None
+            };
             let source = match own_table {
                 Some(source) => Arc::clone(source),
                 None => match self.source(&reference, depth).await? {
@@ -142,7 +155,10 @@ impl Planner<'_> {
             Object::External { sql } => external::external_table(self.engine, self.state, sql).await,
             Object::View(view) => {
                 if depth >= MAX_VIEW_DEPTH {
-                    return Err(Error::invalid("54001", format!("view {name} stands on more than {MAX_VIEW_DEPTH} views")));
+                    return Err(Error::invalid(
+                        "54001",
+                        format!("view {name} stands on more than {MAX_VIEW_DEPTH} views"),
+                    ));
                 }
                 let plan = Box::pin(self.view_plan(&view.query, &view.columns, depth + 1)).await?;
                 Ok(Arc::new(ViewTable::new(plan, Some(view.query.clone()))))
@@ -189,10 +205,20 @@ pub(crate) fn rename_columns(plan: LogicalPlan, columns: &[String]) -> Result<Lo
     if columns.len() != plan.schema().fields().len() {
         return Err(Error::invalid(
             "42P16",
-            format!("the query has {} columns, but {} names are given", plan.schema().fields().len(), columns.len()),
+            format!(
+                "the query has {} columns, but {} names are given",
+                plan.schema().fields().len(),
+                columns.len()
+            ),
         ));
     }
-    let exprs: Vec<Expr> = plan.schema().columns().into_iter().zip(columns).map(|(c, name)| Expr::Column(c).alias(name)).collect();
+    let exprs: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(columns)
+        .map(|(c, name)| Expr::Column(c).alias(name))
+        .collect();
     Ok(datafusion::logical_expr::LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
 }
 
@@ -219,9 +245,20 @@ struct Names<'a> {
 impl ContextProvider for Names<'_> {
     fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
         self.tables.get(&name).cloned().ok_or_else(|| {
-            let shown = if name.table() == template::TARGET { "the target".to_owned() } else { name.to_string() };
+            let shown = if name.table() == template::TARGET {
+                "the target".to_owned()
+            } else {
+                name.to_string()
+            };
             Error::new(crate::ErrorKind::NotFound, "42P01", format!("table {shown} does not exist")).into()
         })
+    }
+
+    fn get_file_type(&self, ext: &str) -> DataFusionResult<Arc<dyn FileType>> {
+        match self.state.get_file_format_factory(&ext.to_lowercase()) {
+            Some(factory) => Ok(format_as_file_type(factory)),
+            None => Err(Error::unsupported(format!("the file format {ext} is not supported")).into()),
+        }
     }
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DataFusionResult<Arc<dyn TableSource>> {
@@ -238,7 +275,9 @@ impl ContextProvider for Names<'_> {
             .into_iter()
             .map(|arg| simplifier.coerce(arg, &schema).and_then(|e| simplifier.simplify(e)))
             .collect::<DataFusionResult<Vec<_>>>()?;
-        Ok(provider_as_source(function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?))
+        Ok(provider_as_source(
+            function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?,
+        ))
     }
 
     fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DataFusionResult<Arc<dyn TableSource>> {
@@ -300,5 +339,8 @@ impl ContextProvider for Names<'_> {
 
 /// A context for planning what names no table (types, defaults).
 pub(crate) fn no_tables(state: &SessionState) -> impl ContextProvider + '_ {
-    Names { state, tables: HashMap::new() }
+    Names {
+        state,
+        tables: HashMap::new(),
+    }
 }

@@ -21,7 +21,12 @@ pub(crate) async fn run(session: &Session, explain: ExplainStatement, parameters
             let state = session.statement_state();
             let reader = session.reader().await?;
             let catalog = session.engine().catalog.snapshot()?;
-            let planner = super::context::Planner { engine: session.engine(), state: &state, catalog, reader: &reader };
+            let planner = super::context::Planner {
+                engine: session.engine(),
+                state: &state,
+                catalog,
+                reader: &reader,
+            };
             let plan = planner.plan(DataFusionStatement::Explain(explain)).await?;
             let mut result = run_plan(&state, &bind(plan, parameters)?).await?;
             result.tag = "EXPLAIN";
@@ -41,7 +46,10 @@ pub(crate) async fn run(session: &Session, explain: ExplainStatement, parameters
                 }
             };
             drop(open);
-            let option = ExplainOption { verbose: explain.options.verbose, ..ExplainOption::default() };
+            let option = ExplainOption {
+                verbose: explain.options.verbose,
+                ..ExplainOption::default()
+            };
             let plan = LogicalPlanBuilder::from(Arc::new(plan)).explain_option_format(option)?.build()?;
             let mut result = run_plan(&state, &plan).await?;
             result.tag = "EXPLAIN";

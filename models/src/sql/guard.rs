@@ -21,7 +21,10 @@ pub fn check_length(sql: &str) -> Result<()> {
     Err(Error::new(
         ErrorKind::ResourceExhausted,
         "54000",
-        format!("the statement has {} bytes, more than the limit of {MAX_STATEMENT_BYTES}", sql.len()),
+        format!(
+            "the statement has {} bytes, more than the limit of {MAX_STATEMENT_BYTES}",
+            sql.len()
+        ),
     )
     .with_hint("load rows with `pyralog import`, COPY, bulk ingest, or bound parameters"))
 }
@@ -57,7 +60,11 @@ pub fn check_shape(tokens: &[TokenWithSpan]) -> Result<()> {
             Token::Word(word) if matches!(word.keyword, Keyword::WHEN) => reset(&mut chains),
             Token::Comma | Token::SemiColon => reset(&mut chains),
             Token::Word(word) if !chains_with(word.keyword) => {}
-            Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) | Token::Placeholder(_) => {}
+            Token::Whitespace(_)
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::DoubleQuotedString(_)
+            | Token::Placeholder(_) => {}
             _ => count(&mut chains, token)?,
         }
     }
@@ -123,9 +130,22 @@ mod tests {
     #[test]
     fn refuses_depth_and_chains_but_not_length() {
         assert_eq!(check(&format!("SELECT 1{}", "+1".repeat(20_000))).unwrap_err().code, "54001");
-        assert_eq!(check(&format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000))).unwrap_err().code, "54001");
-        assert_eq!(check(&format!("SELECT 1 WHERE true{}", " OR false".repeat(20_000))).unwrap_err().code, "54001");
-        assert_eq!(check(&format!("SELECT 1{}", " UNION SELECT 1".repeat(20_000))).unwrap_err().code, "54001");
+        assert_eq!(
+            check(&format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000)))
+                .unwrap_err()
+                .code,
+            "54001"
+        );
+        assert_eq!(
+            check(&format!("SELECT 1 WHERE true{}", " OR false".repeat(20_000)))
+                .unwrap_err()
+                .code,
+            "54001"
+        );
+        assert_eq!(
+            check(&format!("SELECT 1{}", " UNION SELECT 1".repeat(20_000))).unwrap_err().code,
+            "54001"
+        );
         check(&format!("SELECT 1 IN (1{})", ",1".repeat(50_000))).unwrap();
         check(&format!("INSERT INTO t VALUES (1,-2){}", ",(1,-2)".repeat(50_000))).unwrap();
         check("SELECT CASE WHEN a = 1 THEN 2 ELSE 3 END + 1 FROM t").unwrap();

@@ -43,7 +43,10 @@ struct Rows {
 
 impl Rows {
     fn new(names: &[&'static str]) -> Rows {
-        Rows { names: names.to_vec(), rows: Vec::new() }
+        Rows {
+            names: names.to_vec(),
+            rows: Vec::new(),
+        }
     }
 
     fn push<const N: usize>(&mut self, values: [&str; N]) {
@@ -103,7 +106,14 @@ fn all_tables<'a>(planner: &'a Planner<'_>) -> impl Iterator<Item = &'a TableDef
 }
 
 fn columns(planner: &Planner<'_>) -> Result<MemTable> {
-    let mut text = Rows::new(&["table_catalog", "table_schema", "table_name", "column_name", "is_nullable", "data_type"]);
+    let mut text = Rows::new(&[
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "column_name",
+        "is_nullable",
+        "data_type",
+    ]);
     let mut positions = Vec::new();
     let mut defaults = Vec::new();
     for table in all_tables(planner) {
@@ -158,7 +168,14 @@ fn key_columns(planner: &Planner<'_>) -> Result<RecordBatch> {
 }
 
 fn table_constraints(planner: &Planner<'_>) -> Result<RecordBatch> {
-    let mut rows = Rows::new(&["table_catalog", "table_schema", "table_name", "constraint_name", "constraint_type", "definition"]);
+    let mut rows = Rows::new(&[
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "constraint_name",
+        "constraint_type",
+        "definition",
+    ]);
     for table in all_tables(planner) {
         let (schema, name) = (&table.name.schema, &table.name.name);
         let key = table.primary_key();

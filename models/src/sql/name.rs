@@ -9,12 +9,20 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// An identifier as it is stored.
 pub fn fold(ident: &Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+    if ident.quote_style.is_some() {
+        ident.value.clone()
+    } else {
+        ident.value.to_lowercase()
+    }
 }
 
 /// The last part of a (perhaps qualified) name, folded.
 pub fn last_part(name: &SqlName) -> Result<String> {
-    name.0.last().and_then(|part| part.as_ident()).map(fold).ok_or_else(|| Error::invalid("42601", format!("{name} is not a plain name")))
+    name.0
+        .last()
+        .and_then(|part| part.as_ident())
+        .map(fold)
+        .ok_or_else(|| Error::invalid("42601", format!("{name} is not a plain name")))
 }
 
 /// `name`, `schema.name` or `pyralog.schema.name`.
@@ -22,7 +30,11 @@ pub fn resolve(name: &SqlName, default_schema: &str) -> Result<ObjectName> {
     let parts = name
         .0
         .iter()
-        .map(|part| part.as_ident().map(fold).ok_or_else(|| Error::invalid("42601", format!("{name} is not a plain name"))))
+        .map(|part| {
+            part.as_ident()
+                .map(fold)
+                .ok_or_else(|| Error::invalid("42601", format!("{name} is not a plain name")))
+        })
         .collect::<Result<Vec<_>>>()?;
     from_parts(parts, default_schema)
 }
@@ -42,7 +54,13 @@ fn from_parts(mut parts: Vec<String>, default_schema: &str) -> Result<ObjectName
     match parts.pop() {
         None => {}
         Some(database) if database == DATABASE => {}
-        Some(database) => return Err(Error::new(ErrorKind::NotFound, "3D000", format!("database {database} does not exist"))),
+        Some(database) => {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "3D000",
+                format!("database {database} does not exist"),
+            ));
+        }
     }
     if !parts.is_empty() {
         return Err(Error::invalid("42601", "a name has at most three parts: database.schema.name"));
@@ -56,7 +74,10 @@ pub fn check_new(name: &str) -> Result<()> {
         return Err(Error::invalid("42602", "a name has between 1 and 255 bytes"));
     }
     if name.contains('/') || name.contains('\0') || name.starts_with("__") {
-        return Err(Error::invalid("42602", format!("the name {name:?} holds a slash or a zero byte, or begins with two underscores")));
+        return Err(Error::invalid(
+            "42602",
+            format!("the name {name:?} holds a slash or a zero byte, or begins with two underscores"),
+        ));
     }
     Ok(())
 }

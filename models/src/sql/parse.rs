@@ -81,7 +81,12 @@ struct Offsets<'a> {
 
 impl<'a> Offsets<'a> {
     fn new(text: &'a str) -> Offsets<'a> {
-        Offsets { text, offset: 0, line: 1, column: 1 }
+        Offsets {
+            text,
+            offset: 0,
+            line: 1,
+            column: 1,
+        }
     }
 
     fn of(&mut self, place: Location) -> usize {
@@ -110,7 +115,13 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
     if let Some(statement) = parse_own(&tokens)? {
         return Ok(statement);
     }
-    let mut statements = DFParserBuilder::new(tokens).with_recursion_limit(RECURSION_LIMIT).build()?.parse_statements()?;
+    if is_copy_from(&tokens) {
+        return parse_copy_from(tokens);
+    }
+    let mut statements = DFParserBuilder::new(tokens)
+        .with_recursion_limit(RECURSION_LIMIT)
+        .build()?
+        .parse_statements()?;
     match (statements.pop_front(), statements.len()) {
         (Some(statement), 0) => Ok(Statement::Sql(Box::new(statement))),
         (None, _) => Err(Error::invalid("42601", "the statement is empty")),
@@ -134,6 +145,40 @@ fn number_placeholders(tokens: &mut [TokenWithSpan]) {
     }
 }
 
+/// `COPY name [(columns)] FROM …`, which DataFusion's parser does not know beside its own `COPY … TO`.
+fn is_copy_from(tokens: &[TokenWithSpan]) -> bool {
+    let mut depth = 0;
+    let mut seen = tokens.iter().map(|t| &t.token).filter(|t| !matches!(t, Token::Whitespace(_)));
+    if !matches!(seen.next(), Some(Token::Word(word)) if word.keyword == Keyword::COPY) {
+        return false;
+    }
+    for (i, token) in seen.enumerate() {
+        match token {
+            // `COPY (query) TO …`
+            Token::LParen if i == 0 => return false,
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            Token::Word(word) if depth == 0 && word.keyword == Keyword::FROM => return true,
+            Token::Word(word) if depth == 0 && word.keyword == Keyword::TO => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
+fn parse_copy_from(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
+    let mut parser = Parser::new(&GenericDialect {})
+        .with_recursion_limit(RECURSION_LIMIT)
+        .with_tokens_with_locations(tokens);
+    let parsed = parser
+        .parse_statements()
+        .map_err(|e| Error::from(datafusion::error::DataFusionError::from(e)))?;
+    match <[_; 1]>::try_from(parsed) {
+        Ok([statement]) => Ok(Statement::Sql(Box::new(DataFusionStatement::Statement(Box::new(statement))))),
+        Err(_) => Err(Error::invalid("42601", "more than one statement").with_hint("send one statement at a time")),
+    }
+}
+
 /// Our own statements; `None` when the text is none of them.
 fn parse_own(tokens: &[TokenWithSpan]) -> Result<Option<Statement>> {
     let words: Vec<&str> = tokens
@@ -147,12 +192,16 @@ fn parse_own(tokens: &[TokenWithSpan]) -> Result<Option<Statement>> {
         .collect();
     let is = |i: usize, word: &str| words.get(i).is_some_and(|w| w.eq_ignore_ascii_case(word));
     let collection = is(1, "COLLECTION");
-    let known = (collection && (is(0, "CREATE") || is(0, "DROP"))) || (is(0, "SHOW") && is(1, "COLLECTIONS")) || is(0, "CHECKPOINT") || is(0, "COMPACT");
+    let known = (collection && (is(0, "CREATE") || is(0, "DROP")))
+        || (is(0, "SHOW") && is(1, "COLLECTIONS"))
+        || is(0, "CHECKPOINT")
+        || is(0, "COMPACT");
     if !known {
         return Ok(None);
     }
-    let mut parser =
-        Parser::new(&GenericDialect {}).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens.to_vec());
+    let mut parser = Parser::new(&GenericDialect {})
+        .with_recursion_limit(RECURSION_LIMIT)
+        .with_tokens_with_locations(tokens.to_vec());
     let statement = parse_own_with(&mut parser).map_err(|e| Error::from(datafusion::error::DataFusionError::from(e)))?;
     Ok(Some(statement))
 }
@@ -172,7 +221,10 @@ fn parse_own_with(parser: &mut Parser) -> std::result::Result<Statement, ParserE
         "DROP" => {
             parser.next_token();
             let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
-            Statement::DropCollection { name: parser.parse_object_name(false)?, if_exists }
+            Statement::DropCollection {
+                name: parser.parse_object_name(false)?,
+                if_exists,
+            }
         }
         _ => {
             parser.next_token();
@@ -194,7 +246,11 @@ fn parse_own_with(parser: &mut Parser) -> std::result::Result<Statement, ParserE
 pub fn parse_expression(sql: &str) -> Result<datafusion::sql::sqlparser::ast::Expr> {
     let tokens = tokenize(sql)?;
     guard::check_shape(&tokens)?;
-    Ok(DFParserBuilder::new(tokens).with_recursion_limit(RECURSION_LIMIT).build()?.parse_expr()?.expr)
+    Ok(DFParserBuilder::new(tokens)
+        .with_recursion_limit(RECURSION_LIMIT)
+        .build()?
+        .parse_expr()?
+        .expr)
 }
 
 #[cfg(test)]
@@ -208,18 +264,25 @@ mod tests {
         assert_eq!(parts.len(), 2);
         assert_eq!(parts[0], "SELECT ';'");
         assert!(parts[1].ends_with("SELECT \"x;y\" FROM t"));
-        assert_eq!(split("SELECT 'it''s é;'\n;\nSELECT E'\\';'").unwrap(), ["SELECT 'it''s é;'", "SELECT E'\\';'"]);
+        assert_eq!(
+            split("SELECT 'it''s é;'\n;\nSELECT E'\\';'").unwrap(),
+            ["SELECT 'it''s é;'", "SELECT E'\\';'"]
+        );
     }
 
     #[test]
     fn numbers_question_marks() {
-        let Statement::Sql(statement) = parse_one("SELECT ? + ?, '?'").unwrap() else { unreachable!() };
+        let Statement::Sql(statement) = parse_one("SELECT ? + ?, '?'").unwrap() else {
+            unreachable!()
+        };
         assert_eq!(statement.to_string(), "SELECT $1 + $2, '?'");
     }
 
     #[test]
     fn knows_its_own_statements() {
-        assert!(matches!(parse_one("create collection if not exists c as kv;").unwrap(), Statement::CreateCollection { kind, if_not_exists: true, .. } if kind == "KV"));
+        assert!(
+            matches!(parse_one("create collection if not exists c as kv;").unwrap(), Statement::CreateCollection { kind, if_not_exists: true, .. } if kind == "KV")
+        );
         assert!(matches!(parse_one("CHECKPOINT").unwrap(), Statement::Checkpoint));
         assert!(matches!(parse_one("COMPACT public.t").unwrap(), Statement::Compact(Some(_))));
         assert_eq!(parse_one("DROP COLLECTION c extra").unwrap_err().code, "42601");

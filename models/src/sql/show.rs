@@ -41,7 +41,12 @@ pub(crate) fn collections(session: &Session) -> Result<QueryResult> {
             counts.push(rows as i64);
         }
     }
-    table_of(vec![("schema", strings(schema)), ("name", strings(names)), ("kind", strings(kinds)), ("rows", Arc::new(Int64Array::from(counts)))])
+    table_of(vec![
+        ("schema", strings(schema)),
+        ("name", strings(names)),
+        ("kind", strings(kinds)),
+        ("rows", Arc::new(Int64Array::from(counts))),
+    ])
 }
 
 fn kind_of(entry: &CatalogEntry) -> &'static str {
@@ -103,9 +108,22 @@ fn columns(session: &Session, sql_name: &SqlName) -> Result<QueryResult> {
     table_of(vec![
         ("column_name", strings(schema.fields().iter().map(|f| f.name().as_str()))),
         ("data_type", strings(schema.fields().iter().map(|f| f.data_type().to_string()))),
-        ("is_nullable", strings(schema.fields().iter().map(|f| if f.is_nullable() { "YES" } else { "NO" }))),
-        ("column_default", Arc::new(StringArray::from(table.columns.iter().map(|c| c.default.clone()).collect::<Vec<_>>()))),
-        ("primary_key", Arc::new(BooleanArray::from(schema.fields().iter().map(|f| key.contains(&f.name().as_str())).collect::<Vec<_>>()))),
+        (
+            "is_nullable",
+            strings(schema.fields().iter().map(|f| if f.is_nullable() { "YES" } else { "NO" })),
+        ),
+        (
+            "column_default",
+            Arc::new(StringArray::from(
+                table.columns.iter().map(|c| c.default.clone()).collect::<Vec<_>>(),
+            )),
+        ),
+        (
+            "primary_key",
+            Arc::new(BooleanArray::from(
+                schema.fields().iter().map(|f| key.contains(&f.name().as_str())).collect::<Vec<_>>(),
+            )),
+        ),
     ])
 }
 
@@ -119,7 +137,11 @@ fn variable_rows(session: &Session, variable: &[Ident]) -> Result<QueryResult> {
         _ => {
             // Fails with a hint for a name that is none.
             let value = session.setting(&wanted)?;
-            let single = if words.first().is_some_and(|w| w == "time") { "timezone".to_owned() } else { wanted.clone() };
+            let single = if words.first().is_some_and(|w| w == "time") {
+                "timezone".to_owned()
+            } else {
+                wanted.clone()
+            };
             settings.retain(|row| row.name == single);
             if let Some(row) = settings.first_mut() {
                 row.value = value;
@@ -142,7 +164,10 @@ fn partitions(session: &Session) -> Result<QueryResult> {
     };
     table_of(vec![
         ("group", strings(groups.iter().map(|g| g.name.as_str()))),
-        ("leader", Arc::new(BooleanArray::from(groups.iter().map(|g| g.leader).collect::<Vec<_>>()))),
+        (
+            "leader",
+            Arc::new(BooleanArray::from(groups.iter().map(|g| g.leader).collect::<Vec<_>>())),
+        ),
         ("term", numbers(|g| g.term)),
         ("last_index", numbers(|g| g.last_index)),
         ("applied_index", numbers(|g| g.applied_index)),
@@ -157,11 +182,15 @@ fn partitions(session: &Session) -> Result<QueryResult> {
 fn run_set(session: &Session, set: &Set) -> Result<QueryResult> {
     match set {
         Set::SingleAssignment { variable, values, .. } => {
-            let [value] = values.as_slice() else { return Err(Error::invalid("42601", "SET takes one value")) };
+            let [value] = values.as_slice() else {
+                return Err(Error::invalid("42601", "SET takes one value"));
+            };
             session.set(&variable.to_string(), &setting_text(value))?;
         }
         Set::SetTimeZone { value, .. } => session.set("timezone", &setting_text(value))?,
-        Set::SetTransaction { .. } => return Err(Error::unsupported("SET TRANSACTION is not supported").with_hint("write BEGIN ISOLATION LEVEL …")),
+        Set::SetTransaction { .. } => {
+            return Err(Error::unsupported("SET TRANSACTION is not supported").with_hint("write BEGIN ISOLATION LEVEL …"));
+        }
         other => return Err(Error::unsupported(format!("{other} is not supported"))),
     }
     Ok(done("SET", None))
@@ -217,7 +246,10 @@ fn strings<S: AsRef<str>>(values: impl IntoIterator<Item = S>) -> ArrayRef {
 }
 
 fn table_of(columns: Vec<(&str, ArrayRef)>) -> Result<QueryResult> {
-    let fields: Vec<Field> = columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
+        .collect();
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect())?;
     Ok(rows("SHOW", schema, vec![batch], None))

@@ -67,7 +67,16 @@ impl VisitorMut for Calls {
     type Break = Error;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
-        let TableFactor::Table { name, args, alias, version, .. } = factor else { return ControlFlow::Continue(()) };
+        let TableFactor::Table {
+            name,
+            args,
+            alias,
+            version,
+            ..
+        } = factor
+        else {
+            return ControlFlow::Continue(());
+        };
         if version.is_some() {
             // The planner would ignore it and answer from the present.
             return ControlFlow::Break(Error::unsupported("FOR SYSTEM_TIME AS OF is not supported by this version"));
@@ -83,7 +92,12 @@ impl VisitorMut for Calls {
         };
         let table = format!("__{function}{}", self.found.len());
         if alias.is_none() {
-            *alias = Some(TableAlias { explicit: true, name: Ident::new(function), columns: Vec::new(), at: None });
+            *alias = Some(TableAlias {
+                explicit: true,
+                name: Ident::new(function),
+                columns: Vec::new(),
+                at: None,
+            });
         }
         *name = SqlName::from(vec![Ident::new(table.clone())]);
         *args = None;
@@ -94,22 +108,39 @@ impl VisitorMut for Calls {
 
 impl Call {
     fn read(function: String, arguments: &[FunctionArg]) -> Result<Call> {
-        let mut call = Call { function, positional: Vec::new(), named: HashMap::new() };
+        let mut call = Call {
+            function,
+            positional: Vec::new(),
+            named: HashMap::new(),
+        };
         for argument in arguments {
             match argument {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
                     let value = call.text(expr)?;
                     call.positional.push(value);
                 }
-                FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => {
+                FunctionArg::Named {
+                    name,
+                    arg: FunctionArgExpr::Expr(expr),
+                    ..
+                } => {
                     let value = call.text(expr)?;
                     call.named.insert(super::name::fold(name), value);
                 }
-                FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(expr), .. } => {
+                FunctionArg::ExprNamed {
+                    name: Expr::Identifier(name),
+                    arg: FunctionArgExpr::Expr(expr),
+                    ..
+                } => {
                     let value = call.text(expr)?;
                     call.named.insert(super::name::fold(name), value);
                 }
-                other => return Err(Error::invalid("42601", format!("{}: argument {other} is not understood", call.function))),
+                other => {
+                    return Err(Error::invalid(
+                        "42601",
+                        format!("{}: argument {other} is not understood", call.function),
+                    ));
+                }
             }
         }
         Ok(call)
@@ -129,17 +160,25 @@ impl Call {
     /// `kv_scan(bucket, [prefix], start => …, end => …, limit => …)`: filters over the bucket's table.
     fn plan(mut self, planner: &Planner<'_>) -> Result<Arc<dyn TableSource>> {
         let mut positional = std::mem::take(&mut self.positional).into_iter();
-        let bucket = positional.next().ok_or_else(|| Error::invalid("42601", "kv_scan needs a bucket's name"))?;
+        let bucket = positional
+            .next()
+            .ok_or_else(|| Error::invalid("42601", "kv_scan needs a bucket's name"))?;
         let prefix = positional.next().or_else(|| self.named.remove("prefix"));
         let (start, end, limit) = (self.named.remove("start"), self.named.remove("end"), self.named.remove("limit"));
         if let Some(unknown) = positional.next().or_else(|| self.named.keys().next().cloned()) {
             return Err(Error::invalid("42601", format!("kv_scan: {unknown} is no argument"))
                 .with_hint("arguments are the bucket, prefix =>, start =>, end =>, limit =>"));
         }
-        let name = ObjectName { schema: DEFAULT_SCHEMA.to_owned(), name: bucket };
+        let name = ObjectName {
+            schema: DEFAULT_SCHEMA.to_owned(),
+            name: bucket,
+        };
         let (_, table) = planner.catalog.require_table(&name)?;
         if table.kind != CollectionKind::KeyValue {
-            return Err(Error::invalid("42809", format!("{name} is a {} collection, not a bucket", table.kind.word())));
+            return Err(Error::invalid(
+                "42809",
+                format!("{name} is a {} collection, not a bucket", table.kind.word()),
+            ));
         }
         let mut plan = LogicalPlanBuilder::scan(name.name, planner.bucket(&table)?, None)?;
         if let Some(prefix) = prefix.filter(|p| !p.is_empty()) {
@@ -155,7 +194,9 @@ impl Call {
             plan = plan.filter(key_bound(end.as_bytes(), false))?;
         }
         if let Some(limit) = limit {
-            let count = limit.parse().map_err(|_| Error::invalid("22023", format!("kv_scan: limit {limit} is no number")))?;
+            let count = limit
+                .parse()
+                .map_err(|_| Error::invalid("22023", format!("kv_scan: limit {limit} is no number")))?;
             plan = plan.sort(vec![col(kv::KEY).sort(true, false)])?.limit(0, Some(count))?;
         }
         Ok(provider_as_source(Arc::new(ViewTable::new(plan.build()?, None))))

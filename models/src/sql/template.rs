@@ -52,7 +52,10 @@ impl SelectTemplate {
 
 /// `expression AS "alias"`.
 pub fn item(expr: Expr, alias: impl Into<String>) -> SelectItem {
-    SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', alias) }
+    SelectItem::ExprWithAlias {
+        expr,
+        alias: Ident::with_quote('"', alias),
+    }
 }
 
 /// `"table"."column"`.

@@ -61,7 +61,10 @@ impl DeleteLog {
     /// All deletions by row.
     pub fn entries(&self) -> Vec<(u32, Timestamp)> {
         let singles = self.singles.iter().map(|(row, stamp)| (*row, Timestamp(*stamp)));
-        let groups = self.groups.iter().flat_map(|(stamp, rows)| rows.iter().map(|row| (row, Timestamp(*stamp))));
+        let groups = self
+            .groups
+            .iter()
+            .flat_map(|(stamp, rows)| rows.iter().map(|row| (row, Timestamp(*stamp))));
         let mut entries: Vec<_> = singles.chain(groups).collect();
         entries.sort_unstable();
         entries
@@ -70,7 +73,11 @@ impl DeleteLog {
     /// The same deletions at other positions; rows that `map` does not know are left out.
     pub fn remap(&self, mut map: impl FnMut(u32) -> Option<u32>) -> DeleteLog {
         let singles = self.singles.iter().filter_map(|(row, stamp)| Some((map(*row)?, *stamp))).collect();
-        let groups = self.groups.iter().map(|(stamp, rows)| (*stamp, rows.iter().filter_map(&mut map).collect())).collect();
+        let groups = self
+            .groups
+            .iter()
+            .map(|(stamp, rows)| (*stamp, rows.iter().filter_map(&mut map).collect()))
+            .collect();
         DeleteLog { singles, groups }
     }
 
@@ -134,7 +141,12 @@ impl DeleteOverlay {
         let state = &mut *state;
         for log in [&sealed, &recent] {
             log.mask(u64::MAX, Arc::make_mut(&mut state.all));
-            let newest = log.singles.values().copied().chain(log.groups.iter().map(|(stamp, _)| *stamp)).max();
+            let newest = log
+                .singles
+                .values()
+                .copied()
+                .chain(log.groups.iter().map(|(stamp, _)| *stamp))
+                .max();
             state.newest = state.newest.max(newest.unwrap_or(0));
         }
         state.sealed.merge(sealed);

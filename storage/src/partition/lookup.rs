@@ -93,7 +93,12 @@ impl RelationVersion {
             for row in segment.segment().find(key, hash, &self.encoder)? {
                 let begin = segment.begin(row)?;
                 match segment.deletes().deleted_at(row) {
-                    None => return Ok(KeyState { modified: begin, live: Some(Place::Segment(i, row)) }),
+                    None => {
+                        return Ok(KeyState {
+                            modified: begin,
+                            live: Some(Place::Segment(i, row)),
+                        });
+                    }
                     Some(deleted) => found.modified = found.modified.max(begin).max(deleted),
                 }
             }

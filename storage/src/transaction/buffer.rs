@@ -104,7 +104,9 @@ impl Buffer {
                 return Err(duplicate(key.data()));
             }
         }
-        let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else {
+            return Ok(());
+        };
         let avoids_base = self.base.base_avoids(first.data(), last.data());
         for key in keys {
             let key = key.data();
@@ -118,7 +120,9 @@ impl Buffer {
     pub fn put(&mut self, rows: &RecordBatch, statement: Statement) -> Result<()> {
         let rows = conform(rows, self.base.schema())?;
         let keys = self.encode(&rows)?;
-        let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else {
+            return Ok(());
+        };
         if !self.is_below(first.data()) {
             let avoids_base = self.base.base_avoids(first.data(), last.data());
             for key in &keys {
@@ -167,7 +171,12 @@ impl Buffer {
     }
 
     fn hide(&mut self, address: RowAddress, key: &[u8], statement: Statement) {
-        if self.hidden.entry(address.piece).or_default().hide(address.row, statement.stamp, statement.savepoint) {
+        if self
+            .hidden
+            .entry(address.piece)
+            .or_default()
+            .hide(address.row, statement.stamp, statement.savepoint)
+        {
             self.hidden_bytes += key.len() as u64 + HIDDEN_BYTES;
         }
     }
@@ -198,7 +207,12 @@ impl Buffer {
 
     /// Whether nothing was written, or all of it taken back.
     pub fn is_empty(&self) -> bool {
-        let live = |memtable: &Memtable| memtable.chunks().iter().any(|chunk| (0..chunk.len()).any(|i| chunk.end(i) == ALIVE));
+        let live = |memtable: &Memtable| {
+            memtable
+                .chunks()
+                .iter()
+                .any(|chunk| (0..chunk.len()).any(|i| chunk.end(i) == ALIVE))
+        };
         self.staged.is_empty() && self.hidden.values().all(|mask| mask.rows().is_empty()) && !live(&self.memtable)
     }
 }

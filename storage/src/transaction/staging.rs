@@ -40,7 +40,11 @@ impl Staged {
     /// A segment all of whose rows count, at the end of a transaction.
     pub fn reopened(partition: &Partition, info: SegmentInfo) -> Result<Staged> {
         let segment = Segment::open(&partition.staging_dir(), info, Some(Timestamp::MAX))?;
-        Ok(Staged { segment, begins: Begins::Together(0), mask: RowMask::default() })
+        Ok(Staged {
+            segment,
+            begins: Begins::Together(0),
+            mask: RowMask::default(),
+        })
     }
 
     pub fn info(&self) -> &SegmentInfo {
@@ -53,7 +57,10 @@ impl Staged {
 
     /// As a view shows it.
     pub fn own(&self) -> OwnSegment {
-        OwnSegment { segment: self.segment.clone(), mask: self.mask.rows().clone() }
+        OwnSegment {
+            segment: self.segment.clone(),
+            mask: self.mask.rows().clone(),
+        }
     }
 
     /// The live row of a key.
@@ -61,7 +68,10 @@ impl Staged {
         if key < self.info().first_key.as_slice() || key > self.info().last_key.as_slice() {
             return Ok(None);
         }
-        Ok(self.segment.find(key, key_hash(key), encoder)?.find(|row| !self.mask.contains(*row)))
+        Ok(self
+            .segment
+            .find(key, key_hash(key), encoder)?
+            .find(|row| !self.mask.contains(*row)))
     }
 
     /// Bytes held in memory, estimated.
@@ -97,8 +107,7 @@ impl Staged {
         let write = || -> Result<SegmentInfo> {
             let mut writer = SegmentWriter::create(&partition.staging_dir(), id, schema, options(partition))?;
             for batch in 0..self.segment.batch_count() {
-                let selection =
-                    Selection::outside(self.mask.rows(), self.segment.batch_start(batch), self.segment.batch_rows(batch));
+                let selection = Selection::outside(self.mask.rows(), self.segment.batch_start(batch), self.segment.batch_rows(batch));
                 if let Some(rows) = selection.apply(self.segment.read(batch, schema, &all)?)? {
                     writer.append(&rows, &encoder.encode(&key_arrays(&rows, schema))?, None)?;
                 }
@@ -110,7 +119,10 @@ impl Staged {
 }
 
 fn options(partition: &Partition) -> SegmentWriteOptions {
-    SegmentWriteOptions { batch_rows: partition.options().batch_rows, timestamps: false }
+    SegmentWriteOptions {
+        batch_rows: partition.options().batch_rows,
+        timestamps: false,
+    }
 }
 
 fn key_arrays(rows: &RecordBatch, schema: &RelationSchema) -> Vec<ArrayRef> {
@@ -141,7 +153,11 @@ pub(super) fn gathered<'a>(
 /// Chunk and position of the first place, if the others follow it.
 fn contiguous(places: &[(usize, usize)]) -> Option<(usize, usize)> {
     let first = *places.first()?;
-    places.iter().enumerate().all(|(i, place)| *place == (first.0, first.1 + i)).then_some(first)
+    places
+        .iter()
+        .enumerate()
+        .all(|(i, place)| *place == (first.0, first.1 + i))
+        .then_some(first)
 }
 
 /// Writes a buffer's memtable as a staged segment and begins a new one. Rows that are dead at the end and at every savepoint are left out.
@@ -174,14 +190,24 @@ pub(super) fn stage(buffer: &mut Buffer, partition: &Partition, savepoints: &[u6
     };
     let segment = write().inspect_err(|_| partition.release_claim(id))?;
     let mut mask = RowMask::default();
-    let mut ended: Vec<(u64, u32)> =
-        (0u32..).zip(&versions).filter(|(_, version)| version.end != ALIVE).map(|(row, version)| (version.end, row)).collect();
+    let mut ended: Vec<(u64, u32)> = (0u32..)
+        .zip(&versions)
+        .filter(|(_, version)| version.end != ALIVE)
+        .map(|(row, version)| (version.end, row))
+        .collect();
     ended.sort_unstable();
     for (end, row) in ended {
-        let savepoint = savepoints.partition_point(|savepoint| *savepoint < end).checked_sub(1).map(|i| savepoints[i]);
+        let savepoint = savepoints
+            .partition_point(|savepoint| *savepoint < end)
+            .checked_sub(1)
+            .map(|i| savepoints[i]);
         mask.hide(row, end, savepoint);
     }
-    buffer.staged.push(Staged { segment, begins: begins(&versions, savepoints), mask });
+    buffer.staged.push(Staged {
+        segment,
+        begins: begins(&versions, savepoints),
+        mask,
+    });
     buffer.memtable = fresh;
     Ok(())
 }

@@ -35,37 +35,74 @@ pub(super) async fn alter(session: &Session, alter: AlterTable) -> Result<QueryR
 
 async fn apply(session: &Session, entry: &CatalogEntry, mut table: TableDefinition, operation: AlterTableOperation) -> Result<()> {
     match operation {
-        AlterTableOperation::AddColumn { if_not_exists, column_def, column_position: None, .. } => {
+        AlterTableOperation::AddColumn {
+            if_not_exists,
+            column_def,
+            column_position: None,
+            ..
+        } => {
             return add_column(session, entry, table, &column_def, if_not_exists).await;
         }
-        AlterTableOperation::DropColumn { column_names, if_exists, .. } => {
+        AlterTableOperation::DropColumn {
+            column_names, if_exists, ..
+        } => {
             for ident in &column_names {
                 drop_column(&mut table, ident, if_exists)?;
             }
             return save_relation(session, entry, table).await;
         }
-        AlterTableOperation::RenameColumn { old_column_name, new_column_name } => {
+        AlterTableOperation::RenameColumn {
+            old_column_name,
+            new_column_name,
+        } => {
             rename_column(&mut table, &old_column_name, &new_column_name)?;
             return save_relation(session, entry, table).await;
         }
         AlterTableOperation::AlterColumn { column_name, op } => return alter_column(session, entry, table, &column_name, op).await,
-        AlterTableOperation::AddConstraint { constraint: TableConstraint::Check(check), .. } => {
-            let check_name =
-                check.name.as_ref().map_or_else(|| format!("{}_check{}", table.name.name, table.checks.len() + 1), name::fold);
-            refuse_violations(session, &table, &format!("NOT ({})", check.expr), "23514", &format!("violates the check {check_name}")).await?;
-            table.checks.push(CheckConstraint { name: check_name, expression: check.expr.to_string() });
+        AlterTableOperation::AddConstraint {
+            constraint: TableConstraint::Check(check),
+            ..
+        } => {
+            let check_name = check
+                .name
+                .as_ref()
+                .map_or_else(|| format!("{}_check{}", table.name.name, table.checks.len() + 1), name::fold);
+            refuse_violations(
+                session,
+                &table,
+                &format!("NOT ({})", check.expr),
+                "23514",
+                &format!("violates the check {check_name}"),
+            )
+            .await?;
+            table.checks.push(CheckConstraint {
+                name: check_name,
+                expression: check.expr.to_string(),
+            });
         }
-        AlterTableOperation::DropConstraint { name: constraint, if_exists, .. } => {
+        AlterTableOperation::DropConstraint {
+            name: constraint,
+            if_exists,
+            ..
+        } => {
             let wanted = name::fold(&constraint);
             let before = table.checks.len();
             table.checks.retain(|c| c.name != wanted);
             if table.checks.len() == before && !if_exists {
-                return Err(Error::new(ErrorKind::NotFound, "42704", format!("constraint {wanted} of {} does not exist", table.name)));
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "42704",
+                    format!("constraint {wanted} of {} does not exist", table.name),
+                ));
             }
         }
         other => return Err(Error::unsupported(format!("ALTER TABLE {other} is not supported by this version"))),
     }
-    session.engine().catalog.replace_object(&entry.name, &Object::Table(table), entry.revision).await
+    session
+        .engine()
+        .catalog
+        .replace_object(&entry.name, &Object::Table(table), entry.revision)
+        .await
 }
 
 async fn rename_table(session: &Session, entry: &CatalogEntry, to: RenameTableNameKind) -> Result<()> {
@@ -73,13 +110,21 @@ async fn rename_table(session: &Session, entry: &CatalogEntry, to: RenameTableNa
     let to = name::resolve(&sql_name, &entry.name.schema)?;
     name::check_new(&to.name)?;
     let object = match entry.object.as_ref() {
-        Object::Table(table) => Object::Table(TableDefinition { name: to.clone(), ..table.clone() }),
+        Object::Table(table) => Object::Table(TableDefinition {
+            name: to.clone(),
+            ..table.clone()
+        }),
         other => other.clone(),
     };
-    session.engine().catalog.rename_object(entry, &to, &object).await.map_err(|error| match error.kind {
-        ErrorKind::Conflict => Error::new(ErrorKind::AlreadyExists, "42P07", format!("{to} exists already")),
-        _ => error,
-    })
+    session
+        .engine()
+        .catalog
+        .rename_object(entry, &to, &object)
+        .await
+        .map_err(|error| match error.kind {
+            ErrorKind::Conflict => Error::new(ErrorKind::AlreadyExists, "42P07", format!("{to} exists already")),
+            _ => error,
+        })
 }
 
 /// Adds a column behind the visible ones. Existing rows read null, or are rewritten with the default.
@@ -93,7 +138,12 @@ async fn add_column(
     let engine = session.engine();
     let state = session.statement_state();
     let reader = Reader::newest(engine)?;
-    let planner = Planner { engine, state: &state, catalog: engine.catalog.snapshot()?, reader: &reader };
+    let planner = Planner {
+        engine,
+        state: &state,
+        catalog: engine.catalog.snapshot()?,
+        reader: &reader,
+    };
     let new = column::read(&planner, definition)?;
     if new.primary_key {
         return Err(Error::unsupported("a primary key cannot be added to an existing table"));
@@ -102,14 +152,22 @@ async fn add_column(
     if table.relation.schema.index_of(&column_name).is_ok() {
         return match if_not_exists {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::AlreadyExists, "42701", format!("column {column_name} of {} exists already", table.name))),
+            false => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "42701",
+                format!("column {column_name} of {} exists already", table.name),
+            )),
         };
     }
     let rows: u64 = reader.relation(table.relation.id)?.iter().map(|view| view.row_count()).sum();
     let not_null = !new.field.is_nullable();
     if rows > 0 && not_null && new.definition.default.is_none() {
-        return Err(Error::new(ErrorKind::Constraint, "23502", format!("column {column_name} is NOT NULL, but existing rows have no value for it"))
-            .with_hint("give it a DEFAULT"));
+        return Err(Error::new(
+            ErrorKind::Constraint,
+            "23502",
+            format!("column {column_name} is NOT NULL, but existing rows have no value for it"),
+        )
+        .with_hint("give it a DEFAULT"));
     }
     // Existing rows lack the column until they are rewritten, so it is nullable until then.
     let field = with_field_id(new.field.clone().with_nullable(true), table.next_field_id);
@@ -124,7 +182,11 @@ async fn add_column(
         Box::pin(session.execute(&sql, Parameters::None)).await?;
     }
     if not_null {
-        let sql = format!("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL", quoted(&entry.name), quote(&column_name));
+        let sql = format!(
+            "ALTER TABLE {} ALTER COLUMN {} SET NOT NULL",
+            quoted(&entry.name),
+            quote(&column_name)
+        );
         Box::pin(session.execute(&sql, Parameters::None)).await?;
     }
     Ok(())
@@ -161,14 +223,19 @@ fn drop_column(table: &mut TableDefinition, ident: &Ident, if_exists: bool) -> R
         at => at?,
     };
     if table.relation.key.contains(&at) {
-        return Err(Error::invalid("42P16", format!("column {ident} is part of the primary key of {}", table.name)));
+        return Err(Error::invalid(
+            "42P16",
+            format!("column {ident} is part of the primary key of {}", table.name),
+        ));
     }
     if table.columns.len() == 1 {
         return Err(Error::invalid("42P16", format!("column {ident} is the only one of {}", table.name)));
     }
     let column_name = table.relation.schema.field(at).name().clone();
     if let Some(check) = table.checks.iter().find(|c| mentions(&c.expression, &column_name)) {
-        return Err(Error::invalid("2BP01", format!("check {} needs column {column_name}", check.name)).with_hint("drop the constraint first"));
+        return Err(
+            Error::invalid("2BP01", format!("check {} needs column {column_name}", check.name)).with_hint("drop the constraint first")
+        );
     }
     let mut fields: Vec<Arc<Field>> = table.relation.schema.fields().iter().cloned().collect();
     fields.remove(at);
@@ -184,7 +251,9 @@ fn drop_column(table: &mut TableDefinition, ident: &Ident, if_exists: bool) -> R
 
 /// Whether an expression's text holds a name as a word; a false alarm only refuses a change.
 fn mentions(expression: &str, column: &str) -> bool {
-    expression.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word.eq_ignore_ascii_case(column))
+    expression
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .any(|word| word.eq_ignore_ascii_case(column))
 }
 
 fn rename_column(table: &mut TableDefinition, from: &Ident, to: &Ident) -> Result<()> {
@@ -192,7 +261,11 @@ fn rename_column(table: &mut TableDefinition, from: &Ident, to: &Ident) -> Resul
     let to = name::fold(to);
     name::check_new(&to)?;
     if table.relation.schema.index_of(&to).is_ok() {
-        return Err(Error::new(ErrorKind::AlreadyExists, "42701", format!("column {to} of {} exists already", table.name)));
+        return Err(Error::new(
+            ErrorKind::AlreadyExists,
+            "42701",
+            format!("column {to} of {} exists already", table.name),
+        ));
     }
     let old = table.relation.schema.field(at).name().clone();
     if let Some(check) = table.checks.iter().find(|c| mentions(&c.expression, &old)) {
@@ -219,23 +292,43 @@ async fn alter_column(
     match operation {
         AlterColumnOperation::SetDefault { value } => {
             table.columns[at].default = Some(value.to_string());
-            session.engine().catalog.replace_object(&entry.name, &Object::Table(table), entry.revision).await
+            session
+                .engine()
+                .catalog
+                .replace_object(&entry.name, &Object::Table(table), entry.revision)
+                .await
         }
         AlterColumnOperation::DropDefault => {
             table.columns[at].default = None;
-            session.engine().catalog.replace_object(&entry.name, &Object::Table(table), entry.revision).await
+            session
+                .engine()
+                .catalog
+                .replace_object(&entry.name, &Object::Table(table), entry.revision)
+                .await
         }
         AlterColumnOperation::SetNotNull => {
             let column_name = table.relation.schema.field(at).name().clone();
             let condition = format!("{} IS NULL", quote(&column_name));
-            refuse_violations(session, &table, &condition, "23502", &format!("has no value for column {column_name}")).await?;
-            replace_field(&mut table, at, |field| field.with_nullable(false));
-            save_relation(session, entry, table).await
+            refuse_violations(
+                session,
+                &table,
+                &condition,
+                "23502",
+                &format!("has no value for column {column_name}"),
+            )
+            .await?;
+            table.columns[at].not_null = true;
+            session
+                .engine()
+                .catalog
+                .replace_object(&entry.name, &Object::Table(table), entry.revision)
+                .await
         }
         AlterColumnOperation::DropNotNull if table.relation.key.contains(&at) => {
             Err(Error::invalid("42P16", format!("column {ident} is part of the primary key")))
         }
         AlterColumnOperation::DropNotNull => {
+            table.columns[at].not_null = false;
             replace_field(&mut table, at, |field| field.with_nullable(true));
             save_relation(session, entry, table).await
         }
@@ -259,5 +352,9 @@ async fn refuse_violations(session: &Session, table: &TableDefinition, condition
 async fn save_relation(session: &Session, entry: &CatalogEntry, mut table: TableDefinition) -> Result<()> {
     table.relation.version += 1;
     session.engine().catalog.alter_relation(&table.relation).await?;
-    session.engine().catalog.replace_object(&entry.name, &Object::Table(table), entry.revision).await
+    session
+        .engine()
+        .catalog
+        .replace_object(&entry.name, &Object::Table(table), entry.revision)
+        .await
 }

@@ -20,7 +20,9 @@ pub(crate) async fn create_collection(session: &Session, sql_name: &SqlName, kin
         "KV" => {}
         "TABLE" => return Err(Error::unsupported("a table is made with CREATE TABLE")),
         kind if KINDS.contains(&kind) => {
-            return Err(Error::unsupported(format!("collections of kind {kind} are not supported by this version")));
+            return Err(Error::unsupported(format!(
+                "collections of kind {kind} are not supported by this version"
+            )));
         }
         kind => {
             let error = Error::invalid("42601", format!("{kind} is no kind of collection"));
@@ -32,7 +34,11 @@ pub(crate) async fn create_collection(session: &Session, sql_name: &SqlName, kin
     }
     let catalog = session.engine().catalog.snapshot()?;
     if !catalog.has_schema(&target.schema) {
-        return Err(Error::new(ErrorKind::NotFound, "3F000", format!("schema {} does not exist", target.schema)));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "3F000",
+            format!("schema {} does not exist", target.schema),
+        ));
     }
     if catalog.get(&target).is_some() {
         return match if_not_exists {
@@ -53,7 +59,15 @@ pub(crate) async fn create_collection(session: &Session, sql_name: &SqlName, kin
         column(kv::VALUE, DataType::BinaryView, false),
         column(kv::EXPIRES_AT, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true),
     ];
-    let table = build(session, target, CollectionKind::KeyValue, columns, &[kv::KEY.to_owned()], Vec::new()).await?;
+    let table = build(
+        session,
+        target,
+        CollectionKind::KeyValue,
+        columns,
+        &[kv::KEY.to_owned()],
+        Vec::new(),
+    )
+    .await?;
     session.engine().catalog.create_table(table).await?;
     Ok(done("CREATE COLLECTION", None))
 }

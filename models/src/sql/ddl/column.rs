@@ -46,7 +46,10 @@ pub(super) fn read(planner: &Planner<'_>, column: &ColumnDef) -> Result<NewColum
             }
             ColumnOption::Check(check) => {
                 let check_name = option.name.as_ref().map_or_else(|| format!("{column_name}_check"), name::fold);
-                checks.push(CheckConstraint { name: check_name, expression: check.expr.to_string() });
+                checks.push(CheckConstraint {
+                    name: check_name,
+                    expression: check.expr.to_string(),
+                });
             }
             ColumnOption::Comment(_) => {}
             other => {
@@ -55,12 +58,20 @@ pub(super) fn read(planner: &Planner<'_>, column: &ColumnDef) -> Result<NewColum
             }
         }
     }
-    Ok(NewColumn { field: Field::new(column_name, data_type, nullable), definition, primary_key, checks })
+    Ok(NewColumn {
+        field: Field::new(column_name, data_type, nullable),
+        definition,
+        primary_key,
+        checks,
+    })
 }
 
 /// The Arrow type of a SQL type, by DataFusion's rules.
 fn arrow_type(planner: &Planner<'_>, column: &ColumnDef) -> Result<DataType> {
-    let plain = ColumnDef { options: Vec::new(), ..column.clone() };
+    let plain = ColumnDef {
+        options: Vec::new(),
+        ..column.clone()
+    };
     let names = no_tables(planner.state);
     let schema = SqlToRel::new_with_options(&names, parser_options(planner.state)).build_schema(vec![plain])?;
     let data_type = schema.field(0).data_type().clone();
@@ -73,7 +84,10 @@ fn arrow_type(planner: &Planner<'_>, column: &ColumnDef) -> Result<DataType> {
 fn check_default(planner: &Planner<'_>, column: &str, text: &str, data_type: &DataType) -> Result<()> {
     let expr = planner
         .plan_expr(parse_expression(text)?, &DFSchema::empty())
-        .map_err(|error| Error { message: format!("default of column {column}: {}", error.message), ..error })?;
+        .map_err(|error| Error {
+            message: format!("default of column {column}: {}", error.message),
+            ..error
+        })?;
     expr.cast_to(data_type, &DFSchema::empty())?;
     Ok(())
 }
@@ -81,14 +95,23 @@ fn check_default(planner: &Planner<'_>, column: &str, text: &str, data_type: &Da
 /// A column taken from a query's or a stream's result: name and type, nullable, internal metadata dropped.
 pub(super) fn from_arrow(field: &Field) -> Result<NewColumn> {
     name::check_new(field.name())?;
-    let metadata: HashMap<String, String> =
-        field.metadata().iter().filter(|(k, _)| k.starts_with("ARROW:extension")).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let metadata: HashMap<String, String> = field
+        .metadata()
+        .iter()
+        .filter(|(k, _)| k.starts_with("ARROW:extension"))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     let data_type = stored_type(field.data_type());
     if matches!(data_type, DataType::Null) {
         return Err(Error::invalid("42P16", format!("column {} has no type", field.name())).with_hint("cast it: CAST(… AS type)"));
     }
     let field = Field::new(field.name(), data_type, true).with_metadata(metadata);
-    Ok(NewColumn { field, definition: ColumnDefinition::default(), primary_key: false, checks: Vec::new() })
+    Ok(NewColumn {
+        field,
+        definition: ColumnDefinition::default(),
+        primary_key: false,
+        checks: Vec::new(),
+    })
 }
 
 /// The type in which values of a type are stored: strings and bytes as views, dictionaries and runs unpacked.

@@ -61,7 +61,9 @@ async fn drop_schema(session: &Session, if_exists: bool, sql_name: &SqlName, cas
     }
     let inside: Vec<_> = catalog.objects().filter(|entry| entry.name.schema == schema).cloned().collect();
     if !inside.is_empty() && !cascade {
-        return Err(Error::invalid("2BP01", format!("schema {schema} holds {} objects", inside.len())).with_hint("drop them first, or add CASCADE"));
+        return Err(
+            Error::invalid("2BP01", format!("schema {schema} holds {} objects", inside.len())).with_hint("drop them first, or add CASCADE")
+        );
     }
     for entry in &inside {
         session.engine().catalog.drop_object(entry).await?;

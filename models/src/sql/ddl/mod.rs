@@ -23,9 +23,19 @@ pub(crate) async fn run(session: &Session, statement: SqlStatement) -> Result<Qu
     match statement {
         SqlStatement::CreateTable(create) => table::create(session, create).await,
         SqlStatement::CreateView(create) => view::create(session, create).await,
-        SqlStatement::CreateSchema { schema_name, if_not_exists, .. } => schema::create(session, &schema_name, if_not_exists).await,
+        SqlStatement::CreateSchema {
+            schema_name,
+            if_not_exists,
+            ..
+        } => schema::create(session, &schema_name, if_not_exists).await,
         SqlStatement::AlterTable(alter) => alter::alter(session, alter).await,
-        SqlStatement::Drop { object_type, if_exists, names, cascade, .. } => drop::run(session, object_type, if_exists, &names, cascade).await,
+        SqlStatement::Drop {
+            object_type,
+            if_exists,
+            names,
+            cascade,
+            ..
+        } => drop::run(session, object_type, if_exists, &names, cascade).await,
         other => {
             let text = other.to_string();
             let verb = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");

@@ -22,7 +22,11 @@ pub(super) async fn create(session: &Session, create: CreateTable) -> Result<Que
     let target = name::resolve(&create.name, DEFAULT_SCHEMA)?;
     let catalog = session.engine().catalog.snapshot()?;
     if !catalog.has_schema(&target.schema) {
-        return Err(Error::new(ErrorKind::NotFound, "3F000", format!("schema {} does not exist", target.schema)));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "3F000",
+            format!("schema {} does not exist", target.schema),
+        ));
     }
     if let Some(entry) = catalog.get(&target) {
         if create.if_not_exists {
@@ -71,8 +75,17 @@ async fn define(session: &Session, target: ObjectName, create: &CreateTable) -> 
     let state = session.statement_state();
     let engine = session.engine();
     let reader = Reader::newest(engine)?;
-    let planner = Planner { engine, state: &state, catalog: engine.catalog.snapshot()?, reader: &reader };
-    let columns = create.columns.iter().map(|c| column::read(&planner, c)).collect::<Result<Vec<_>>>()?;
+    let planner = Planner {
+        engine,
+        state: &state,
+        catalog: engine.catalog.snapshot()?,
+        reader: &reader,
+    };
+    let columns = create
+        .columns
+        .iter()
+        .map(|c| column::read(&planner, c))
+        .collect::<Result<Vec<_>>>()?;
     if columns.is_empty() {
         return Err(Error::invalid("42P16", format!("{target} needs at least one column")));
     }
@@ -97,8 +110,14 @@ fn constraints(target: &ObjectName, columns: &[NewColumn], constraints: &[TableC
                 key = primary.columns.iter().map(index_column).collect::<Result<_>>()?;
             }
             TableConstraint::Check(check) => {
-                let check_name = check.name.as_ref().map_or_else(|| format!("{}_check{}", target.name, checks.len() + 1), name::fold);
-                checks.push(CheckConstraint { name: check_name, expression: check.expr.to_string() });
+                let check_name = check
+                    .name
+                    .as_ref()
+                    .map_or_else(|| format!("{}_check{}", target.name, checks.len() + 1), name::fold);
+                checks.push(CheckConstraint {
+                    name: check_name,
+                    expression: check.expr.to_string(),
+                });
             }
             other => {
                 return Err(Error::unsupported(format!("{other} is not supported")).with_hint("supported are PRIMARY KEY and CHECK"));
@@ -114,7 +133,10 @@ fn constraints(target: &ObjectName, columns: &[NewColumn], constraints: &[TableC
 fn index_column(column: &IndexColumn) -> Result<String> {
     match &column.column.expr {
         datafusion::sql::sqlparser::ast::Expr::Identifier(ident) => Ok(name::fold(ident)),
-        other => Err(Error::invalid("42P16", format!("{other} is not a column; PRIMARY KEY takes columns"))),
+        other => Err(Error::invalid(
+            "42P16",
+            format!("{other} is not a column; PRIMARY KEY takes columns"),
+        )),
     }
 }
 
@@ -159,7 +181,15 @@ pub(super) async fn build(
     let id = session.engine().catalog.allocate_relation().await?;
     let next_field_id = fields.len() as u32;
     let relation = RelationSchema::new(id, fields, key);
-    Ok(TableDefinition { name: target, kind, relation, columns: definitions, hidden_key, checks, next_field_id })
+    Ok(TableDefinition {
+        name: target,
+        kind,
+        relation,
+        columns: definitions,
+        hidden_key,
+        checks,
+        next_field_id,
+    })
 }
 
 fn key_positions(target: &ObjectName, fields: &mut [Field], key: &[String]) -> Result<Vec<usize>> {
@@ -173,7 +203,9 @@ fn key_positions(target: &ObjectName, fields: &mut [Field], key: &[String]) -> R
             return Err(Error::invalid("42701", format!("key column {column} of {target} is named twice")));
         }
         if fields[position].data_type().is_nested() {
-            return Err(Error::unsupported(format!("key column {column}: a list, struct or map cannot be a key")));
+            return Err(Error::unsupported(format!(
+                "key column {column}: a list, struct or map cannot be a key"
+            )));
         }
         fields[position].set_nullable(false);
         positions.push(position);
@@ -192,8 +224,16 @@ async fn create_as(
     let names = create.columns.iter().map(|c| name::fold(&c.name)).collect::<Vec<_>>();
     let plan = rename_columns(plan, &names)?;
     let result = crate::session::run_plan(&state, &plan).await?;
-    let mode = if create.or_replace { IngestMode::Replace } else { IngestMode::Create };
-    let request = IngestRequest { schema: Some(target.schema), table: target.name, mode };
+    let mode = if create.or_replace {
+        IngestMode::Replace
+    } else {
+        IngestMode::Create
+    };
+    let request = IngestRequest {
+        schema: Some(target.schema),
+        table: target.name,
+        mode,
+    };
     let affected = session.ingest_rows(request, result.stream).await?;
     Ok(done("CREATE TABLE", Some(affected)))
 }
@@ -204,5 +244,7 @@ pub(crate) async fn create_from_arrow(session: &Session, target: ObjectName, sch
     if columns.is_empty() {
         return Err(Error::invalid("42P16", format!("{target} needs at least one column")));
     }
-    Ok(Arc::new(build(session, target, CollectionKind::Table, columns, &[], Vec::new()).await?))
+    Ok(Arc::new(
+        build(session, target, CollectionKind::Table, columns, &[], Vec::new()).await?,
+    ))
 }

@@ -27,9 +27,16 @@ pub(crate) async fn truncate(session: &Session, truncate: Truncate) -> Result<Qu
         }
         let old = table.relation.id;
         let mut emptied = (*table).clone();
-        emptied.relation = RelationSchema { id: session.engine().catalog.allocate_relation().await?, ..table.relation.clone() };
+        emptied.relation = RelationSchema {
+            id: session.engine().catalog.allocate_relation().await?,
+            ..table.relation.clone()
+        };
         session.engine().catalog.create_relation(&emptied.relation).await?;
-        session.engine().catalog.replace_object(&table_name, &Object::Table(emptied), entry.revision).await?;
+        session
+            .engine()
+            .catalog
+            .replace_object(&table_name, &Object::Table(emptied), entry.revision)
+            .await?;
         session.engine().catalog.drop_relation(old).await?;
     }
     Ok(done("TRUNCATE", None))

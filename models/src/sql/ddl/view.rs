@@ -11,7 +11,9 @@ use crate::sql::name;
 /// Makes a view. Its query is planned once, so that a view that cannot be read is never made.
 pub(super) async fn create(session: &Session, create: CreateView) -> Result<QueryResult> {
     if create.materialized || create.temporary || create.secure {
-        return Err(Error::unsupported("MATERIALIZED, TEMPORARY and SECURE views are not supported by this version"));
+        return Err(Error::unsupported(
+            "MATERIALIZED, TEMPORARY and SECURE views are not supported by this version",
+        ));
     }
     let target = name::resolve(&create.name, DEFAULT_SCHEMA)?;
     name::check_new(&target.name)?;
@@ -24,7 +26,10 @@ pub(super) async fn create(session: &Session, create: CreateView) -> Result<Quer
     let statement = SqlStatement::Query(create.query.clone());
     let (_, plan) = session.plan_query(statement, &Parameters::None).await?;
     rename_columns(plan, &columns)?;
-    let view = Object::View(ViewDefinition { query: create.query.to_string(), columns });
+    let view = Object::View(ViewDefinition {
+        query: create.query.to_string(),
+        columns,
+    });
     match existing {
         Some(entry) if create.or_replace && matches!(entry.object.as_ref(), Object::View(_)) => {
             session.engine().catalog.replace_object(&target, &view, entry.revision).await?;

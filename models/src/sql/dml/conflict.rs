@@ -54,9 +54,10 @@ impl OnConflict {
         check_conflict_target(table, conflict.conflict_target.as_ref())?;
         match conflict.action {
             OnConflictAction::DoNothing => Ok(OnConflict::Nothing),
-            OnConflictAction::DoUpdate(_) if table.hidden_key => {
-                Err(Error::invalid("42P10", format!("{} has no primary key that rows could conflict with", table.name)))
-            }
+            OnConflictAction::DoUpdate(_) if table.hidden_key => Err(Error::invalid(
+                "42P10",
+                format!("{} has no primary key that rows could conflict with", table.name),
+            )),
             OnConflictAction::DoUpdate(update) => {
                 ConflictUpdate::new(planner, table, alias, update.assignments, update.selection, parameters).map(OnConflict::Update)
             }
@@ -80,8 +81,10 @@ impl OnConflict {
         for (row, (key, address)) in view.encode_keys(&keys)?.into_iter().zip(addresses).enumerate() {
             let first = seen.insert(key);
             if !first && matches!(self, OnConflict::Update(_)) {
-                return Err(Error::new(ErrorKind::Constraint, "21000", "ON CONFLICT DO UPDATE would change one row twice")
-                    .with_hint("the inserted rows hold one key more than once"));
+                return Err(
+                    Error::new(ErrorKind::Constraint, "21000", "ON CONFLICT DO UPDATE would change one row twice")
+                        .with_hint("the inserted rows hold one key more than once"),
+                );
             }
             fresh.push(first && address.is_none());
             if let Some(address) = address {
@@ -127,7 +130,11 @@ impl ConflictUpdate {
                 return Err(Error::unsupported("ON CONFLICT DO UPDATE cannot change key columns"));
             }
             let field = visible.field(column);
-            let value = if is_default(&assignment.value) { default_of(table, field.name())? } else { assignment.value };
+            let value = if is_default(&assignment.value) {
+                default_of(table, field.name())?
+            } else {
+                assignment.value
+            };
             let expr = bare(value)?.cast_to(field.data_type(), &both)?;
             planned.push((column, planner.state.create_physical_expr(expr, &both)?));
         }
@@ -135,14 +142,33 @@ impl ConflictUpdate {
             Some(selection) => Some(planner.state.create_physical_expr(bare(selection)?, &both)?),
             None => None,
         };
-        let schema = Arc::new(Schema::new(both.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<Field>>()));
-        Ok(ConflictUpdate { assignments: planned, filter, schema })
+        let schema = Arc::new(Schema::new(
+            both.fields()
+                .iter()
+                .map(|f| f.as_ref().clone().with_nullable(true))
+                .collect::<Vec<Field>>(),
+        ));
+        Ok(ConflictUpdate {
+            assignments: planned,
+            filter,
+            schema,
+        })
     }
 
     /// New versions of the existing rows; `None` when the WHERE clause keeps all of them as they are.
-    fn apply(&self, table: &TableDefinition, check: &RowCheck, current: &RecordBatch, excluded: &RecordBatch) -> Result<Option<RecordBatch>> {
+    fn apply(
+        &self,
+        table: &TableDefinition,
+        check: &RowCheck,
+        current: &RecordBatch,
+        excluded: &RecordBatch,
+    ) -> Result<Option<RecordBatch>> {
         let visible = table.columns.len();
-        let columns = current.columns()[..visible].iter().chain(&excluded.columns()[..visible]).cloned().collect();
+        let columns = current.columns()[..visible]
+            .iter()
+            .chain(&excluded.columns()[..visible])
+            .cloned()
+            .collect();
         let mut both = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         let mut current = current.clone();
         if let Some(filter) = &self.filter {
@@ -190,8 +216,13 @@ fn check_conflict_target(table: &TableDefinition, target: Option<&ConflictTarget
     if fits {
         return Ok(());
     }
-    Err(Error::invalid("42P10", format!("ON CONFLICT needs the primary key of {}", table.name))
-        .with_hint(if key.is_empty() { "the table has none".to_owned() } else { format!("write ON CONFLICT ({})", key.join(", ")) }))
+    Err(
+        Error::invalid("42P10", format!("ON CONFLICT needs the primary key of {}", table.name)).with_hint(if key.is_empty() {
+            "the table has none".to_owned()
+        } else {
+            format!("write ON CONFLICT ({})", key.join(", "))
+        }),
+    )
 }
 
 /// Puts `alias` before every bare column of the table, so that it is not ambiguous with `excluded`'s.

@@ -34,29 +34,50 @@ impl Dml<'_> {
             let keys = RecordBatch::try_new(table.relation.key_schema(), batch.columns()[..key_count].to_vec())?;
             affected += self.transaction.delete(table.relation.id, keys).await?;
             if let Some(returning) = &mut returning {
-                returning.add(&RecordBatch::try_new(Arc::clone(&table.relation.schema), batch.columns()[key_count..].to_vec())?)?;
+                returning.add(&RecordBatch::try_new(
+                    Arc::clone(&table.relation.schema),
+                    batch.columns()[key_count..].to_vec(),
+                )?)?;
             }
         }
-        Ok(DmlOutcome { tag: "DELETE", affected, returned: self.returned(returning).await? })
+        Ok(DmlOutcome {
+            tag: "DELETE",
+            affected,
+            returned: self.returned(returning).await?,
+        })
     }
 
     pub(super) async fn delete_plan(&mut self, delete: &Delete) -> Result<DeletePlan> {
         if delete.limit.is_some() || !delete.order_by.is_empty() || delete.output.is_some() || !delete.tables.is_empty() {
-            return Err(Error::unsupported("DELETE with ORDER BY, LIMIT, OUTPUT or several tables is not supported")
-                .with_hint("choose the rows in WHERE, for example by a subquery"));
+            return Err(
+                Error::unsupported("DELETE with ORDER BY, LIMIT, OUTPUT or several tables is not supported")
+                    .with_hint("choose the rows in WHERE, for example by a subquery"),
+            );
         }
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-        let [from] = from.as_slice() else { return Err(Error::unsupported("DELETE from several tables is not supported")) };
+        let [from] = from.as_slice() else {
+            return Err(Error::unsupported("DELETE from several tables is not supported"));
+        };
         if !from.joins.is_empty() {
             return Err(Error::unsupported("DELETE from a join is not supported").with_hint("write DELETE FROM t USING other WHERE …"));
         }
         let (sql_name, alias) = target_of(&from.relation)?;
         let table = self.table(&sql_name)?;
         let fields = table.relation.schema.fields().clone();
-        let keys = table.relation.key.iter().enumerate().map(|(i, &k)| item(column(&alias, fields[k].name()), format!("__key{i}")));
+        let keys = table
+            .relation
+            .key
+            .iter()
+            .enumerate()
+            .map(|(i, &k)| item(column(&alias, fields[k].name()), format!("__key{i}")));
         let mut projection: Vec<SelectItem> = keys.collect();
         if delete.returning.is_some() {
-            projection.extend(fields.iter().enumerate().map(|(i, f)| item(column(&alias, f.name()), format!("__old{i}"))));
+            projection.extend(
+                fields
+                    .iter()
+                    .enumerate()
+                    .map(|(i, f)| item(column(&alias, f.name()), format!("__old{i}"))),
+            );
         }
         let mut template = SelectTemplate::target(&alias)?;
         let select = template.select()?;

@@ -37,10 +37,16 @@ impl Dml<'_> {
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             if batch.num_rows() > 0 {
-                affected += self.insert_batch(&table, &check, &on, batch.columns().to_vec(), returning.as_mut()).await?;
+                affected += self
+                    .insert_batch(&table, &check, &on, batch.columns().to_vec(), returning.as_mut())
+                    .await?;
             }
         }
-        Ok(DmlOutcome { tag: "INSERT", affected, returned: self.returned(returning).await? })
+        Ok(DmlOutcome {
+            tag: "INSERT",
+            affected,
+            returned: self.returned(returning).await?,
+        })
     }
 
     /// The plan of the rows to insert, for EXPLAIN.
@@ -61,7 +67,8 @@ impl Dml<'_> {
             || insert.output.is_some()
             || insert.multi_table_insert_type.is_some();
         if unsupported {
-            return Err(Error::unsupported("this form of INSERT is not supported").with_hint("use INSERT INTO … VALUES or SELECT, with ON CONFLICT"));
+            return Err(Error::unsupported("this form of INSERT is not supported")
+                .with_hint("use INSERT INTO … VALUES or SELECT, with ON CONFLICT"));
         }
         let TableObject::TableName(sql_name) = &insert.table else {
             return Err(Error::invalid("42809", "INSERT needs a table's name"));
@@ -157,7 +164,10 @@ impl Dml<'_> {
 
     /// Adds rows whose keys must be new.
     pub(super) async fn insert_new(&mut self, table: &TableDefinition, batch: RecordBatch) -> Result<()> {
-        self.transaction.insert(table.relation.id, batch).await.map_err(|error| Self::name_duplicate(table, error))
+        self.transaction
+            .insert(table.relation.id, batch)
+            .await
+            .map_err(|error| Self::name_duplicate(table, error))
     }
 }
 
@@ -170,7 +180,9 @@ fn replace_default_keywords(table: &TableDefinition, insert: &mut Insert) -> Res
         insert.columns.iter().map(name::last_part).collect::<Result<Vec<_>>>()?
     };
     let Some(source) = &mut insert.source else { return Ok(()) };
-    let SetExpr::Values(values) = source.body.as_mut() else { return Ok(()) };
+    let SetExpr::Values(values) = source.body.as_mut() else {
+        return Ok(());
+    };
     for row in &mut values.rows {
         for (value, column) in row.content.iter_mut().zip(&columns) {
             if is_default(value) {

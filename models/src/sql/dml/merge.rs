@@ -45,7 +45,12 @@ pub(super) struct MergePlan {
 
 impl Dml<'_> {
     pub(super) async fn merge(&mut self, merge: Merge) -> Result<DmlOutcome> {
-        let MergePlan { plan, table, alias, actions } = self.merge_plan(&merge).await?;
+        let MergePlan {
+            plan,
+            table,
+            alias,
+            actions,
+        } = self.merge_plan(&merge).await?;
         let reader = self.reader()?;
         let planner = self.planner(&reader)?;
         let check = RowCheck::new(&planner, &table)?;
@@ -64,7 +69,11 @@ impl Dml<'_> {
                 }
             }
         }
-        Ok(DmlOutcome { tag: "MERGE", affected, returned: None })
+        Ok(DmlOutcome {
+            tag: "MERGE",
+            affected,
+            returned: None,
+        })
     }
 
     async fn merge_rows(
@@ -82,8 +91,10 @@ impl Dml<'_> {
         if matches!(action, Action::Update | Action::Delete) {
             let view = self.transaction.view(table.relation.id)?;
             if !view.encode_keys(&keys)?.into_iter().all(|key| changed.insert(key)) {
-                return Err(Error::new(ErrorKind::Constraint, "21000", "MERGE would change one row of the target twice")
-                    .with_hint("make the source's rows match each target row at most once"));
+                return Err(
+                    Error::new(ErrorKind::Constraint, "21000", "MERGE would change one row of the target twice")
+                        .with_hint("make the source's rows match each target row at most once"),
+                );
             }
         }
         match action {
@@ -115,17 +126,28 @@ impl Dml<'_> {
         let Some(first_key) = table.relation.key.first().map(|&k| table.relation.schema.field(k).name().clone()) else {
             return Err(Error::internal("a relation has no key"));
         };
-        let clauses = Clauses { table: &table, alias: &alias, source_alias: &source_alias, first_key };
+        let clauses = Clauses {
+            table: &table,
+            alias: &alias,
+            source_alias: &source_alias,
+            first_key,
+        };
         let mut branches = Vec::new();
         let mut values: Vec<Vec<CaseWhen>> = vec![Vec::new(); table.columns.len()];
         let mut actions = Vec::new();
         for (number, clause) in merge.clauses.iter().enumerate() {
             let when = clauses.condition(clause);
-            branches.push(CaseWhen { condition: when.clone(), result: number_literal(number) });
+            branches.push(CaseWhen {
+                condition: when.clone(),
+                result: number_literal(number),
+            });
             let (action, new) = clauses.action(clause)?;
             actions.push(action);
             for (column, value) in new.into_iter().enumerate() {
-                values[column].push(CaseWhen { condition: when.clone(), result: value });
+                values[column].push(CaseWhen {
+                    condition: when.clone(),
+                    result: value,
+                });
             }
         }
         let mut projection: Vec<SelectItem> = vec![item(case(branches), "__clause")];
@@ -133,11 +155,21 @@ impl Dml<'_> {
             projection.push(item(column(&alias, table.relation.schema.field(k).name()), format!("__key{i}")));
         }
         // CASE evaluates its branches in order, so a value belongs to the first clause whose condition holds, as the clause number does.
-        projection.extend(values.into_iter().enumerate().map(|(i, branches)| item(case(branches), format!("__new{i}"))));
+        projection.extend(
+            values
+                .into_iter()
+                .enumerate()
+                .map(|(i, branches)| item(case(branches), format!("__new{i}"))),
+        );
         let statement = self.merge_template(merge, &alias, &source_alias, projection)?;
         let plan = self.plan_over_target(&table, statement).await?;
         let plan = finish_plan(plan, &table)?;
-        Ok(MergePlan { plan, table, alias, actions })
+        Ok(MergePlan {
+            plan,
+            table,
+            alias,
+            actions,
+        })
     }
 
     /// `SELECT … FROM target FULL JOIN (SELECT *, true AS __in_source FROM source) AS s ON …`
@@ -205,7 +237,10 @@ impl Clauses<'_> {
     /// What a clause does, and each visible column's new value.
     fn action(&self, clause: &MergeClause) -> Result<(Action, Vec<Expr>)> {
         let fields = self.table.visible_schema();
-        let inserting = matches!(clause.clause_kind, MergeClauseKind::NotMatched | MergeClauseKind::NotMatchedByTarget);
+        let inserting = matches!(
+            clause.clause_kind,
+            MergeClauseKind::NotMatched | MergeClauseKind::NotMatchedByTarget
+        );
         match &clause.action {
             MergeAction::Insert(insert) if inserting && insert.insert_predicate.is_none() => {
                 let MergeInsertKind::Values(values) = &insert.kind else {
@@ -220,9 +255,16 @@ impl Clauses<'_> {
                     insert.columns.iter().map(name::last_part).collect::<Result<Vec<_>>>()?
                 };
                 if columns.len() != row.content.len() {
-                    return Err(Error::invalid("42601", format!("{} columns, but {} values", columns.len(), row.content.len())));
+                    return Err(Error::invalid(
+                        "42601",
+                        format!("{} columns, but {} values", columns.len(), row.content.len()),
+                    ));
                 }
-                let mut new = fields.fields().iter().map(|f| default_of(self.table, f.name())).collect::<Result<Vec<_>>>()?;
+                let mut new = fields
+                    .fields()
+                    .iter()
+                    .map(|f| default_of(self.table, f.name()))
+                    .collect::<Result<Vec<_>>>()?;
                 for (name, value) in columns.iter().zip(&row.content) {
                     let position = fields
                         .index_of(name)
@@ -241,12 +283,19 @@ impl Clauses<'_> {
                         return Err(Error::unsupported("MERGE cannot change key columns").with_hint("delete and insert instead"));
                     }
                     let value = &assignment.value;
-                    new[position] = if is_default(value) { default_of(self.table, fields.field(position).name())? } else { value.clone() };
+                    new[position] = if is_default(value) {
+                        default_of(self.table, fields.field(position).name())?
+                    } else {
+                        value.clone()
+                    };
                 }
                 Ok((Action::Update, new))
             }
             MergeAction::Delete { .. } if !inserting => Ok((Action::Delete, vec![null(); fields.fields().len()])),
-            other => Err(Error::invalid("42601", format!("{other} cannot follow WHEN {}", clause.clause_kind))),
+            other => Err(Error::invalid(
+                "42601",
+                format!("{other} cannot follow WHEN {}", clause.clause_kind),
+            )),
         }
     }
 }
@@ -262,7 +311,9 @@ fn finish_plan(plan: LogicalPlan, table: &TableDefinition) -> Result<LogicalPlan
         exprs.push(match i {
             0 => expr.cast_to(&datafusion::arrow::datatypes::DataType::Int32, &schema)?.alias(name),
             i if i < skip => expr,
-            i => expr.cast_to(table.relation.schema.field(i - skip).data_type(), &schema)?.alias(name),
+            i => expr
+                .cast_to(table.relation.schema.field(i - skip).data_type(), &schema)?
+                .alias(name),
         });
     }
     let plan = LogicalPlanBuilder::from(plan).project(exprs)?;
@@ -294,7 +345,11 @@ fn replace_source(relation: &mut TableFactor, source: TableFactor) -> Result<()>
 }
 
 fn and(left: Expr, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) }
+    Expr::BinaryOp {
+        left: Box::new(left),
+        op: BinaryOperator::And,
+        right: Box::new(right),
+    }
 }
 
 fn null() -> Expr {

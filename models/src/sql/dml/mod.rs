@@ -55,7 +55,12 @@ impl<'a> Dml<'a> {
         transaction: &'a mut OpenTransaction,
         parameters: &'a Parameters,
     ) -> Dml<'a> {
-        Dml { engine, state, transaction, parameters }
+        Dml {
+            engine,
+            state,
+            transaction,
+            parameters,
+        }
     }
 
     /// Runs the statement.
@@ -106,7 +111,12 @@ impl<'a> Dml<'a> {
     }
 
     fn planner<'b>(&'b self, reader: &'b Reader) -> Result<Planner<'b>> {
-        Ok(Planner { engine: self.engine, state: self.state, catalog: self.engine.catalog.snapshot()?, reader })
+        Ok(Planner {
+            engine: self.engine,
+            state: self.state,
+            catalog: self.engine.catalog.snapshot()?,
+            reader,
+        })
     }
 
     async fn stream(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
@@ -121,7 +131,10 @@ impl<'a> Dml<'a> {
         }
         // Storage knows the relation's number only; its message ends in the key's columns and values.
         let key = error.message.split(" in relation ").next().unwrap_or(&error.message).to_owned();
-        Error { message: format!("{key} violates the primary key of {}", table.name), ..error }
-            .with_hint("use ON CONFLICT DO UPDATE or DO NOTHING to write over or skip existing rows")
+        Error {
+            message: format!("{key} violates the primary key of {}", table.name),
+            ..error
+        }
+        .with_hint("use ON CONFLICT DO UPDATE or DO NOTHING to write over or skip existing rows")
     }
 }

@@ -43,15 +43,28 @@ impl Dml<'_> {
     /// The columns that a statement's RETURNING gives, without running it; `None` where there is none.
     pub(crate) async fn returned_schema(mut self, statement: SqlStatement) -> Result<Option<SchemaRef>> {
         let (items, (sql_name, alias)) = match statement {
-            SqlStatement::Insert(Insert { returning: Some(items), table: TableObject::TableName(sql_name), table_alias, .. }) => {
+            SqlStatement::Insert(Insert {
+                returning: Some(items),
+                table: TableObject::TableName(sql_name),
+                table_alias,
+                ..
+            }) => {
                 let alias = match &table_alias {
                     Some(alias) => name::fold(&alias.alias),
                     None => name::last_part(&sql_name)?,
                 };
                 (items, (sql_name, alias))
             }
-            SqlStatement::Update(Update { returning: Some(items), table, .. }) => (items, target_of(&table.relation)?),
-            SqlStatement::Delete(Delete { returning: Some(items), from, .. }) => {
+            SqlStatement::Update(Update {
+                returning: Some(items),
+                table,
+                ..
+            }) => (items, target_of(&table.relation)?),
+            SqlStatement::Delete(Delete {
+                returning: Some(items),
+                from,
+                ..
+            }) => {
                 let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &from;
                 match from.first() {
                     Some(from) => (items, target_of(&from.relation)?),

@@ -30,24 +30,40 @@ impl RowCheck {
             let expr = planner.plan_expr(parse_expression(&check.expression)?, &schema)?;
             checks.push((check.name.clone(), planner.state.create_physical_expr(expr, &schema)?));
         }
-        Ok(RowCheck { table: Arc::clone(table), visible, checks })
+        Ok(RowCheck {
+            table: Arc::clone(table),
+            visible,
+            checks,
+        })
     }
 
     /// Columns of the table (hidden ones last, as given) as a batch of the relation; fails when a constraint does.
     pub(crate) fn finish(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         let schema = &self.table.relation.schema;
         let mut out = Vec::with_capacity(columns.len());
-        for (column, field) in columns.into_iter().zip(schema.fields()) {
+        for (i, (column, field)) in columns.into_iter().zip(schema.fields()).enumerate() {
             let column = if column.data_type() == field.data_type() {
                 column
             } else {
-                cast_with_options(&column, field.data_type(), &CastOptions { safe: false, ..Default::default() })?
+                cast_with_options(
+                    &column,
+                    field.data_type(),
+                    &CastOptions {
+                        safe: false,
+                        ..Default::default()
+                    },
+                )?
             };
-            if !field.is_nullable() && column.logical_null_count() > 0 {
+            let not_null = !field.is_nullable() || self.table.columns.get(i).is_some_and(|c| c.not_null);
+            if not_null && column.logical_null_count() > 0 {
                 return Err(Error::new(
                     ErrorKind::Constraint,
                     "23502",
-                    format!("column {} of {} is NOT NULL, but a row has no value for it", field.name(), self.table.name),
+                    format!(
+                        "column {} of {} is NOT NULL, but a row has no value for it",
+                        field.name(),
+                        self.table.name
+                    ),
                 ));
             }
             out.push(column);

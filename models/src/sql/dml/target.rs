@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, TableSource};
 
@@ -21,7 +21,13 @@ pub(crate) struct InsertTarget {
 
 impl InsertTarget {
     pub(crate) fn new(planner: &Planner<'_>, table: &TableDefinition) -> Result<Arc<dyn TableSource>> {
-        Ok(Arc::new(InsertTarget { schema: table.visible_schema(), defaults: default_exprs(planner, table)? }))
+        // Nullable all: a null where none may be is found by the row check, which says so in its own words.
+        let visible = table.visible_schema();
+        let fields: Vec<_> = visible.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        Ok(Arc::new(InsertTarget {
+            schema: Arc::new(Schema::new(fields)),
+            defaults: default_exprs(planner, table)?,
+        }))
     }
 }
 
@@ -40,7 +46,10 @@ pub(crate) fn default_exprs(planner: &Planner<'_>, table: &TableDefinition) -> R
     let mut defaults = HashMap::new();
     for (definition, field) in table.columns.iter().zip(table.relation.schema.fields()) {
         if let Some(text) = &definition.default {
-            defaults.insert(field.name().clone(), planner.plan_expr(parse_expression(text)?, &DFSchema::empty())?);
+            defaults.insert(
+                field.name().clone(),
+                planner.plan_expr(parse_expression(text)?, &DFSchema::empty())?,
+            );
         }
     }
     Ok(defaults)

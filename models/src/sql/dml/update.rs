@@ -29,7 +29,13 @@ pub(super) struct UpdatePlan {
 impl Dml<'_> {
     pub(super) async fn update(&mut self, mut update: Update) -> Result<DmlOutcome> {
         let items = update.returning.take();
-        let UpdatePlan { plan, table, alias, changes_key, joined } = self.update_plan(&update).await?;
+        let UpdatePlan {
+            plan,
+            table,
+            alias,
+            changes_key,
+            joined,
+        } = self.update_plan(&update).await?;
         let reader = self.reader()?;
         let check = RowCheck::new(&self.planner(&reader)?, &table)?;
         let mut returning = self.returning(items, &table, &alias);
@@ -66,7 +72,11 @@ impl Dml<'_> {
         for rows in moved {
             self.insert_new(&table, rows).await?;
         }
-        Ok(DmlOutcome { tag: "UPDATE", affected, returned: self.returned(returning).await? })
+        Ok(DmlOutcome {
+            tag: "UPDATE",
+            affected,
+            returned: self.returned(returning).await?,
+        })
     }
 
     pub(super) async fn update_plan(&mut self, update: &Update) -> Result<UpdatePlan> {
@@ -87,12 +97,20 @@ impl Dml<'_> {
             if !assigned.insert(position) {
                 return Err(Error::invalid("42701", format!("column {} is set twice", fields[position].name())));
             }
-            values[position] =
-                if is_default(&assignment.value) { default_of(&table, fields[position].name())? } else { assignment.value.clone() };
+            values[position] = if is_default(&assignment.value) {
+                default_of(&table, fields[position].name())?
+            } else {
+                assignment.value.clone()
+            };
         }
         let mut template = SelectTemplate::target(&alias)?;
         let select = template.select()?;
-        let keys = table.relation.key.iter().enumerate().map(|(i, &k)| item(column(&alias, fields[k].name()), format!("__key{i}")));
+        let keys = table
+            .relation
+            .key
+            .iter()
+            .enumerate()
+            .map(|(i, &k)| item(column(&alias, fields[k].name()), format!("__key{i}")));
         let values = values.into_iter().enumerate().map(|(i, value)| item(value, format!("__new{i}")));
         select.projection = keys.chain(values).collect();
         if let Some(UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) = &update.from {
@@ -102,7 +120,13 @@ impl Dml<'_> {
         let plan = self.plan_over_target(&table, template.into_statement()).await?;
         let plan = cast_values(plan, &table)?;
         let changes_key = table.relation.key.iter().any(|k| assigned.contains(k));
-        Ok(UpdatePlan { plan, changes_key, joined: update.from.is_some(), table, alias })
+        Ok(UpdatePlan {
+            plan,
+            changes_key,
+            joined: update.from.is_some(),
+            table,
+            alias,
+        })
     }
 
     /// With FROM, a row may match several others: the first match stands, as in PostgreSQL.
@@ -111,8 +135,12 @@ impl Dml<'_> {
         let view = self.transaction.view(table.relation.id)?;
         let first: BooleanArray = view.encode_keys(&keys)?.into_iter().map(|key| Some(seen.insert(key))).collect();
         if seen.len() > MAX_JOINED_ROWS {
-            return Err(Error::new(ErrorKind::ResourceExhausted, "53200", format!("UPDATE … FROM changes more than {MAX_JOINED_ROWS} rows"))
-                .with_hint("split it by a condition on the key"));
+            return Err(Error::new(
+                ErrorKind::ResourceExhausted,
+                "53200",
+                format!("UPDATE … FROM changes more than {MAX_JOINED_ROWS} rows"),
+            )
+            .with_hint("split it by a condition on the key"));
         }
         Ok(filter_record_batch(&batch, &first)?)
     }
@@ -135,7 +163,9 @@ fn cast_values(plan: LogicalPlan, table: &TableDefinition) -> Result<LogicalPlan
             if i < key_count {
                 return Ok(expr);
             }
-            Ok(expr.cast_to(table.relation.schema.field(i - key_count).data_type(), &schema)?.alias(name))
+            Ok(expr
+                .cast_to(table.relation.schema.field(i - key_count).data_type(), &schema)?
+                .alias(name))
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
