@@ -1,0 +1,237 @@
+//! `pyralog serve`: opens the database, answers on both wires, stops when told to.
+//!
+//! Order: addresses are tried first (a wrong one must not cost a recovery), then the directory is opened, then both wires answer and the
+//! addresses are printed. At SIGTERM or SIGINT both wires stop taking work, what runs may end within the time limit, and the database is
+//! closed last.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pyralog_models::{Database, DatabaseConfig};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::config::Config;
+use crate::flight::{Authenticator, Credentials, FlightOptions, FlightServer, Principal};
+use crate::http::metrics::HttpCounters;
+use crate::http::{HttpOptions, HttpState, server};
+
+/// What `serve` needs to know.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// How to open the directory.
+    pub database: DatabaseConfig,
+    /// Where Flight SQL listens.
+    pub flight: SocketAddr,
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Whether callers from elsewhere than this machine are let in.
+    pub insecure: bool,
+    /// Limits of HTTP.
+    pub limits: HttpOptions,
+}
+
+impl ServeOptions {
+    /// Options from the configuration. The error is wrong usage.
+    pub fn of(config: &Config) -> Result<Self, String> {
+        let dir: PathBuf = config.path("data-dir").ok_or("give --data-dir")?;
+        let statement_timeout = config.duration("statement-timeout")?;
+        let limits = HttpOptions {
+            max_body_bytes: usize::try_from(config.bytes("max-request-size")?).map_err(|_| "max-request-size: too large")?,
+            request_timeout: config.duration("request-timeout")?.max(Duration::from_millis(1)),
+            statement_timeout: (!statement_timeout.is_zero()).then_some(statement_timeout),
+            shutdown_timeout: config.duration("shutdown-timeout")?,
+        };
+        let options = ServeOptions {
+            database: config.database(dir)?,
+            flight: config.address("flight-addr")?,
+            http: config.address("http-addr")?,
+            insecure: config.flag("insecure")?,
+            limits,
+        };
+        for (name, address) in [("flight-addr", options.flight), ("http-addr", options.http)] {
+            if !options.insecure && !address.ip().is_loopback() {
+                return Err(format!(
+                    "{name} {address} can be reached from other machines, and this version has neither TLS nor users: \
+                     give a loopback address such as 127.0.0.1, or --insecure if the network is to be trusted"
+                ));
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Serves until a signal. `ready` is called with the addresses once both wires answer. The error is one line.
+pub async fn serve(options: ServeOptions, ready: impl FnOnce(SocketAddr, SocketAddr)) -> Result<(), String> {
+    let http_listener = listen("http-addr", options.http)?;
+    // Only tried here: the wire takes it when the database is open.
+    drop(listen("flight-addr", options.flight)?);
+    let mut signals = Signals::new().map_err(|error| format!("signals cannot be heard: {error}"))?;
+    let dir = options.database.data_dir.display().to_string();
+    let opening = Database::open_with(options.database.clone());
+    let database = tokio::select! {
+        opened = opening => opened.map_err(|error| format!("cannot open {dir}: {error}"))?,
+        () = signals.stop() => return Ok(()),
+    };
+    let served = answer(&options, &database, http_listener, signals, ready).await;
+    let closed = database.close().await.map_err(|error| format!("cannot close {dir}: {error}"));
+    served.and(closed)
+}
+
+async fn answer(
+    options: &ServeOptions,
+    database: &Database,
+    http_listener: TcpListener,
+    mut signals: Signals,
+    ready: impl FnOnce(SocketAddr, SocketAddr),
+) -> Result<(), String> {
+    let mut flight_options = FlightOptions {
+        drain: options.limits.shutdown_timeout,
+        ..FlightOptions::default()
+    };
+    if options.insecure {
+        flight_options.authenticator = Arc::new(AllowAnyone);
+    }
+    let flight = FlightServer::bind(database.clone(), options.flight, flight_options)
+        .await
+        .map_err(|error| error.to_string())?;
+    let flight_address = flight.address();
+    let http_address = http_listener.local_addr().map_err(|error| error.to_string())?;
+    let state = Arc::new(HttpState {
+        database: database.clone(),
+        runtime: Handle::current(),
+        options: options.limits.clone(),
+        counters: HttpCounters::default(),
+        started: Instant::now(),
+    });
+    let http = server(http_listener, state).map_err(|error| format!("cannot serve HTTP on {http_address}: {error}"))?;
+    let http_handle = http.handle();
+    let stop = CancellationToken::new();
+    let mut flight_task = tokio::spawn(flight.serve(stop.clone().cancelled_owned()));
+    let mut http_task = tokio::spawn(http);
+    ready(flight_address, http_address);
+    let mut early: Option<String> = None;
+    tokio::select! {
+        () = signals.stop() => tracing::info!("stopping; what runs may end within {} s", options.limits.shutdown_timeout.as_secs_f64()),
+        ended = &mut flight_task => early = Some(ended_early("Flight SQL", flatten(ended))),
+        ended = &mut http_task => early = Some(ended_early("HTTP", flatten(ended))),
+    }
+    let force = tokio::spawn(async move {
+        signals.stop().await;
+        eprintln!("stopped at once");
+        std::process::exit(130);
+    });
+    stop.cancel();
+    let limit = options.limits.shutdown_timeout + STOP_GRACE;
+    let (_, flight_end, http_end) = tokio::join!(http_handle.stop(true), within(limit, flight_task), within(limit, http_task));
+    force.abort();
+    match early {
+        Some(problem) => Err(problem),
+        None => flight_end.and(http_end),
+    }
+}
+
+/// What the wires may take beyond the drain limit to let go of their connections.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// Waits for a wire to end; one that ended before is well.
+async fn within<E: std::fmt::Display>(limit: Duration, task: tokio::task::JoinHandle<Result<(), E>>) -> Result<(), String> {
+    if task.is_finished() {
+        return Ok(());
+    }
+    match tokio::time::timeout(limit, task).await {
+        Ok(ended) => flatten(ended),
+        Err(_) => {
+            tracing::warn!("connections that did not end in time were dropped");
+            Ok(())
+        }
+    }
+}
+
+fn flatten<E: std::fmt::Display>(ended: Result<Result<(), E>, tokio::task::JoinError>) -> Result<(), String> {
+    match ended {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn ended_early(wire: &str, outcome: Result<(), String>) -> String {
+    format!("{wire} ended: {}", outcome.err().unwrap_or_else(|| "nobody told it to".into()))
+}
+
+/// Listens, or says in one line why not.
+fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => format!("{setting} {address} is in use by another process; give another --{setting}"),
+        _ => format!("cannot listen on {setting} {address}: {error}"),
+    })
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Lets in everybody, from anywhere: what `--insecure` asks for.
+#[derive(Debug, Clone, Copy)]
+struct AllowAnyone;
+
+#[async_trait]
+impl Authenticator for AllowAnyone {
+    async fn authenticate(&self, _credentials: Credentials, _peer: Option<SocketAddr>) -> Result<Principal, Status> {
+        Ok(Principal { user: String::new() })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::CommandSettings;
+
+    fn options(flags: &[(&'static str, &str)]) -> Result<ServeOptions, String> {
+        let flags: Vec<_> = flags.iter().map(|(name, value)| (*name, Some((*value).to_owned()))).collect();
+        ServeOptions::of(&Config::resolve(CommandSettings::of("serve").unwrap(), &flags, |_| None, None))
+    }
+
+    #[test]
+    fn other_than_loopback_needs_insecure() {
+        assert!(options(&[]).is_ok());
+        assert!(options(&[("http-addr", "[::1]:0")]).is_ok());
+        for address in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80"] {
+            assert!(options(&[("http-addr", address)]).unwrap_err().contains("--insecure"));
+            assert!(options(&[("flight-addr", address)]).unwrap_err().contains("flight-addr"));
+            assert!(options(&[("flight-addr", address), ("insecure", "true")]).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_one_line() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let problem = listen("http-addr", taken.local_addr().unwrap()).unwrap_err();
+        assert!(problem.contains("in use by another process") && !problem.contains('\n'));
+    }
+}
