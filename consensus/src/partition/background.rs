@@ -1,6 +1,6 @@
 //! Background work of one partition: flush full memtables, let the log go up to there, compact.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::Raft;
@@ -35,8 +35,8 @@ pub struct Work {
     pub log: Log,
     /// Log bytes at which a memtable is flushed though it is not full.
     pub log_limit: u64,
-    /// Keeps the directory locked while a file may be written.
-    pub lock: Arc<DirectoryLock>,
+    /// Kept alive while a file may be written; gone once the node is closed.
+    pub lock: Weak<DirectoryLock>,
 }
 
 impl Work {
@@ -130,7 +130,11 @@ impl Work {
         &self,
         work: impl FnOnce(&Partition) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T> {
-        let (partition, lock) = (self.partition.clone(), self.lock.clone());
+        let lock = self
+            .lock
+            .upgrade()
+            .ok_or_else(|| ConsensusError::Unavailable("the node is closed".to_owned()))?;
+        let partition = self.partition.clone();
         let run = tokio::task::spawn_blocking(move || {
             let result = work(&partition);
             drop(lock);

@@ -123,9 +123,10 @@ impl Rejection {
             StorageError::UnknownRelation(relation) => Rejection::UnknownRelation(relation),
             StorageError::SchemaMismatch { relation, detail } => Rejection::SchemaMismatch(relation, detail),
             StorageError::DuplicateKey { relation, key } => Rejection::DuplicateKey(relation, key),
-            StorageError::SnapshotTooOld { .. } | StorageError::TransactionTooLarge { .. } | StorageError::Arrow(_) => {
-                Rejection::Other(error.to_string())
-            }
+            StorageError::SnapshotTooOld { .. }
+            | StorageError::TransactionTooLarge { .. }
+            | StorageError::UnknownSavepoint(_)
+            | StorageError::Arrow(_) => Rejection::Other(error.to_string()),
             StorageError::Damaged { .. }
             | StorageError::NewerFormat { .. }
             | StorageError::Io { .. }
