@@ -114,9 +114,12 @@ impl Work {
         let target = Some(flushed - 1);
         let stopped = |error: &dyn std::fmt::Display| ConsensusError::Unavailable(error.to_string());
         self.raft.trigger().snapshot().await.map_err(|e| stopped(&e))?;
-        let purged = |metrics: &openraft::RaftMetrics<Types>| metrics.purged.map(|id| id.index()) >= target;
+        // A new snapshot is purged up to by itself. One that Raft knew already (a crash came before the purge) is not.
+        self.raft.trigger().purge_log(flushed - 1).await.map_err(|e| stopped(&e))?;
+        let purged =
+            |metrics: &openraft::RaftMetrics<Types>| metrics.purged.map(|id| id.index()) >= target || metrics.running_state.is_err();
         match self.raft.wait(Some(PURGE_LIMIT)).metrics(purged, "purge after flush").await {
-            Ok(_) => Ok(()),
+            Ok(metrics) => metrics.running_state.map_err(|e| stopped(&e)),
             Err(openraft::metrics::WaitError::Timeout(..)) => {
                 tracing::warn!(partition = %self.partition.id(), "the log is not purged yet; the next flush sees to it");
                 Ok(())
