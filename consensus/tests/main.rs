@@ -5,5 +5,6 @@ mod commits;
 mod directory;
 mod disk;
 mod disk_faults;
+mod kill;
 mod replay;
 mod table;

@@ -140,3 +140,32 @@ async fn opening_takes_milliseconds() {
     println!("opened in {best:?}");
     assert!(best < Duration::from_millis(300), "{best:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_a_crash_prevented_is_made_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = NodeConfig {
+        log_file_bytes: 64 << 10,
+        ..NodeConfig::new(dir.path())
+    };
+    let node = open(config.clone()).await;
+    let partition = node.partitions()[0].clone();
+    for id in 0..200 {
+        partition.commit(blind([id], &"x".repeat(1000))).await.unwrap();
+    }
+    let full = node.status().log_bytes;
+    // Segments are written, and the node dies before the log learns of it.
+    partition.storage().flush().unwrap();
+    drop((node, partition));
+    let node = Node::open(config).await.unwrap();
+    let start = Instant::now();
+    node.partitions()[0].checkpoint().await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while node.status().log_bytes > full / 2 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(node.status().log_bytes <= full / 2, "{} of {full}", node.status().log_bytes);
+    assert_eq!(rows(&node.partitions()[0]).len(), 200);
+    node.close().await.unwrap();
+}

@@ -372,14 +372,14 @@ async fn open_partition(
     let id = PartitionId(number);
     let pressure = Arc::new(Pressure::new(config.partition_options.memtable_bytes));
     let (store, partition, machine) = {
-        let (config, log, pressure) = (config.clone(), log.clone(), pressure.clone());
+        let (config, log, pressure, lock) = (config.clone(), log.clone(), pressure.clone(), Arc::downgrade(lock));
         blocking(move || {
             let store = LogStore::open(log, GroupId::data(number))?;
             let dir = config.data_dir.join("partitions").join(number.to_string());
             std::fs::create_dir_all(&dir).map_err(StorageError::io(&dir, "create directory"))?;
             let partition = Partition::open(id, &dir, config.partition_options.clone())?;
             check_coverage(&partition, &store)?;
-            let machine = DataMachine::open(partition.clone(), store.clone(), pressure)?;
+            let machine = DataMachine::open(partition.clone(), store.clone(), pressure, lock)?;
             Ok((store, partition, machine))
         })
         .await?
@@ -395,7 +395,7 @@ async fn open_partition(
         pressure,
         log: log.clone(),
         log_limit,
-        lock: lock.clone(),
+        lock: Arc::downgrade(lock),
     };
     let actor = ActorThread::start(&id.to_string(), raft, clock.clone(), config.queue_limit)?;
     Ok(PartitionHandle::new(work, actor, Admission::new(config.queue_limit)))

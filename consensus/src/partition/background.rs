@@ -1,6 +1,6 @@
 //! Background work of one partition: flush full memtables, let the log go up to there, compact.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::Raft;
@@ -35,8 +35,8 @@ pub struct Work {
     pub log: Log,
     /// Log bytes at which a memtable is flushed though it is not full.
     pub log_limit: u64,
-    /// Keeps the directory locked while a file may be written.
-    pub lock: Arc<DirectoryLock>,
+    /// Kept alive while a file may be written; gone once the node is closed.
+    pub lock: Weak<DirectoryLock>,
 }
 
 impl Work {
@@ -114,9 +114,12 @@ impl Work {
         let target = Some(flushed - 1);
         let stopped = |error: &dyn std::fmt::Display| ConsensusError::Unavailable(error.to_string());
         self.raft.trigger().snapshot().await.map_err(|e| stopped(&e))?;
-        let purged = |metrics: &openraft::RaftMetrics<Types>| metrics.purged.map(|id| id.index()) >= target;
+        // A new snapshot is purged up to by itself. One that Raft knew already (a crash came before the purge) is not.
+        self.raft.trigger().purge_log(flushed - 1).await.map_err(|e| stopped(&e))?;
+        let purged =
+            |metrics: &openraft::RaftMetrics<Types>| metrics.purged.map(|id| id.index()) >= target || metrics.running_state.is_err();
         match self.raft.wait(Some(PURGE_LIMIT)).metrics(purged, "purge after flush").await {
-            Ok(_) => Ok(()),
+            Ok(metrics) => metrics.running_state.map_err(|e| stopped(&e)),
             Err(openraft::metrics::WaitError::Timeout(..)) => {
                 tracing::warn!(partition = %self.partition.id(), "the log is not purged yet; the next flush sees to it");
                 Ok(())
@@ -130,7 +133,11 @@ impl Work {
         &self,
         work: impl FnOnce(&Partition) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T> {
-        let (partition, lock) = (self.partition.clone(), self.lock.clone());
+        let lock = self
+            .lock
+            .upgrade()
+            .ok_or_else(|| ConsensusError::Unavailable("the node is closed".to_owned()))?;
+        let partition = self.partition.clone();
         let run = tokio::task::spawn_blocking(move || {
             let result = work(&partition);
             drop(lock);

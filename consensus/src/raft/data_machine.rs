@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
@@ -20,6 +20,7 @@ use super::log_store::LogStore;
 use super::position::Position;
 use super::types::{Command, Entry, LogId, Outcome, Rejection, SnapshotMeta, StoredMembership, Types};
 use crate::codec;
+use crate::node::lock::DirectoryLock;
 use crate::partition::pressure::Pressure;
 
 /// Entries handed to the apply thread at once.
@@ -36,6 +37,8 @@ struct Core {
     position: Mutex<Position>,
     store: LogStore,
     pressure: Arc<Pressure>,
+    /// Kept alive while entries are applied, since staged segments are files; gone once the node is closed.
+    lock: Weak<DirectoryLock>,
 }
 
 /// What a data snapshot is made of: the partition's directory at its manifest.
@@ -43,7 +46,12 @@ pub type DataSnapshot = PathBuf;
 
 impl DataMachine {
     /// Takes up a partition at its applied position.
-    pub fn open(partition: Arc<Partition>, store: LogStore, pressure: Arc<Pressure>) -> Result<DataMachine, StorageError> {
+    pub fn open(
+        partition: Arc<Partition>,
+        store: LogStore,
+        pressure: Arc<Pressure>,
+        lock: Weak<DirectoryLock>,
+    ) -> Result<DataMachine, StorageError> {
         let dir = partition.dir().clone();
         let position = decode_position(&partition, &partition.applied())?;
         let thread = ApplyThread::start(&format!("apply-{}", partition.id())).map_err(StorageError::io(dir, "start apply thread"))?;
@@ -53,6 +61,7 @@ impl DataMachine {
                 position: Mutex::new(position),
                 store,
                 pressure,
+                lock,
             }),
             thread,
         })
@@ -78,6 +87,7 @@ pub fn decode_position(partition: &Partition, state: &AppliedState) -> Result<Po
 
 impl Core {
     fn apply_all(&self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+        let _lock = self.lock.upgrade().ok_or_else(|| io::Error::other("the node is closed"))?;
         let mut last = None;
         for (entry, responder) in batch {
             last = Some(entry.log_id());

@@ -53,12 +53,15 @@ where
     let led = move |metrics: &openraft::RaftMetrics<Types>| {
         let applied = metrics.last_applied.map(|id| id.index());
         // The blank entry of the new term is behind everything that earlier terms left.
-        metrics.state.is_leader() && applied >= last && applied.is_some() && applied == metrics.last_log_index
+        let led = metrics.state.is_leader() && applied >= last && applied.is_some() && applied == metrics.last_log_index;
+        led || metrics.running_state.is_err()
     };
-    raft.wait(Some(START_LIMIT))
+    let metrics = raft
+        .wait(Some(START_LIMIT))
         .metrics(led, "lead and replay")
         .await
         .map_err(|e| failed(&e))?;
+    metrics.running_state.map_err(|e| failed(&e))?;
     Ok(raft)
 }
 
