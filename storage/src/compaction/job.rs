@@ -139,7 +139,7 @@ impl<'a> Job<'a> {
             return Ok(true);
         }
         let key = span.batch.key(i);
-        Ok(!(deleted <= self.floor || newer.is(key, deleted) || self.changed_elsewhere(key, deleted)?))
+        Ok(!(deleted <= self.floor || newer.tells_of(key, deleted) || self.changed_elsewhere(key, deleted)?))
     }
 
     /// Whether a segment that is not an input tells of a change of `key` at or after `since`.
@@ -265,8 +265,9 @@ impl NewerVersion {
         (self.begin, self.known) = (begin, true);
     }
 
-    fn is(&self, key: &[u8], begin: Timestamp) -> bool {
-        self.known && self.begin == begin.0 && self.key == key
+    /// Whether it is a version of `key` that began at or after `since`.
+    fn tells_of(&self, key: &[u8], since: Timestamp) -> bool {
+        self.known && self.begin >= since.0 && self.key == key
     }
 }
 

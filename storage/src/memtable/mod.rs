@@ -7,6 +7,7 @@
 //! of a key is the head of its chain.
 
 mod chunk;
+mod gather;
 mod index;
 
 use std::ops::Bound;
@@ -23,6 +24,7 @@ use crate::memory_size::batch_bytes;
 use crate::schema::RelationSchema;
 
 pub(crate) use chunk::{ALIVE, Chunk};
+pub(crate) use gather::Gather;
 use index::KeyIndex;
 
 /// Bytes of index and stamps a row costs beside its data, estimated.

@@ -24,14 +24,17 @@ const SINGLE_BYTES: u64 = 32;
 pub(crate) struct DeleteLog {
     singles: HashMap<u32, u64>,
     groups: Vec<(u64, RoaringBitmap)>,
+    bytes: u64,
 }
 
 impl DeleteLog {
     /// Adds rows deleted at `stamp`.
     pub fn add(&mut self, rows: &RoaringBitmap, stamp: u64) {
         if rows.len() >= GROUP_ROWS {
+            self.bytes += rows.serialized_size() as u64;
             self.groups.push((stamp, rows.clone()));
         } else {
+            self.bytes += rows.len() * SINGLE_BYTES;
             self.singles.extend(rows.iter().map(|row| (row, stamp)));
         }
     }
@@ -43,11 +46,6 @@ impl DeleteLog {
 
     fn is_empty(&self) -> bool {
         self.singles.is_empty() && self.groups.is_empty()
-    }
-
-    fn bytes(&self) -> u64 {
-        let groups: usize = self.groups.iter().map(|(_, rows)| rows.serialized_size()).sum();
-        self.singles.len() as u64 * SINGLE_BYTES + groups as u64
     }
 
     /// Adds the rows deleted at or before `at` to `mask`.
@@ -78,11 +76,16 @@ impl DeleteLog {
             .iter()
             .map(|(stamp, rows)| (*stamp, rows.iter().filter_map(&mut map).collect()))
             .collect();
-        DeleteLog { singles, groups }
+        DeleteLog {
+            singles,
+            groups,
+            bytes: self.bytes,
+        }
     }
 
     /// Takes over the deletions of `other`.
     pub fn merge(&mut self, other: DeleteLog) {
+        self.bytes += other.bytes;
         self.singles.extend(other.singles);
         self.groups.extend(other.groups.into_iter().filter(|(_, rows)| !rows.is_empty()));
     }
@@ -192,7 +195,7 @@ impl DeleteOverlay {
     /// Bytes of deletions that are not on disk.
     pub fn unflushed_bytes(&self) -> u64 {
         let state = self.state.read();
-        state.sealed.bytes() + state.recent.bytes()
+        state.sealed.bytes + state.recent.bytes
     }
 
     /// What is on disk.

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow_array::{RecordBatch, UInt64Array};
-use arrow_select::interleave::interleave_record_batch;
 use roaring::RoaringBitmap;
 
 use super::live_segment::LiveSegment;
@@ -25,8 +24,7 @@ use crate::file::{remove_file, sync_dir};
 use crate::ids::{RelationId, SegmentId, Timestamp};
 use crate::key::KeyEncoder;
 use crate::manifest::{Manifest, RelationManifest, SegmentEntry};
-use crate::memtable::{ALIVE, Memtable, Version as RowVersion};
-use crate::projection::project;
+use crate::memtable::{ALIVE, Gather, Memtable, Version as RowVersion};
 use crate::schema::RelationSchema;
 use crate::segment::{SegmentInfo, SegmentWriteOptions, SegmentWriter};
 
@@ -151,6 +149,7 @@ impl Partition {
         }
         next.store(&self.dir)?;
         *manifest = next;
+        *self.durable.write() = seal.state.clone();
         entered.iter().for_each(|segment| segment.set_persisted());
         let mut stale = Vec::new();
         for (segment, vector, file) in folded {
@@ -261,13 +260,7 @@ impl<'a> MemtableWriter<'a> {
             .iter()
             .all(|version| version.begin == first.begin)
             .then_some(Timestamp(first.begin));
-        let all: Vec<usize> = (0..self.schema.schema.fields().len()).collect();
-        let chunks = self.memtable.chunks();
-        let batches: Vec<RecordBatch> = chunks
-            .iter()
-            .map(|chunk| project(chunk.rows(), chunk.schema(), self.schema, &all, || chunk.begin_column()))
-            .collect::<Result<_>>()?;
-        let references: Vec<&RecordBatch> = batches.iter().collect();
+        let gather = Gather::new(self.memtable, self.schema)?;
         let mut flushed = Vec::new();
         let mut segment = OpenSegment::new(self, uniform)?;
         let mut start = 0;
@@ -278,14 +271,7 @@ impl<'a> MemtableWriter<'a> {
                 .find(|&i| breaks.contains(i as u32))
                 .unwrap_or(versions.len());
             let page = &versions[start..end];
-            let places: Vec<(usize, usize)> = page
-                .iter()
-                .map(|version| {
-                    let chunk = chunks.partition_point(|chunk| chunk.start() <= version.ordinal) - 1;
-                    (chunk, (version.ordinal - chunks[chunk].start()) as usize)
-                })
-                .collect();
-            segment.append(interleave_record_batch(&references, &places)?, page)?;
+            segment.append(gather.rows(page)?, page)?;
             start = end;
             if segment.writer.bytes() >= self.partition.options.segment_bytes && start < versions.len() {
                 flushed.push(segment.finish()?);
@@ -307,8 +293,9 @@ impl<'a> MemtableWriter<'a> {
             if !self.ended.contains(version.ordinal) {
                 version.end = ALIVE;
             }
-            let unread = version.end <= self.seal.horizon.0 || version.end <= version.begin;
-            let known = version.end <= self.seal.conflict_floor.0 || newer.is_some_and(|newer| newer.begin == version.end);
+            let never_seen = version.end <= version.begin;
+            let unread = never_seen || version.end <= self.seal.horizon.0;
+            let known = version.end <= self.seal.conflict_floor.0 || newer.is_some_and(|newer| never_seen || newer.begin >= version.end);
             if version.end != ALIVE && unread && known {
                 return;
             }

@@ -186,6 +186,8 @@ pub struct Partition {
     last_timestamp: AtomicU64,
     pins: Arc<Pins>,
     manifest: Mutex<Manifest>,
+    /// The manifest's applied position, to be read without waiting for an edit.
+    durable: RwLock<AppliedState>,
     flushing: Mutex<()>,
     compacting: Mutex<()>,
     next_segment: AtomicU64,
@@ -228,6 +230,7 @@ impl Partition {
             applied: Mutex::new(applied),
             last_timestamp: AtomicU64::new(manifest.last_timestamp.0),
             pins: Pins::new(manifest.horizon),
+            durable: RwLock::new(manifest.applied.clone()),
             manifest: Mutex::new(manifest),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
@@ -246,7 +249,7 @@ impl Partition {
 
     /// What is durable in segments: replay starts behind it.
     pub fn flushed(&self) -> AppliedState {
-        self.manifest.lock().applied.clone()
+        self.durable.read().clone()
     }
 
     /// What has been applied, in memory or on disk.

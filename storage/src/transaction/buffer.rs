@@ -39,6 +39,8 @@ pub(super) struct Buffer {
     pub deleted_own: bool,
     /// Bytes of `hidden` with its keys, estimated; not lowered by going back.
     pub hidden_bytes: u64,
+    /// Bytes of the memtable that cannot be staged: older versions that a savepoint needs.
+    pub retained_bytes: u64,
 }
 
 impl Buffer {
@@ -51,6 +53,7 @@ impl Buffer {
             deleted: BTreeMap::new(),
             deleted_own: false,
             hidden_bytes: 0,
+            retained_bytes: 0,
         }
     }
 
@@ -198,6 +201,11 @@ impl Buffer {
     fn base_row(&self, key: &[u8]) -> Result<Option<RowAddress>> {
         let hidden = |address: &RowAddress| self.hidden.get(&address.piece).is_some_and(|mask| mask.contains(address.row));
         Ok(self.base.find(key)?.filter(|address| !hidden(address)))
+    }
+
+    /// Bytes of rows that can be staged.
+    pub fn stageable_bytes(&self) -> u64 {
+        self.memtable.bytes().saturating_sub(self.retained_bytes)
     }
 
     /// Bytes held in memory.

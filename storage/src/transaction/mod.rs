@@ -15,7 +15,7 @@ use arrow_select::filter::filter_record_batch;
 
 use crate::error::{Result, StorageError};
 use crate::ids::RelationId;
-use crate::memtable::{ALIVE, Version};
+use crate::memtable::{ALIVE, Gather, Version};
 use crate::partition::Partition;
 use crate::snapshot::{RelationView, RowAddress, Snapshot};
 use crate::write_set::{ConflictPolicy, RelationWrites, StagedSegment, WriteSet};
@@ -149,14 +149,18 @@ impl Transaction {
 
     /// Stages the largest buffer when all together are too large; refuses more deletes than may be held.
     fn bound_memory(&mut self) -> Result<()> {
-        let hidden: u64 = self.buffers.values().map(|buffer| buffer.hidden_bytes).sum();
+        let held: u64 = self
+            .buffers
+            .values()
+            .map(|buffer| buffer.hidden_bytes + buffer.retained_bytes)
+            .sum();
         let limit = self.partition.options().transaction_limit_bytes;
-        if hidden > limit {
-            return Err(StorageError::TransactionTooLarge { bytes: hidden, limit });
+        if held > limit {
+            return Err(StorageError::TransactionTooLarge { bytes: held, limit });
         }
-        while self.buffers.values().map(|buffer| buffer.memtable.bytes()).sum::<u64>() > self.partition.options().transaction_bytes {
-            let largest = self.buffers.values_mut().max_by_key(|buffer| buffer.memtable.bytes());
-            let Some(buffer) = largest.filter(|buffer| !buffer.memtable.is_empty()) else {
+        while self.buffers.values().map(Buffer::stageable_bytes).sum::<u64>() > self.partition.options().transaction_bytes {
+            let largest = self.buffers.values_mut().max_by_key(|buffer| buffer.stageable_bytes());
+            let Some(buffer) = largest.filter(|buffer| buffer.stageable_bytes() > 0) else {
                 break;
             };
             staging::stage(buffer, &self.partition, &self.savepoints)?;
@@ -209,7 +213,9 @@ fn finish(buffer: &mut Buffer, partition: &Partition, policy: ConflictPolicy) ->
             live.push(version);
         }
     });
-    let puts = staging::gathered(&buffer.memtable, &live, partition.options().batch_rows).collect::<Result<_>>()?;
+    let puts = Gather::new(&buffer.memtable, buffer.base.schema())?
+        .pages(&live, partition.options().batch_rows)
+        .collect::<Result<_>>()?;
     Ok(RelationWrites {
         relation: buffer.base.schema().id,
         puts,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_select::interleave::interleave_record_batch;
 use roaring::RoaringBitmap;
 
 use super::buffer::Buffer;
@@ -11,7 +10,7 @@ use super::row_mask::RowMask;
 use crate::error::Result;
 use crate::ids::{SegmentId, Timestamp};
 use crate::key::{KeyEncoder, key_hash};
-use crate::memtable::{ALIVE, Memtable, Version};
+use crate::memtable::{ALIVE, Gather, Memtable, Version};
 use crate::partition::Partition;
 use crate::schema::RelationSchema;
 use crate::segment::{Segment, SegmentInfo, SegmentWriteOptions, SegmentWriter};
@@ -129,60 +128,22 @@ fn key_arrays(rows: &RecordBatch, schema: &RelationSchema) -> Vec<ArrayRef> {
     schema.key.iter().map(|&i| rows.column(i).clone()).collect()
 }
 
-/// Rows of a memtable in a given order, gathered page by page.
-pub(super) fn gathered<'a>(
-    memtable: &'a Memtable,
-    versions: &'a [Version],
-    batch_rows: usize,
-) -> impl Iterator<Item = Result<RecordBatch>> + use<'a> {
-    let chunks = memtable.chunks();
-    versions.chunks(batch_rows.max(1)).map(move |page| {
-        let place = |version: &Version| {
-            let chunk = chunks.partition_point(|chunk| chunk.start() <= version.ordinal) - 1;
-            (chunk, (version.ordinal - chunks[chunk].start()) as usize)
-        };
-        let places: Vec<(usize, usize)> = page.iter().map(place).collect();
-        if let Some(slice) = contiguous(&places) {
-            return Ok(chunks[slice.0].rows().slice(slice.1, places.len()));
-        }
-        let references: Vec<&RecordBatch> = chunks.iter().map(|chunk| chunk.rows()).collect();
-        Ok(interleave_record_batch(&references, &places)?)
-    })
-}
-
-/// Chunk and position of the first place, if the others follow it.
-fn contiguous(places: &[(usize, usize)]) -> Option<(usize, usize)> {
-    let first = *places.first()?;
-    places
-        .iter()
-        .enumerate()
-        .all(|(i, place)| *place == (first.0, first.1 + i))
-        .then_some(first)
-}
-
 /// Writes a buffer's memtable as a staged segment and begins a new one. Rows that are dead at the end and at every savepoint are left out.
+/// A segment holds a key once: older versions that a savepoint needs stay in memory.
 pub(super) fn stage(buffer: &mut Buffer, partition: &Partition, savepoints: &[u64]) -> Result<()> {
-    let mut versions: Vec<Version> = Vec::new();
-    let seen_at_savepoint = |version: &Version| {
-        let next = savepoints.partition_point(|savepoint| *savepoint < version.begin);
-        savepoints.get(next).is_some_and(|savepoint| *savepoint < version.end)
-    };
-    buffer.memtable.for_each_version(|_, version, _| {
-        if version.end == ALIVE || seen_at_savepoint(&version) {
-            versions.push(version);
-        }
-    });
-    let fresh = Arc::new(Memtable::new(partition.options().batch_rows));
+    let (versions, older) = kept_versions(&buffer.memtable, savepoints);
+    let (fresh, retained) = retained(buffer, partition, older)?;
     if versions.is_empty() {
-        buffer.memtable = fresh;
+        (buffer.memtable, buffer.retained_bytes) = (fresh, retained);
         return Ok(());
     }
     let schema = buffer.base.schema().clone();
     let id = partition.claim_staged(schema.id);
+    let gather = Gather::new(&buffer.memtable, &schema)?;
     let write = || -> Result<Arc<Segment>> {
         let dir = partition.staging_dir();
         let mut writer = SegmentWriter::create(&dir, id, &schema, options(partition))?;
-        for rows in gathered(&buffer.memtable, &versions, partition.options().batch_rows) {
+        for rows in gather.pages(&versions, partition.options().batch_rows) {
             let rows = rows?;
             writer.append(&rows, &buffer.base.encoder().encode(&key_arrays(&rows, &schema))?, None)?;
         }
@@ -208,8 +169,47 @@ pub(super) fn stage(buffer: &mut Buffer, partition: &Partition, savepoints: &[u6
         begins: begins(&versions, savepoints),
         mask,
     });
-    buffer.memtable = fresh;
+    (buffer.memtable, buffer.retained_bytes) = (fresh, retained);
     Ok(())
+}
+
+/// In key order, the newest version of each key that counts now or at a savepoint; and the older ones that count at a savepoint.
+fn kept_versions(memtable: &Memtable, savepoints: &[u64]) -> (Vec<Version>, Vec<Version>) {
+    let seen_at_savepoint = |version: &Version| {
+        let next = savepoints.partition_point(|savepoint| *savepoint < version.begin);
+        savepoints.get(next).is_some_and(|savepoint| *savepoint < version.end)
+    };
+    let (mut newest, mut older) = (Vec::new(), Vec::new());
+    let mut first = true;
+    memtable.for_each_version(|_, version, newer| {
+        first |= newer.is_none();
+        if version.end == ALIVE || seen_at_savepoint(&version) {
+            if std::mem::take(&mut first) {
+                newest.push(version)
+            } else {
+                older.push(version)
+            }
+        }
+    });
+    (newest, older)
+}
+
+/// A new memtable with `versions` of the old one, and its bytes.
+fn retained(buffer: &Buffer, partition: &Partition, mut versions: Vec<Version>) -> Result<(Arc<Memtable>, u64)> {
+    let fresh = Memtable::new(partition.options().batch_rows);
+    versions.sort_unstable_by_key(|version| (version.begin, version.ordinal));
+    let gather = Gather::new(&buffer.memtable, buffer.base.schema())?;
+    for together in versions.chunk_by(|a, b| a.begin == b.begin) {
+        let rows = gather.rows(together)?;
+        let keys = buffer.base.encoder().encode(&key_arrays(&rows, buffer.base.schema()))?;
+        let start = fresh.rows();
+        fresh.append(buffer.base.schema(), &rows, keys, together[0].begin)?;
+        (start..)
+            .zip(together)
+            .for_each(|(ordinal, version)| fresh.end(ordinal, version.end));
+    }
+    let bytes = fresh.bytes();
+    Ok((Arc::new(fresh), bytes))
 }
 
 fn begins(versions: &[Version], savepoints: &[u64]) -> Begins {

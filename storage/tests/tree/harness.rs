@@ -160,6 +160,13 @@ fn add(found: &mut Vec<(i64, String)>, batch: &RecordBatch) {
     found.extend((0..batch.num_rows()).map(|i| (ids.value(i), values.value(i).to_owned())));
 }
 
+/// Adds the rows of a batch.
+pub fn add_to(rows: &mut Rows, batch: &RecordBatch) {
+    let mut found = Vec::new();
+    add(&mut found, batch);
+    rows.extend(found);
+}
+
 /// All rows of a view, read in every way there is; the ways must agree.
 pub fn read(view: &RelationView) -> Rows {
     let mut scanned = Vec::new();
@@ -177,7 +184,7 @@ pub fn read(view: &RelationView) -> Rows {
     }
     assert_eq!(view.row_count(), scanned.len() as u64);
     let map: Rows = scanned.iter().cloned().collect();
-    assert_eq!(map.len(), scanned.len(), "a key is visible twice: {scanned:?}");
+    assert_eq!(map.len(), scanned.len(), "a key is visible twice");
 
     let ordered: Vec<_> = scan(view, &KeyRange::default(), 7);
     assert!(ordered.iter().map(|(key, _)| key).is_sorted(), "{ordered:?}");
