@@ -27,6 +27,9 @@ fn array_bytes(array: &ArrayRef) -> u64 {
                 len * 8 + array_bytes(&list.values().slice(start, end - start))
             }
             DataType::Struct(_) => array.as_struct().columns().iter().map(array_bytes).sum(),
-            _ => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()) as u64,
+            _ => array
+                .to_data()
+                .get_slice_memory_size()
+                .unwrap_or_else(|_| array.get_array_memory_size()) as u64,
         }
 }

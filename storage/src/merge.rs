@@ -71,7 +71,9 @@ impl MergeBatch {
     }
 
     fn compare(&self, i: usize, other: &MergeBatch, j: usize) -> Ordering {
-        self.key(i).cmp(other.key(j)).then_with(|| other.timestamp(j).cmp(&self.timestamp(i)))
+        self.key(i)
+            .cmp(other.key(j))
+            .then_with(|| other.timestamp(j).cmp(&self.timestamp(i)))
     }
 
     fn slice(&self, range: &Range<usize>) -> Result<RecordBatch> {
@@ -122,7 +124,10 @@ impl Merge {
     pub fn new(sources: Vec<Box<dyn MergeSource>>) -> Self {
         let mut pending: Vec<_> = sources.into_iter().enumerate().collect();
         pending.sort_by(|(_, a), (_, b)| b.lower_bound().cmp(a.lower_bound()));
-        Merge { pending, active: Vec::new() }
+        Merge {
+            pending,
+            active: Vec::new(),
+        }
     }
 
     /// The next span of at most `limit` rows (at least one).
@@ -130,7 +135,9 @@ impl Merge {
         self.open_due()?;
         let Some(first) = self.smallest(None) else { return Ok(None) };
         let second = self.smallest(Some(first));
-        let Active { number, batch, position, .. } = &self.active[first];
+        let Active {
+            number, batch, position, ..
+        } = &self.active[first];
         let window = (*position, batch.len().min(position.saturating_add(limit.max(1))));
         let end = partition(window, |i| {
             let before_second = second.is_none_or(|second| {
@@ -140,7 +147,11 @@ impl Merge {
             before_second && self.pending.last().is_none_or(|(_, source)| batch.key(i) < source.lower_bound())
         });
         let range = *position..end.max(position + 1);
-        let span = Span { source: *number, batch: batch.clone(), range };
+        let span = Span {
+            source: *number,
+            batch: batch.clone(),
+            range,
+        };
         self.advance(first, span.range.end)?;
         Ok(Some(span))
     }
@@ -156,7 +167,12 @@ impl Merge {
             }
             let Some((number, mut source)) = self.pending.pop() else { break };
             if let Some(batch) = next_filled(&mut *source)? {
-                self.active.push(Active { number, source, batch, position: 0 });
+                self.active.push(Active {
+                    number,
+                    source,
+                    batch,
+                    position: 0,
+                });
             }
         }
         Ok(())

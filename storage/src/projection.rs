@@ -15,7 +15,12 @@ pub(crate) fn projected_schema(schema: &RelationSchema, projection: &[usize]) ->
         if position == schema.timestamp_column() {
             Ok(Arc::new(Field::new(TIMESTAMP_COLUMN, DataType::UInt64, false)))
         } else {
-            schema.schema.fields().get(position).cloned().ok_or_else(|| mismatch(schema, format!("no column {position}")))
+            schema
+                .schema
+                .fields()
+                .get(position)
+                .cloned()
+                .ok_or_else(|| mismatch(schema, format!("no column {position}")))
         }
     });
     Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?)))
@@ -35,15 +40,27 @@ pub(crate) fn project(
             return Ok(timestamps());
         }
         if same {
-            return rows.columns().get(position).cloned().ok_or_else(|| mismatch(to, format!("no column {position}")));
+            return rows
+                .columns()
+                .get(position)
+                .cloned()
+                .ok_or_else(|| mismatch(to, format!("no column {position}")));
         }
-        let field = to.schema.fields().get(position).ok_or_else(|| mismatch(to, format!("no column {position}")))?;
+        let field = to
+            .schema
+            .fields()
+            .get(position)
+            .ok_or_else(|| mismatch(to, format!("no column {position}")))?;
         let source = (0..from.schema.fields().len()).find(|&i| from.field_id(i) == to.field_id(position));
         Ok(source.map_or_else(|| new_null_array(field.data_type(), rows.num_rows()), |i| rows.column(i).clone()))
     };
     let columns = projection.iter().map(column).collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    Ok(RecordBatch::try_new_with_options(projected_schema(to, projection)?, columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        projected_schema(to, projection)?,
+        columns,
+        &options,
+    )?)
 }
 
 /// `rows` as rows of the relation, column by column.
@@ -53,11 +70,17 @@ pub(crate) fn conform(rows: &RecordBatch, schema: &RelationSchema) -> Result<Rec
     }
     let fields = schema.schema.fields();
     if rows.num_columns() != fields.len() {
-        return Err(mismatch(schema, format!("{} columns instead of {}", rows.num_columns(), fields.len())));
+        return Err(mismatch(
+            schema,
+            format!("{} columns instead of {}", rows.num_columns(), fields.len()),
+        ));
     }
     for (field, column) in fields.iter().zip(rows.columns()) {
         if field.data_type() != column.data_type() {
-            return Err(mismatch(schema, format!("column {} is {} instead of {}", field.name(), column.data_type(), field.data_type())));
+            return Err(mismatch(
+                schema,
+                format!("column {} is {} instead of {}", field.name(), column.data_type(), field.data_type()),
+            ));
         }
     }
     assemble(rows.columns().to_vec(), rows.num_rows(), schema)
@@ -67,7 +90,11 @@ pub(crate) fn conform(rows: &RecordBatch, schema: &RelationSchema) -> Result<Rec
 pub(crate) fn conform_by_id(rows: &RecordBatch, schema: &RelationSchema) -> Result<RecordBatch> {
     let given = rows.schema();
     let ids: Option<Vec<u32>> = given.fields().iter().map(|field| field_id(field)).collect();
-    let Some(ids) = ids.filter(|ids| !ids.iter().copied().eq((0..schema.schema.fields().len()).map(|i| schema.field_id(i)))) else {
+    let Some(ids) = ids.filter(|ids| {
+        !ids.iter()
+            .copied()
+            .eq((0..schema.schema.fields().len()).map(|i| schema.field_id(i)))
+    }) else {
         return conform(rows, schema);
     };
     let mut columns = Vec::with_capacity(schema.schema.fields().len());
@@ -76,7 +103,10 @@ pub(crate) fn conform_by_id(rows: &RecordBatch, schema: &RelationSchema) -> Resu
             Some(j) if rows.column(j).data_type() == field.data_type() => columns.push(rows.column(j).clone()),
             Some(j) => {
                 let found = rows.column(j).data_type();
-                return Err(mismatch(schema, format!("column {} is {found} instead of {}", field.name(), field.data_type())));
+                return Err(mismatch(
+                    schema,
+                    format!("column {} is {found} instead of {}", field.name(), field.data_type()),
+                ));
             }
             None => columns.push(new_null_array(field.data_type(), rows.num_rows())),
         }
@@ -93,12 +123,18 @@ fn assemble(columns: Vec<ArrayRef>, count: usize, schema: &RelationSchema) -> Re
 fn check_nulls(rows: RecordBatch, schema: &RelationSchema) -> Result<RecordBatch> {
     for &position in &schema.key {
         if rows.column(position).null_count() > 0 {
-            return Err(mismatch(schema, format!("null in key column {}", schema.schema.field(position).name())));
+            return Err(mismatch(
+                schema,
+                format!("null in key column {}", schema.schema.field(position).name()),
+            ));
         }
     }
     Ok(rows)
 }
 
 fn mismatch(schema: &RelationSchema, detail: String) -> StorageError {
-    StorageError::SchemaMismatch { relation: schema.id, detail }
+    StorageError::SchemaMismatch {
+        relation: schema.id,
+        detail,
+    }
 }

@@ -93,6 +93,11 @@ mod tests {
         assert_eq!(Selection::outside(&mask, 10, 10).positions(10), vec![2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(Selection::outside(&mask, 10, 2).positions(2), Vec::<u32>::new());
         assert!(matches!(Selection::outside(&mask, 21, 100), Selection::All));
-        assert_eq!(Selection::outside(&mask, 0, 10).and(Selection::outside(&[4].into_iter().collect(), 0, 10)).count(10), 8);
+        assert_eq!(
+            Selection::outside(&mask, 0, 10)
+                .and(Selection::outside(&[4].into_iter().collect(), 0, 10))
+                .count(10),
+            8
+        );
     }
 }

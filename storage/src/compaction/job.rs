@@ -23,7 +23,9 @@ pub(super) fn run(partition: &Partition, task: Task, horizon: Timestamp) -> Resu
         return partition.move_segments(task.relation, &task.inputs, task.level);
     }
     let version = partition.version();
-    let Some(relation) = version.relations.get(&task.relation) else { return Ok(()) };
+    let Some(relation) = version.relations.get(&task.relation) else {
+        return Ok(());
+    };
     let mut job = Job::new(partition, relation, &task, horizon);
     let merged = job.merge();
     let Job { outputs, inputs, .. } = job;
@@ -68,11 +70,25 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(partition: &'a Partition, relation: &'a RelationVersion, task: &Task, horizon: Timestamp) -> Self {
-        let inputs: Vec<Input> =
-            task.inputs.iter().map(|live| Input { live: live.clone(), deletes: live.deletes().persisted().0 }).collect();
+        let inputs: Vec<Input> = task
+            .inputs
+            .iter()
+            .map(|live| Input {
+                live: live.clone(),
+                deletes: live.deletes().persisted().0,
+            })
+            .collect();
         let first = task.inputs.first().and_then(|live| live.segment().uniform_ts());
         let uniform = first.filter(|ts| task.inputs.iter().all(|live| live.segment().uniform_ts() == Some(*ts)));
-        Job { partition, relation, inputs, horizon, floor: partition.flushed_conflict_floor(), uniform, outputs: Vec::new() }
+        Job {
+            partition,
+            relation,
+            inputs,
+            horizon,
+            floor: partition.flushed_conflict_floor(),
+            uniform,
+            outputs: Vec::new(),
+        }
     }
 
     /// Writes the outputs; where the rows of each input went.
@@ -116,12 +132,14 @@ impl<'a> Job<'a> {
     /// Whether some reader can still need a row, or it is the only trace of a change after the conflict floor.
     fn keeps(&self, span: &Span, i: usize, newer: &NewerVersion) -> Result<bool> {
         let row = span.batch.start + span.batch.position(i) as u32;
-        let Some(deleted) = self.inputs[span.source].deletes.deleted_at(row) else { return Ok(true) };
+        let Some(deleted) = self.inputs[span.source].deletes.deleted_at(row) else {
+            return Ok(true);
+        };
         if deleted > self.horizon {
             return Ok(true);
         }
         let key = span.batch.key(i);
-        Ok(!(deleted <= self.floor || newer.is(key, deleted) || self.changed_elsewhere(key, deleted)?))
+        Ok(!(deleted <= self.floor || newer.tells_of(key, deleted) || self.changed_elsewhere(key, deleted)?))
     }
 
     /// Whether a segment that is not an input tells of a change of `key` at or after `since`.
@@ -180,14 +198,22 @@ impl<'a> Job<'a> {
         let columns: Vec<_> = schema.key.iter().map(|&i| rows.column(i).clone()).collect();
         let keys = self.relation.encoder.encode(&columns)?;
         let timestamps = self.uniform.is_none().then(|| {
-            UInt64Array::from_iter_values(sink.pending.iter().flat_map(|span| span.range.clone().map(|i| span.batch.timestamp(i))))
+            UInt64Array::from_iter_values(
+                sink.pending
+                    .iter()
+                    .flat_map(|span| span.range.clone().map(|i| span.batch.timestamp(i))),
+            )
         });
         let writer = match &mut sink.writer {
             Some(writer) => writer,
             None => {
                 let dir = self.partition.relation_dir(schema.id);
-                let options = SegmentWriteOptions { batch_rows: self.partition.options().batch_rows, timestamps: self.uniform.is_none() };
-                sink.writer.insert(SegmentWriter::create(&dir, self.partition.allot_segment(), schema, options)?)
+                let options = SegmentWriteOptions {
+                    batch_rows: self.partition.options().batch_rows,
+                    timestamps: self.uniform.is_none(),
+                };
+                sink.writer
+                    .insert(SegmentWriter::create(&dir, self.partition.allot_segment(), schema, options)?)
             }
         };
         writer.append(&rows, &keys, timestamps.as_ref())?;
@@ -199,7 +225,11 @@ impl<'a> Job<'a> {
         self.write_pending(sink)?;
         let Sink { writer, deleted, .. } = std::mem::take(sink);
         if let Some(writer) = writer {
-            self.outputs.push(Output { info: writer.finish()?, uniform: self.uniform, deleted });
+            self.outputs.push(Output {
+                info: writer.finish()?,
+                uniform: self.uniform,
+                deleted,
+            });
         }
         Ok(())
     }
@@ -235,8 +265,9 @@ impl NewerVersion {
         (self.begin, self.known) = (begin, true);
     }
 
-    fn is(&self, key: &[u8], begin: Timestamp) -> bool {
-        self.known && self.begin == begin.0 && self.key == key
+    /// Whether it is a version of `key` that began at or after `since`.
+    fn tells_of(&self, key: &[u8], since: Timestamp) -> bool {
+        self.known && self.begin >= since.0 && self.key == key
     }
 }
 

@@ -35,7 +35,9 @@ impl Partition {
     pub fn compact_step(&self) -> Result<bool> {
         let _compacting = self.lock_compaction();
         let horizon = self.forgettable(true);
-        let Some(task) = pick::most_urgent(self, horizon) else { return Ok(false) };
+        let Some(task) = pick::most_urgent(self, horizon) else {
+            return Ok(false);
+        };
         job::run(self, task, horizon)?;
         self.count_compaction();
         Ok(true)

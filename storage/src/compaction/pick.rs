@@ -25,8 +25,20 @@ struct Picker<'a> {
 impl<'a> Picker<'a> {
     fn new(partition: &'a Partition, relation: &'a RelationVersion, horizon: Timestamp, floor: Timestamp) -> Self {
         // What no manifest names may still be found by a replay, and stays as it is.
-        let segments = relation.segments.all().iter().filter(|segment| segment.is_persisted()).cloned().collect();
-        Picker { partition, relation, segments, horizon, floor }
+        let segments = relation
+            .segments
+            .all()
+            .iter()
+            .filter(|segment| segment.is_persisted())
+            .cloned()
+            .collect();
+        Picker {
+            partition,
+            relation,
+            segments,
+            horizon,
+            floor,
+        }
     }
 
     fn segment_bytes(&self) -> u64 {
@@ -39,7 +51,12 @@ impl<'a> Picker<'a> {
 
     fn task(&self, inputs: Vec<Arc<LiveSegment>>, level: u8) -> Task {
         let move_only = inputs.len() == 1 && inputs[0].level() != level && !self.has_dead(&inputs[0]);
-        Task { relation: self.relation.schema.id, inputs, level, move_only }
+        Task {
+            relation: self.relation.schema.id,
+            inputs,
+            level,
+            move_only,
+        }
     }
 
     /// Whether a rewrite would drop rows, as far as one can tell without doing it.
@@ -50,10 +67,26 @@ impl<'a> Picker<'a> {
 
     /// Segments of a level that overlap the hull of `inputs`, added to them.
     fn with_overlapping(&self, mut inputs: Vec<Arc<LiveSegment>>, level: u8) -> Vec<Arc<LiveSegment>> {
-        let first = inputs.iter().map(|segment| &segment.info().first_key).min().cloned().unwrap_or_default();
-        let last = inputs.iter().map(|segment| &segment.info().last_key).max().cloned().unwrap_or_default();
+        let first = inputs
+            .iter()
+            .map(|segment| &segment.info().first_key)
+            .min()
+            .cloned()
+            .unwrap_or_default();
+        let last = inputs
+            .iter()
+            .map(|segment| &segment.info().last_key)
+            .max()
+            .cloned()
+            .unwrap_or_default();
         let meets = |segment: &&Arc<LiveSegment>| segment.info().first_key <= last && segment.info().last_key >= first;
-        let below: Vec<_> = self.segments.iter().filter(|segment| segment.level() == level).filter(meets).cloned().collect();
+        let below: Vec<_> = self
+            .segments
+            .iter()
+            .filter(|segment| segment.level() == level)
+            .filter(meets)
+            .cloned()
+            .collect();
         inputs.extend(below);
         inputs
     }
@@ -102,7 +135,10 @@ impl<'a> Picker<'a> {
         };
         let segments = self.level(level);
         let cheapest = segments.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-        Some((score, self.task(self.with_overlapping(vec![cheapest.clone()], level + 1), level + 1)))
+        Some((
+            score,
+            self.task(self.with_overlapping(vec![cheapest.clone()], level + 1), level + 1),
+        ))
     }
 
     fn dead(&self) -> Option<(f64, Task)> {
@@ -112,7 +148,12 @@ impl<'a> Picker<'a> {
         };
         let worst = self.segments.iter().max_by(|a, b| fraction(a).total_cmp(&fraction(b)))?;
         let fraction = fraction(worst);
-        let task = Task { relation: self.relation.schema.id, inputs: vec![worst.clone()], level: worst.level(), move_only: false };
+        let task = Task {
+            relation: self.relation.schema.id,
+            inputs: vec![worst.clone()],
+            level: worst.level(),
+            move_only: false,
+        };
         (fraction * DEAD_FRACTION as f64 > 1.0).then_some((1.0 + fraction, task))
     }
 
@@ -160,7 +201,10 @@ impl<'a> Picker<'a> {
     }
 
     fn finish_group(&self, group: Vec<Arc<LiveSegment>>, tasks: &mut Vec<Task>) {
-        let due = group.len() > 1 || group.iter().any(|segment| segment.level() != DEEPEST_LEVEL || self.has_dead(segment));
+        let due = group.len() > 1
+            || group
+                .iter()
+                .any(|segment| segment.level() != DEEPEST_LEVEL || self.has_dead(segment));
         if due && !group.is_empty() {
             tasks.push(self.task(group, DEEPEST_LEVEL));
         }
@@ -171,7 +215,10 @@ impl<'a> Picker<'a> {
 pub(super) fn most_urgent(partition: &Partition, horizon: Timestamp) -> Option<Task> {
     let version = partition.version();
     let floor = partition.flushed_conflict_floor();
-    let tasks = version.relations.values().filter_map(|relation| Picker::new(partition, relation, horizon, floor).best());
+    let tasks = version
+        .relations
+        .values()
+        .filter_map(|relation| Picker::new(partition, relation, horizon, floor).best());
     tasks.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, task)| task)
 }
 
@@ -183,5 +230,7 @@ pub(super) fn everything(partition: &Partition, relation: Option<RelationId>, ho
         return Err(StorageError::UnknownRelation(id));
     }
     let chosen = version.relations.values().filter(|r| relation.is_none_or(|id| r.schema.id == id));
-    Ok(chosen.flat_map(|relation| Picker::new(partition, relation, horizon, floor).all()).collect())
+    Ok(chosen
+        .flat_map(|relation| Picker::new(partition, relation, horizon, floor).all())
+        .collect())
 }

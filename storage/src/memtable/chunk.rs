@@ -38,7 +38,14 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// Rows that begin together at `begin`, the first of them with ordinal `start`.
     pub fn new(start: u32, rows: RecordBatch, schema: Arc<RelationSchema>, begin: u64) -> Self {
-        Chunk { start, rows, schema, begins: Begins::Uniform(begin), ends: OnceLock::new(), ended: AtomicU32::new(0) }
+        Chunk {
+            start,
+            rows,
+            schema,
+            begins: Begins::Uniform(begin),
+            ends: OnceLock::new(),
+            ended: AtomicU32::new(0),
+        }
     }
 
     /// Ordinal of the first row.
@@ -113,10 +120,21 @@ impl Chunk {
         let rows = compact_views(concat_batches(self.rows.schema_ref(), [&self.rows, &next.rows])?)?;
         let begins = match (&self.begins, &next.begins) {
             (Begins::Uniform(a), Begins::Uniform(b)) if a == b => Begins::Uniform(*a),
-            _ => Begins::Each((0..self.len()).map(|i| self.begin(i)).chain((0..next.len()).map(|i| next.begin(i))).collect()),
+            _ => Begins::Each(
+                (0..self.len())
+                    .map(|i| self.begin(i))
+                    .chain((0..next.len()).map(|i| next.begin(i)))
+                    .collect(),
+            ),
         };
-        let merged =
-            Chunk { start: self.start, rows, schema: self.schema.clone(), begins, ends: OnceLock::new(), ended: AtomicU32::new(0) };
+        let merged = Chunk {
+            start: self.start,
+            rows,
+            schema: self.schema.clone(),
+            begins,
+            ends: OnceLock::new(),
+            ended: AtomicU32::new(0),
+        };
         for (offset, part) in [(0, self), (self.len(), next)] {
             for i in (0..part.len()).filter(|_| part.ended.load(Ordering::Acquire) > 0) {
                 if part.end(i) != ALIVE {
@@ -136,9 +154,15 @@ fn compact_views(rows: RecordBatch) -> Result<RecordBatch> {
         .iter()
         .map(|column| {
             let any = column.as_any();
-            if let Some(strings) = any.downcast_ref::<StringViewArray>().filter(|a| a.data_buffers().len() > MANY_BUFFERS) {
+            if let Some(strings) = any
+                .downcast_ref::<StringViewArray>()
+                .filter(|a| a.data_buffers().len() > MANY_BUFFERS)
+            {
                 Arc::new(strings.gc()) as ArrayRef
-            } else if let Some(bytes) = any.downcast_ref::<BinaryViewArray>().filter(|a| a.data_buffers().len() > MANY_BUFFERS) {
+            } else if let Some(bytes) = any
+                .downcast_ref::<BinaryViewArray>()
+                .filter(|a| a.data_buffers().len() > MANY_BUFFERS)
+            {
                 Arc::new(bytes.gc()) as ArrayRef
             } else {
                 column.clone()

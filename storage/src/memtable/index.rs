@@ -29,7 +29,11 @@ impl Run {
         while low < high {
             let middle = (low + high) / 2;
             let order = self.key(middle).cmp(key);
-            if order.is_lt() || (above && order.is_eq()) { low = middle + 1 } else { high = middle }
+            if order.is_lt() || (above && order.is_eq()) {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         low
     }
@@ -72,7 +76,11 @@ impl KeyIndex {
     }
 
     fn in_runs(&self, key: &[u8]) -> Option<u32> {
-        let run = self.runs.partition_point(|run| run.key(0) <= key).checked_sub(1).map(|i| &self.runs[i])?;
+        let run = self
+            .runs
+            .partition_point(|run| run.key(0) <= key)
+            .checked_sub(1)
+            .map(|i| &self.runs[i])?;
         let position = run.position(key, false);
         (position < run.keys.num_rows() && run.key(position) == key).then(|| run.start + position as u32)
     }
@@ -114,14 +122,26 @@ impl KeyIndex {
             Bound::Unbounded => (0, 0),
             Bound::Included(key) | Bound::Excluded(key) => {
                 let run = self.runs.partition_point(|run| run.key(run.keys.num_rows() - 1) < key);
-                (run, self.runs.get(run).map_or(0, |r| r.position(key, matches!(start, Bound::Excluded(_)))))
+                (
+                    run,
+                    self.runs
+                        .get(run)
+                        .map_or(0, |r| r.position(key, matches!(start, Bound::Excluded(_)))),
+                )
             }
         };
         let tree = (!empty).then(|| {
             let end = end.map_or(Bound::Unbounded, Bound::Excluded);
             self.tree.range::<[u8], _>((start, end))
         });
-        let mut ordered = Ordered { index: self, run, position, end, tree, ahead: None };
+        let mut ordered = Ordered {
+            index: self,
+            run,
+            position,
+            end,
+            tree,
+            ahead: None,
+        };
         ordered.step_tree();
         ordered
     }
@@ -140,7 +160,11 @@ pub(crate) struct Ordered<'a> {
 
 impl<'a> Ordered<'a> {
     fn step_tree(&mut self) {
-        self.ahead = self.tree.as_mut().and_then(Iterator::next).map(|(key, ordinal)| (key.as_ref(), *ordinal));
+        self.ahead = self
+            .tree
+            .as_mut()
+            .and_then(Iterator::next)
+            .map(|(key, ordinal)| (key.as_ref(), *ordinal));
     }
 
     /// The next entry of the runs.
@@ -149,7 +173,10 @@ impl<'a> Ordered<'a> {
             let run = self.index.runs.get(self.run)?;
             if self.position < run.keys.num_rows() {
                 let key = run.key(self.position);
-                return self.end.is_none_or(|end| key < end).then(|| (key, run.start + self.position as u32));
+                return self
+                    .end
+                    .is_none_or(|end| key < end)
+                    .then(|| (key, run.start + self.position as u32));
             }
             (self.run, self.position) = (self.run + 1, 0);
         }

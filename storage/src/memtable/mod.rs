@@ -7,6 +7,7 @@
 //! of a key is the head of its chain.
 
 mod chunk;
+mod gather;
 mod index;
 
 use std::ops::Bound;
@@ -23,6 +24,7 @@ use crate::memory_size::batch_bytes;
 use crate::schema::RelationSchema;
 
 pub(crate) use chunk::{ALIVE, Chunk};
+pub(crate) use gather::Gather;
 use index::KeyIndex;
 
 /// Bytes of index and stamps a row costs beside its data, estimated.
@@ -61,8 +63,18 @@ pub(crate) struct Memtable {
 impl Memtable {
     /// An empty one, whose batches have about `batch_rows` rows.
     pub fn new(batch_rows: usize) -> Self {
-        let inner = Inner { chunks: Vec::new(), index: KeyIndex::default(), ended: Vec::new(), rows: 0, ascending: true };
-        Memtable { inner: RwLock::new(inner), bytes: AtomicU64::new(0), batch_rows: batch_rows.max(1) }
+        let inner = Inner {
+            chunks: Vec::new(),
+            index: KeyIndex::default(),
+            ended: Vec::new(),
+            rows: 0,
+            ascending: true,
+        };
+        Memtable {
+            inner: RwLock::new(inner),
+            bytes: AtomicU64::new(0),
+            batch_rows: batch_rows.max(1),
+        }
     }
 
     /// Bytes held, estimated.
@@ -105,7 +117,10 @@ impl Memtable {
         let bytes = batch_bytes(rows) + keys.size() as u64 + count as u64 * ROW_OVERHEAD_BYTES;
         let mut inner = self.inner.write();
         let start = inner.rows;
-        inner.rows = u32::try_from(count).ok().and_then(|n| start.checked_add(n)).ok_or_else(too_many_rows)?;
+        inner.rows = u32::try_from(count)
+            .ok()
+            .and_then(|n| start.checked_add(n))
+            .ok_or_else(too_many_rows)?;
         for offset in (0..count).step_by(self.batch_rows) {
             let slice = rows.slice(offset, self.batch_rows.min(count - offset));
             let chunk = Chunk::new(start + offset as u32, slice, schema.clone(), begin);
@@ -256,7 +271,11 @@ impl Inner {
 
     fn version(&self, ordinal: u32) -> Version {
         let (chunk, i) = self.locate(ordinal);
-        Version { ordinal, begin: chunk.begin(i), end: chunk.end(i) }
+        Version {
+            ordinal,
+            begin: chunk.begin(i),
+            end: chunk.end(i),
+        }
     }
 
     fn visible(&self, newest: u32, at: u64) -> Option<u32> {

@@ -94,13 +94,19 @@ impl Partition {
             return if *schema == *relation.schema {
                 Ok(ApplyOutcome::Applied)
             } else {
-                Err(mismatch(schema.id, format!("version {} is not above version {}", schema.version, relation.schema.version)))
+                Err(mismatch(
+                    schema.id,
+                    format!("version {} is not above version {}", schema.version, relation.schema.version),
+                ))
             };
         }
         check_key(schema)?;
         check_alteration(&relation.schema, schema)?;
-        let altered =
-            RelationVersion { schema: Arc::new(schema.clone()), encoder: Arc::new(KeyEncoder::new(schema)?), ..(**relation).clone() };
+        let altered = RelationVersion {
+            schema: Arc::new(schema.clone()),
+            encoder: Arc::new(KeyEncoder::new(schema)?),
+            ..(**relation).clone()
+        };
         *self.version.write() = Arc::new(version.with(altered));
         Ok(ApplyOutcome::Applied)
     }
@@ -139,8 +145,14 @@ impl Partition {
         for writes in &write_set.relations {
             let relation = version.relation(writes.relation)?.clone();
             if start(writes).is_some_and(|start| start < applied.conflict_floor) {
-                let key = format!("(the transaction began before {}, when older changes may have been forgotten)", applied.conflict_floor);
-                return Err(Refusal::Conflict(WriteConflict { relation: writes.relation, key }));
+                let key = format!(
+                    "(the transaction began before {}, when older changes may have been forgotten)",
+                    applied.conflict_floor
+                );
+                return Err(Refusal::Conflict(WriteConflict {
+                    relation: writes.relation,
+                    key,
+                }));
             }
             changes.push(prepare_rows(relation, writes, start(writes))?);
         }
@@ -159,7 +171,12 @@ impl Partition {
         let mut version = (*self.version()).clone();
         let mut ingested = false;
         for change in changes {
-            let Change { relation, puts, endings, ingests } = change;
+            let Change {
+                relation,
+                puts,
+                endings,
+                ingests,
+            } = change;
             endings.apply(&relation, timestamp.0);
             for (rows, keys) in puts {
                 // Only more rows than a memtable can number fail here; the relation is half changed then.
@@ -170,7 +187,10 @@ impl Partition {
                 ingests.iter().for_each(|ingest| self.release_claim(ingest.segment.info().id));
                 ingest::settle_levels(&ingests);
                 let segments = relation.segments.replaced(&[], ingests.into_iter().map(|ingest| ingest.segment));
-                version = version.with(RelationVersion { segments: Arc::new(segments), ..(*relation).clone() });
+                version = version.with(RelationVersion {
+                    segments: Arc::new(segments),
+                    ..(*relation).clone()
+                });
             }
         }
         if ingested {
@@ -206,7 +226,12 @@ fn prepare_rows(relation: Arc<RelationVersion>, writes: &RelationWrites, start: 
         let keys = relation.encoder.encode(&key_columns(keys, &relation.schema)?)?;
         check_keys(&relation, &keys, start, |place| endings.add(place))?;
     }
-    Ok(Change { relation, puts, endings, ingests: Vec::new() })
+    Ok(Change {
+        relation,
+        puts,
+        endings,
+        ingests: Vec::new(),
+    })
 }
 
 /// Looks each key up: `live` gets the places of live rows; a change after `start` is a conflict.
@@ -227,18 +252,32 @@ fn check_keys(relation: &RelationVersion, keys: &Rows, start: Option<Timestamp>,
 
 /// A conflict on one key.
 pub(super) fn conflict(relation: &RelationVersion, key: &[u8]) -> Refusal {
-    Refusal::Conflict(WriteConflict { relation: relation.schema.id, key: relation.encoder.display(key) })
+    Refusal::Conflict(WriteConflict {
+        relation: relation.schema.id,
+        key: relation.encoder.display(key),
+    })
 }
 
 /// The key columns of a batch of deletes, checked.
 pub(crate) fn key_columns(keys: &RecordBatch, schema: &RelationSchema) -> Result<Vec<ArrayRef>> {
     if keys.num_columns() != schema.key.len() {
-        return Err(mismatch(schema.id, format!("{} key columns instead of {}", keys.num_columns(), schema.key.len())));
+        return Err(mismatch(
+            schema.id,
+            format!("{} key columns instead of {}", keys.num_columns(), schema.key.len()),
+        ));
     }
     for (column, &position) in keys.columns().iter().zip(&schema.key) {
         let field = schema.schema.field(position);
         if column.data_type() != field.data_type() {
-            return Err(mismatch(schema.id, format!("key column {} is {} instead of {}", field.name(), column.data_type(), field.data_type())));
+            return Err(mismatch(
+                schema.id,
+                format!(
+                    "key column {} is {} instead of {}",
+                    field.name(),
+                    column.data_type(),
+                    field.data_type()
+                ),
+            ));
         }
         if column.null_count() > 0 {
             return Err(mismatch(schema.id, format!("null in key column {}", field.name())));
@@ -256,7 +295,9 @@ fn check_key(schema: &RelationSchema) -> Result<()> {
     if ids.len() != fields {
         return Err(mismatch(schema.id, "two columns have the same id"));
     }
-    KeyEncoder::new(schema).map(|_| ()).map_err(|error| mismatch(schema.id, format!("the key cannot be ordered: {error}")))
+    KeyEncoder::new(schema)
+        .map(|_| ())
+        .map_err(|error| mismatch(schema.id, format!("the key cannot be ordered: {error}")))
 }
 
 /// What a schema may change: names, order, new nullable columns, columns that go; not the key, not a type.
@@ -281,7 +322,10 @@ fn check_alteration(from: &RelationSchema, to: &RelationSchema) -> Result<()> {
 }
 
 fn mismatch(relation: RelationId, detail: impl Into<String>) -> StorageError {
-    StorageError::SchemaMismatch { relation, detail: detail.into() }
+    StorageError::SchemaMismatch {
+        relation,
+        detail: detail.into(),
+    }
 }
 
 impl Partition {

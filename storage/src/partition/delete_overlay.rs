@@ -24,14 +24,17 @@ const SINGLE_BYTES: u64 = 32;
 pub(crate) struct DeleteLog {
     singles: HashMap<u32, u64>,
     groups: Vec<(u64, RoaringBitmap)>,
+    bytes: u64,
 }
 
 impl DeleteLog {
     /// Adds rows deleted at `stamp`.
     pub fn add(&mut self, rows: &RoaringBitmap, stamp: u64) {
         if rows.len() >= GROUP_ROWS {
+            self.bytes += rows.serialized_size() as u64;
             self.groups.push((stamp, rows.clone()));
         } else {
+            self.bytes += rows.len() * SINGLE_BYTES;
             self.singles.extend(rows.iter().map(|row| (row, stamp)));
         }
     }
@@ -45,11 +48,6 @@ impl DeleteLog {
         self.singles.is_empty() && self.groups.is_empty()
     }
 
-    fn bytes(&self) -> u64 {
-        let groups: usize = self.groups.iter().map(|(_, rows)| rows.serialized_size()).sum();
-        self.singles.len() as u64 * SINGLE_BYTES + groups as u64
-    }
-
     /// Adds the rows deleted at or before `at` to `mask`.
     fn mask(&self, at: u64, mask: &mut RoaringBitmap) {
         mask.extend(self.singles.iter().filter(|(_, stamp)| **stamp <= at).map(|(row, _)| *row));
@@ -61,7 +59,10 @@ impl DeleteLog {
     /// All deletions by row.
     pub fn entries(&self) -> Vec<(u32, Timestamp)> {
         let singles = self.singles.iter().map(|(row, stamp)| (*row, Timestamp(*stamp)));
-        let groups = self.groups.iter().flat_map(|(stamp, rows)| rows.iter().map(|row| (row, Timestamp(*stamp))));
+        let groups = self
+            .groups
+            .iter()
+            .flat_map(|(stamp, rows)| rows.iter().map(|row| (row, Timestamp(*stamp))));
         let mut entries: Vec<_> = singles.chain(groups).collect();
         entries.sort_unstable();
         entries
@@ -70,12 +71,21 @@ impl DeleteLog {
     /// The same deletions at other positions; rows that `map` does not know are left out.
     pub fn remap(&self, mut map: impl FnMut(u32) -> Option<u32>) -> DeleteLog {
         let singles = self.singles.iter().filter_map(|(row, stamp)| Some((map(*row)?, *stamp))).collect();
-        let groups = self.groups.iter().map(|(stamp, rows)| (*stamp, rows.iter().filter_map(&mut map).collect())).collect();
-        DeleteLog { singles, groups }
+        let groups = self
+            .groups
+            .iter()
+            .map(|(stamp, rows)| (*stamp, rows.iter().filter_map(&mut map).collect()))
+            .collect();
+        DeleteLog {
+            singles,
+            groups,
+            bytes: self.bytes,
+        }
     }
 
     /// Takes over the deletions of `other`.
     pub fn merge(&mut self, other: DeleteLog) {
+        self.bytes += other.bytes;
         self.singles.extend(other.singles);
         self.groups.extend(other.groups.into_iter().filter(|(_, rows)| !rows.is_empty()));
     }
@@ -134,7 +144,12 @@ impl DeleteOverlay {
         let state = &mut *state;
         for log in [&sealed, &recent] {
             log.mask(u64::MAX, Arc::make_mut(&mut state.all));
-            let newest = log.singles.values().copied().chain(log.groups.iter().map(|(stamp, _)| *stamp)).max();
+            let newest = log
+                .singles
+                .values()
+                .copied()
+                .chain(log.groups.iter().map(|(stamp, _)| *stamp))
+                .max();
             state.newest = state.newest.max(newest.unwrap_or(0));
         }
         state.sealed.merge(sealed);
@@ -180,7 +195,7 @@ impl DeleteOverlay {
     /// Bytes of deletions that are not on disk.
     pub fn unflushed_bytes(&self) -> u64 {
         let state = self.state.read();
-        state.sealed.bytes() + state.recent.bytes()
+        state.sealed.bytes + state.recent.bytes
     }
 
     /// What is on disk.

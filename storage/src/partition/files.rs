@@ -120,12 +120,23 @@ impl Partition {
         let version = self.version();
         let mut used: HashSet<(RelationId, SegmentId)> = HashSet::new();
         for relation in version.relations.values().chain(applied.dropped.values()) {
-            used.extend(relation.segments.all().iter().map(|segment| (relation.schema.id, segment.info().id)));
+            used.extend(
+                relation
+                    .segments
+                    .all()
+                    .iter()
+                    .map(|segment| (relation.schema.id, segment.info().id)),
+            );
         }
         let mut used_deletes: HashSet<(SegmentId, u64)> = HashSet::new();
         for relation in &manifest.relations {
             used.extend(relation.segments.iter().map(|entry| (relation.schema.id, entry.info.id)));
-            used_deletes.extend(relation.segments.iter().filter_map(|entry| Some((entry.info.id, entry.deletes.as_ref()?.version))));
+            used_deletes.extend(
+                relation
+                    .segments
+                    .iter()
+                    .filter_map(|entry| Some((entry.info.id, entry.deletes.as_ref()?.version))),
+            );
         }
         for folder in names(&self.dir)? {
             let Some(relation) = relation_of(&folder) else { continue };
@@ -135,7 +146,11 @@ impl Partition {
         let staging = self.staging_dir();
         for name in names(&staging)? {
             let Some(id) = segment_of(&name) else { continue };
-            let needed = if name.ends_with(".refused") { applied.refused.contains(&id) } else { claimed.contains_key(&id) };
+            let needed = if name.ends_with(".refused") {
+                applied.refused.contains(&id)
+            } else {
+                claimed.contains_key(&id)
+            };
             if !needed {
                 remove_file(&staging.join(name))?;
             }
@@ -156,7 +171,9 @@ impl Partition {
             let Some(id) = segment_of(&name) else { continue };
             let path = dir.join(&name);
             let needed = if name.ends_with(".del") {
-                used_deletes.iter().any(|(segment, version)| *segment == id && delete_path(&dir, id, *version) == path)
+                used_deletes
+                    .iter()
+                    .any(|(segment, version)| *segment == id && delete_path(&dir, id, *version) == path)
             } else {
                 used.contains(&(relation, id))
             };

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow_array::{RecordBatch, UInt64Array};
-use arrow_select::interleave::interleave_record_batch;
 use roaring::RoaringBitmap;
 
 use super::live_segment::LiveSegment;
@@ -25,8 +24,7 @@ use crate::file::{remove_file, sync_dir};
 use crate::ids::{RelationId, SegmentId, Timestamp};
 use crate::key::KeyEncoder;
 use crate::manifest::{Manifest, RelationManifest, SegmentEntry};
-use crate::memtable::{ALIVE, Memtable, Version as RowVersion};
-use crate::projection::project;
+use crate::memtable::{ALIVE, Gather, Memtable, Version as RowVersion};
 use crate::schema::RelationSchema;
 use crate::segment::{SegmentInfo, SegmentWriteOptions, SegmentWriter};
 
@@ -144,10 +142,14 @@ impl Partition {
             if touched {
                 sync_dir(&self.relation_dir(*id))?;
             }
-            next.relations.push(RelationManifest { schema: (*sealed.schema).clone(), segments: entries });
+            next.relations.push(RelationManifest {
+                schema: (*sealed.schema).clone(),
+                segments: entries,
+            });
         }
         next.store(&self.dir)?;
         *manifest = next;
+        *self.durable.write() = seal.state.clone();
         entered.iter().for_each(|segment| segment.set_persisted());
         let mut stale = Vec::new();
         for (segment, vector, file) in folded {
@@ -165,10 +167,24 @@ impl Partition {
         let id = sealed.schema.id;
         let applied = self.applied.lock();
         let version = self.version();
-        let now = version.relations.get(&id).or_else(|| applied.dropped.get(&id)).map(|relation| relation.segments.clone());
-        let at_seal = seal.version.relations.get(&id).map(|relation| relation.segments.clone()).unwrap_or_default();
+        let now = version
+            .relations
+            .get(&id)
+            .or_else(|| applied.dropped.get(&id))
+            .map(|relation| relation.segments.clone());
+        let at_seal = seal
+            .version
+            .relations
+            .get(&id)
+            .map(|relation| relation.segments.clone())
+            .unwrap_or_default();
         let was_there = |segment: &Arc<LiveSegment>| at_seal.all().iter().any(|before| Arc::ptr_eq(before, segment));
-        now.unwrap_or_default().all().iter().filter(|segment| segment.is_persisted() || was_there(segment)).cloned().collect()
+        now.unwrap_or_default()
+            .all()
+            .iter()
+            .filter(|segment| segment.is_persisted() || was_there(segment))
+            .cloned()
+            .collect()
     }
 
     /// Step 4: new segments take the place of the sealed memtables; what the manifest no longer names goes.
@@ -177,7 +193,9 @@ impl Partition {
         let mut version = (*self.version()).clone();
         for (id, segments) in flushed {
             let ended = seal.ended.get(&id).copied().unwrap_or(0);
-            let Some(slot) = slot(&mut version, &mut applied, id) else { continue };
+            let Some(slot) = slot(&mut version, &mut applied, id) else {
+                continue;
+            };
             let mut next = (**slot).clone();
             let memtable = (!next.sealed.is_empty()).then(|| next.sealed.remove(0));
             if let Some(memtable) = memtable {
@@ -225,36 +243,35 @@ struct MemtableWriter<'a> {
 impl<'a> MemtableWriter<'a> {
     fn new(partition: &'a Partition, relation: &'a RelationVersion, memtable: &'a Memtable, ended: usize, seal: &'a Seal) -> Self {
         let ended = memtable.ended_between(0, Some(ended)).into_iter().collect();
-        MemtableWriter { partition, schema: &relation.schema, encoder: &relation.encoder, memtable, ended, seal }
+        MemtableWriter {
+            partition,
+            schema: &relation.schema,
+            encoder: &relation.encoder,
+            memtable,
+            ended,
+            seal,
+        }
     }
 
     fn write(&self) -> Result<Vec<Flushed>> {
         let (versions, breaks) = self.kept_versions();
         let Some(first) = versions.first() else { return Ok(Vec::new()) };
-        let uniform = versions.iter().all(|version| version.begin == first.begin).then_some(Timestamp(first.begin));
-        let all: Vec<usize> = (0..self.schema.schema.fields().len()).collect();
-        let chunks = self.memtable.chunks();
-        let batches: Vec<RecordBatch> = chunks
+        let uniform = versions
             .iter()
-            .map(|chunk| project(chunk.rows(), chunk.schema(), self.schema, &all, || chunk.begin_column()))
-            .collect::<Result<_>>()?;
-        let references: Vec<&RecordBatch> = batches.iter().collect();
+            .all(|version| version.begin == first.begin)
+            .then_some(Timestamp(first.begin));
+        let gather = Gather::new(self.memtable, self.schema)?;
         let mut flushed = Vec::new();
         let mut segment = OpenSegment::new(self, uniform)?;
         let mut start = 0;
         // Pages end at a key's last version, so that a segment can end at any page.
         while start < versions.len() {
             let wanted = (start + self.partition.options.batch_rows).min(versions.len());
-            let end = (wanted..versions.len()).find(|&i| breaks.contains(i as u32)).unwrap_or(versions.len());
+            let end = (wanted..versions.len())
+                .find(|&i| breaks.contains(i as u32))
+                .unwrap_or(versions.len());
             let page = &versions[start..end];
-            let places: Vec<(usize, usize)> = page
-                .iter()
-                .map(|version| {
-                    let chunk = chunks.partition_point(|chunk| chunk.start() <= version.ordinal) - 1;
-                    (chunk, (version.ordinal - chunks[chunk].start()) as usize)
-                })
-                .collect();
-            segment.append(interleave_record_batch(&references, &places)?, page)?;
+            segment.append(gather.rows(page)?, page)?;
             start = end;
             if segment.writer.bytes() >= self.partition.options.segment_bytes && start < versions.len() {
                 flushed.push(segment.finish()?);
@@ -276,8 +293,9 @@ impl<'a> MemtableWriter<'a> {
             if !self.ended.contains(version.ordinal) {
                 version.end = ALIVE;
             }
-            let unread = version.end <= self.seal.horizon.0 || version.end <= version.begin;
-            let known = version.end <= self.seal.conflict_floor.0 || newer.is_some_and(|newer| newer.begin == version.end);
+            let never_seen = version.end <= version.begin;
+            let unread = never_seen || version.end <= self.seal.horizon.0;
+            let known = version.end <= self.seal.conflict_floor.0 || newer.is_some_and(|newer| never_seen || newer.begin >= version.end);
             if version.end != ALIVE && unread && known {
                 return;
             }
@@ -302,9 +320,18 @@ struct OpenSegment<'a> {
 impl<'a> OpenSegment<'a> {
     fn new(source: &'a MemtableWriter<'a>, uniform: Option<Timestamp>) -> Result<Self> {
         let dir = source.partition.relation_dir(source.schema.id);
-        let options = SegmentWriteOptions { batch_rows: source.partition.options.batch_rows, timestamps: uniform.is_none() };
+        let options = SegmentWriteOptions {
+            batch_rows: source.partition.options.batch_rows,
+            timestamps: uniform.is_none(),
+        };
         let writer = SegmentWriter::create(&dir, source.partition.allot_segment(), source.schema, options)?;
-        Ok(OpenSegment { source, uniform, writer, ordinals: Vec::new(), deleted: Vec::new() })
+        Ok(OpenSegment {
+            source,
+            uniform,
+            writer,
+            ordinals: Vec::new(),
+            deleted: Vec::new(),
+        })
     }
 
     fn append(&mut self, rows: RecordBatch, versions: &[RowVersion]) -> Result<()> {
@@ -330,7 +357,18 @@ impl<'a> OpenSegment<'a> {
             let base = self.source.seal.horizon.min(self.source.seal.conflict_floor);
             Some(DeleteVector::empty().with(&self.deleted, base).write(&dir, info.id, 1)?)
         };
-        let live = LiveSegment::open(&dir, &SegmentEntry { info, level: 0, uniform_ts: self.uniform, deletes })?;
-        Ok(Flushed { live: Arc::new(live), ordinals: self.ordinals })
+        let live = LiveSegment::open(
+            &dir,
+            &SegmentEntry {
+                info,
+                level: 0,
+                uniform_ts: self.uniform,
+                deletes,
+            },
+        )?;
+        Ok(Flushed {
+            live: Arc::new(live),
+            ordinals: self.ordinals,
+        })
     }
 }

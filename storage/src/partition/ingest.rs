@@ -38,18 +38,30 @@ impl Partition {
         endings: &mut Endings,
     ) -> Result<Ingest, Refusal> {
         let dir = self.relation_dir(relation.schema.id);
-        let moved = self.ensure_relation_dir(relation.schema.id).and_then(|()| move_segment(&self.staging_dir(), &dir, staged.segment));
+        let moved = self
+            .ensure_relation_dir(relation.schema.id)
+            .and_then(|()| move_segment(&self.staging_dir(), &dir, staged.segment));
         self.poison(moved)?;
         let info = SegmentInfo::from_staged(&dir, staged)?;
         let (first, last) = (info.first_key.clone(), info.last_key.clone());
         let overlapping: Vec<_> = relation.segments.overlapping(&first, &last).collect();
         let level = if overlapping.is_empty() { DEEPEST_LEVEL } else { 0 };
         let segment = LiveSegment::open_new(&dir, info, Some(timestamp), level)?;
-        for (i, memtable) in relation.sealed.iter().enumerate().map(|(i, m)| (Some(i), m)).chain([(None, &relation.active)]) {
+        for (i, memtable) in relation
+            .sealed
+            .iter()
+            .enumerate()
+            .map(|(i, m)| (Some(i), m))
+            .chain([(None, &relation.active)])
+        {
             let mut found: Vec<(u32, Vec<u8>, u64)> = Vec::new();
             memtable.for_each_newest_within(&first, &last, |key, newest| {
                 if !segment.segment().find(key, key_hash(key), &relation.encoder)?.is_empty() {
-                    let modified = if newest.end == ALIVE { newest.begin } else { newest.begin.max(newest.end) };
+                    let modified = if newest.end == ALIVE {
+                        newest.begin
+                    } else {
+                        newest.begin.max(newest.end)
+                    };
                     if start.is_some_and(|start| modified > start.0) || newest.end == ALIVE {
                         found.push((newest.ordinal, key.to_vec(), modified));
                     }
@@ -76,7 +88,9 @@ impl Partition {
                 Ok(())
             })?;
         }
-        Ok(Ingest { segment: Arc::new(segment) })
+        Ok(Ingest {
+            segment: Arc::new(segment),
+        })
     }
 
     /// Answers as before if a write set was refused in an earlier run: its staged files may be gone.
@@ -88,7 +102,10 @@ impl Partition {
                     Ok(text) => {
                         let (relation, key) = text.split_once(' ').unwrap_or(("", &text));
                         let relation = relation.parse().map_or(writes.relation, RelationId);
-                        return Err(Refusal::Conflict(WriteConflict { relation, key: key.to_owned() }));
+                        return Err(Refusal::Conflict(WriteConflict {
+                            relation,
+                            key: key.to_owned(),
+                        }));
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return Err(Refusal::Error(StorageError::io(path, "read")(error))),
@@ -100,7 +117,11 @@ impl Partition {
 
     /// Removes the staged files of a refused write set; a marker keeps the answer for a replay.
     pub(super) fn refuse_staged(&self, applied: &mut Applied, write_set: &WriteSet, conflict: &WriteConflict) -> Result<()> {
-        let staged: Vec<_> = write_set.relations.iter().flat_map(|w| w.staged.iter().map(|staged| (w.relation, staged.segment))).collect();
+        let staged: Vec<_> = write_set
+            .relations
+            .iter()
+            .flat_map(|w| w.staged.iter().map(|staged| (w.relation, staged.segment)))
+            .collect();
         if let Some((_, segment)) = staged.first() {
             let text = format!("{} {}", conflict.relation.0, conflict.key);
             write_atomic(&files::refused_path(&self.dir, *segment), text.as_bytes())?;
@@ -136,7 +157,11 @@ pub(super) fn settle_levels(ingests: &[Ingest]) {
             Some(before) if before.info().last_key >= segment.info().first_key => {
                 before.set_level(0);
                 segment.set_level(0);
-                reach = Some(if before.info().last_key >= segment.info().last_key { before } else { segment });
+                reach = Some(if before.info().last_key >= segment.info().last_key {
+                    before
+                } else {
+                    segment
+                });
             }
             _ => reach = Some(segment),
         }
@@ -154,7 +179,13 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn new(segment: &'a Segment, encoder: &'a KeyEncoder) -> Self {
-        Cursor { segment, encoder, batch: 0, position: 0, keys: None }
+        Cursor {
+            segment,
+            encoder,
+            batch: 0,
+            position: 0,
+            keys: None,
+        }
     }
 
     /// Skips batches that end below `key` without reading them.

@@ -53,7 +53,15 @@ impl LiveSegment {
 
     /// Opens a segment that no manifest names yet.
     pub fn open_new(dir: &Path, info: SegmentInfo, uniform_ts: Option<Timestamp>, level: u8) -> Result<Self> {
-        let new = LiveSegment::open(dir, &SegmentEntry { info, level, uniform_ts, deletes: None })?;
+        let new = LiveSegment::open(
+            dir,
+            &SegmentEntry {
+                info,
+                level,
+                uniform_ts,
+                deletes: None,
+            },
+        )?;
         new.persisted.store(false, Ordering::Release);
         Ok(new)
     }
@@ -107,7 +115,12 @@ impl LiveSegment {
     /// The manifest's entry for it as of now.
     pub fn entry(&self) -> SegmentEntry {
         let deletes = self.deletes.persisted().1;
-        SegmentEntry { info: self.info().clone(), level: self.level(), uniform_ts: self.segment.uniform_ts(), deletes }
+        SegmentEntry {
+            info: self.info().clone(),
+            level: self.level(),
+            uniform_ts: self.segment.uniform_ts(),
+            deletes,
+        }
     }
 
     /// Bytes of both files.
@@ -139,7 +152,11 @@ impl LiveSegment {
             }
             let timestamps = self.segment.timestamps(batch)?;
             let start = self.segment.batch_start(batch);
-            unborn.extend((0..self.segment.batch_rows(batch)).filter(|i| timestamps.at(*i).0 > at).map(|i| start + i as u32));
+            unborn.extend(
+                (0..self.segment.batch_rows(batch))
+                    .filter(|i| timestamps.at(*i).0 > at)
+                    .map(|i| start + i as u32),
+            );
         }
         let unborn = Arc::new(unborn);
         *self.unborn.lock() = Some((at, unborn.clone()));
@@ -159,7 +176,11 @@ impl LiveSegment {
     pub fn dead(&self, horizon: Timestamp, floor: Timestamp) -> (u64, u64) {
         let deletes = self.deletes.persisted().0;
         let later = |until: Timestamp| deletes.later().iter().filter(|(_, deleted)| *deleted <= until).count() as u64;
-        let base = if deletes.base_timestamp() <= horizon { deletes.base().len() } else { 0 };
+        let base = if deletes.base_timestamp() <= horizon {
+            deletes.base().len()
+        } else {
+            0
+        };
         (base + later(horizon), base + later(horizon.min(floor)))
     }
 

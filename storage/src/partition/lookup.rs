@@ -1,14 +1,13 @@
 //! Where the newest version of a key is, for applying: memtables first, then segments by key range, bloom filter and key index.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
 use super::version::RelationVersion;
 use crate::error::Result;
 use crate::key::key_hash;
-use crate::memtable::{ALIVE, Memtable};
+use crate::memtable::ALIVE;
 
 /// A live row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,35 +64,37 @@ impl Endings {
 }
 
 impl RelationVersion {
-    /// The newest version of a key and when it changed.
+    /// The live row of a key and when the key last changed.
     ///
-    /// A memtable that knows the key knows its newest version, since every later change goes to a later memtable. Segments have no such
-    /// order; there the live row, if there is one, is the newest.
+    /// At most one version is live, and it is the newest. Where none is, every place that may know the key is asked: an ingested segment can
+    /// be newer than what a memtable knows, and a memtable newer than any segment.
     pub(super) fn key_state(&self, key: &[u8]) -> Result<KeyState> {
-        let state = |memtable: &Arc<Memtable>, place: fn(usize, u32) -> Place, i: usize| {
-            memtable.newest(key).map(|newest| {
-                let live = newest.end == ALIVE;
-                KeyState {
-                    modified: if live { newest.begin } else { newest.begin.max(newest.end) },
-                    live: live.then(|| place(i, newest.ordinal)),
-                }
-            })
-        };
-        if let Some(found) = state(&self.active, |_, ordinal| Place::Active(ordinal), 0) {
-            return Ok(found);
-        }
-        for (i, memtable) in self.sealed.iter().enumerate().rev() {
-            if let Some(found) = state(memtable, Place::Sealed, i) {
-                return Ok(found);
+        let mut found = KeyState::default();
+        for (i, memtable) in self.memtables().enumerate() {
+            let Some(newest) = memtable.newest(key) else { continue };
+            if newest.end == ALIVE {
+                let place = match self.sealed.len().checked_sub(i) {
+                    Some(sealed) if i > 0 => Place::Sealed(sealed, newest.ordinal),
+                    _ => Place::Active(newest.ordinal),
+                };
+                return Ok(KeyState {
+                    modified: newest.begin,
+                    live: Some(place),
+                });
             }
+            found.modified = found.modified.max(newest.begin).max(newest.end);
         }
         let hash = key_hash(key);
-        let mut found = KeyState::default();
         for (i, segment) in self.segments.overlapping(key, key) {
             for row in segment.segment().find(key, hash, &self.encoder)? {
                 let begin = segment.begin(row)?;
                 match segment.deletes().deleted_at(row) {
-                    None => return Ok(KeyState { modified: begin, live: Some(Place::Segment(i, row)) }),
+                    None => {
+                        return Ok(KeyState {
+                            modified: begin,
+                            live: Some(Place::Segment(i, row)),
+                        });
+                    }
                     Some(deleted) => found.modified = found.modified.max(begin).max(deleted),
                 }
             }

@@ -186,6 +186,8 @@ pub struct Partition {
     last_timestamp: AtomicU64,
     pins: Arc<Pins>,
     manifest: Mutex<Manifest>,
+    /// The manifest's applied position, to be read without waiting for an edit.
+    durable: RwLock<AppliedState>,
     flushing: Mutex<()>,
     compacting: Mutex<()>,
     next_segment: AtomicU64,
@@ -205,13 +207,20 @@ impl Partition {
         let mut version = Version::default();
         for relation in &manifest.relations {
             let relation_dir = files::relation_dir(dir, relation.schema.id);
-            let segments: Vec<_> =
-                relation.segments.iter().map(|entry| LiveSegment::open(&relation_dir, entry).map(Arc::new)).collect::<Result<_>>()?;
+            let segments: Vec<_> = relation
+                .segments
+                .iter()
+                .map(|entry| LiveSegment::open(&relation_dir, entry).map(Arc::new))
+                .collect::<Result<_>>()?;
             let mut opened = RelationVersion::empty(relation.schema.clone(), options.batch_rows)?;
             opened.segments = Arc::new(SegmentSet::new(segments));
             version.relations.insert(relation.schema.id, Arc::new(opened));
         }
-        let applied = Applied { state: manifest.applied.clone(), conflict_floor: manifest.conflict_floor, ..Applied::default() };
+        let applied = Applied {
+            state: manifest.applied.clone(),
+            conflict_floor: manifest.conflict_floor,
+            ..Applied::default()
+        };
         let next_segment = manifest.next_segment.max(files::largest_local_segment(dir)? + 1);
         Ok(Arc::new(Partition {
             id,
@@ -221,6 +230,7 @@ impl Partition {
             applied: Mutex::new(applied),
             last_timestamp: AtomicU64::new(manifest.last_timestamp.0),
             pins: Pins::new(manifest.horizon),
+            durable: RwLock::new(manifest.applied.clone()),
             manifest: Mutex::new(manifest),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
@@ -239,7 +249,7 @@ impl Partition {
 
     /// What is durable in segments: replay starts behind it.
     pub fn flushed(&self) -> AppliedState {
-        self.manifest.lock().applied.clone()
+        self.durable.read().clone()
     }
 
     /// What has been applied, in memory or on disk.
@@ -260,7 +270,9 @@ impl Partition {
 
     /// Pins the state at `timestamp` (at most [`Self::last_timestamp`], to which a later one is lowered; `None`: the newest).
     pub fn snapshot(self: &Arc<Self>, timestamp: Option<Timestamp>) -> Result<Snapshot> {
-        let pin = self.pins.pin(|| timestamp.map_or(self.last_timestamp(), |wanted| wanted.min(self.last_timestamp())))?;
+        let pin = self
+            .pins
+            .pin(|| timestamp.map_or(self.last_timestamp(), |wanted| wanted.min(self.last_timestamp())))?;
         // The version is taken after the pin: it holds every commit up to the timestamp, and nothing that the reader needs is forgotten.
         Ok(Snapshot::new(Arc::new(pin), self.version()))
     }
@@ -274,7 +286,13 @@ impl Partition {
     pub fn needs_flush(&self) -> bool {
         let version = self.version();
         let bytes = |relation: &Arc<RelationVersion>| {
-            relation.active.bytes() + relation.segments.all().iter().map(|segment| segment.deletes().unflushed_bytes()).sum::<u64>()
+            relation.active.bytes()
+                + relation
+                    .segments
+                    .all()
+                    .iter()
+                    .map(|segment| segment.deletes().unflushed_bytes())
+                    .sum::<u64>()
         };
         version.relations.values().map(bytes).sum::<u64>() >= self.options.memtable_bytes
     }
@@ -353,14 +371,22 @@ impl Partition {
 
     /// The newest version that may be forgotten by what runs in the background (`grace`), or by explicit request.
     fn wanted_horizon(&self, grace: bool) -> Timestamp {
-        let keep_ms = if grace { self.options.retention_ms.max(SNAPSHOT_GRACE_MS) } else { self.options.retention_ms };
+        let keep_ms = if grace {
+            self.options.retention_ms.max(SNAPSHOT_GRACE_MS)
+        } else {
+            self.options.retention_ms
+        };
         before(self.last_timestamp(), keep_ms)
     }
 }
 
 /// `timestamp`, `millis` earlier.
 fn before(timestamp: Timestamp, millis: u64) -> Timestamp {
-    Timestamp(timestamp.0.saturating_sub(Timestamp::from_millis(millis.min(u64::MAX >> Timestamp::COUNTER_BITS)).0))
+    Timestamp(
+        timestamp
+            .0
+            .saturating_sub(Timestamp::from_millis(millis.min(u64::MAX >> Timestamp::COUNTER_BITS)).0),
+    )
 }
 
 /// The random middle part of staged ids: replicas stage independently of each other, and ids must differ.

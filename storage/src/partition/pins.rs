@@ -23,7 +23,12 @@ pub(crate) struct Pins {
 impl Pins {
     /// No readers; what is older than `horizon` is gone already.
     pub fn new(horizon: Timestamp) -> Arc<Self> {
-        Arc::new(Pins { state: Mutex::new(State { pinned: BTreeMap::new(), horizon }) })
+        Arc::new(Pins {
+            state: Mutex::new(State {
+                pinned: BTreeMap::new(),
+                horizon,
+            }),
+        })
     }
 
     /// Keeps every version that a reader at the timestamp needs. `timestamp` is asked for under the lock, so that no horizon passes it.
@@ -31,10 +36,16 @@ impl Pins {
         let mut state = self.state.lock();
         let timestamp = timestamp();
         if timestamp < state.horizon {
-            return Err(StorageError::SnapshotTooOld { requested: timestamp, horizon: state.horizon });
+            return Err(StorageError::SnapshotTooOld {
+                requested: timestamp,
+                horizon: state.horizon,
+            });
         }
         *state.pinned.entry(timestamp).or_default() += 1;
-        Ok(Pin { pins: self.clone(), timestamp })
+        Ok(Pin {
+            pins: self.clone(),
+            timestamp,
+        })
     }
 
     /// Raises the horizon to `wanted` or as far as the oldest reader allows, and returns it. Nobody can pin anything older from now on.

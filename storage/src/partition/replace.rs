@@ -67,12 +67,24 @@ pub(crate) struct Replacement<'a> {
 impl Partition {
     /// Puts outputs in the place of inputs. `false`, and nothing done, if the inputs are no longer there.
     pub(crate) fn replace_segments(&self, replacement: Replacement<'_>) -> Result<bool> {
-        let Replacement { relation: id, inputs, start, mut outputs, maps, level, horizon } = replacement;
+        let Replacement {
+            relation: id,
+            inputs,
+            start,
+            mut outputs,
+            maps,
+            level,
+            horizon,
+        } = replacement;
         let mut manifest = self.manifest.lock();
         let mut next = self.edited(&manifest);
-        let Some(relation) = next.relations.iter_mut().find(|relation| relation.schema.id == id) else { return Ok(false) };
+        let Some(relation) = next.relations.iter_mut().find(|relation| relation.schema.id == id) else {
+            return Ok(false);
+        };
         let before = relation.segments.len();
-        relation.segments.retain(|entry| !inputs.iter().any(|input| input.info().id == entry.info.id));
+        relation
+            .segments
+            .retain(|entry| !inputs.iter().any(|input| input.info().id == entry.info.id));
         if before - relation.segments.len() != inputs.len() {
             return Ok(false);
         }
@@ -96,7 +108,12 @@ impl Partition {
                     Some(DeleteVector::empty().with(deleted, base).write(&dir, output.info.id, 1)?)
                 }
             };
-            let entry = SegmentEntry { info: output.info, level, uniform_ts: output.uniform, deletes };
+            let entry = SegmentEntry {
+                info: output.info,
+                level,
+                uniform_ts: output.uniform,
+                deletes,
+            };
             let live = LiveSegment::open(&dir, &entry)?;
             live.set_kept_dead(horizon);
             opened.push(Arc::new(live));
@@ -118,7 +135,10 @@ impl Partition {
         let mut version = (*self.version()).clone();
         if let Some(slot) = slot(&mut version, &mut applied, id) {
             let segments = Arc::new(slot.segments.replaced(inputs, opened));
-            *slot = Arc::new(RelationVersion { segments, ..(**slot).clone() });
+            *slot = Arc::new(RelationVersion {
+                segments,
+                ..(**slot).clone()
+            });
         }
         *self.version.write() = Arc::new(version);
         inputs.iter().for_each(|input| input.set_obsolete());
@@ -171,7 +191,9 @@ pub(super) fn slot<'a>(version: &'a mut Version, applied: &'a mut Applied, id: R
 /// Deletions that `now` has and `start` has not.
 fn deleted_since(start: &DeleteVector, now: &DeleteVector) -> Vec<(u32, Timestamp)> {
     let base = now.base().iter().map(|row| (row, now.base_timestamp()));
-    base.chain(now.later().iter().copied()).filter(|(row, _)| start.deleted_at(*row).is_none()).collect()
+    base.chain(now.later().iter().copied())
+        .filter(|(row, _)| start.deleted_at(*row).is_none())
+        .collect()
 }
 
 #[cfg(test)]
@@ -186,6 +208,9 @@ mod tests {
         map.push(3, 2, 0, 13);
         map.push(7, 1, 1, 0);
         assert_eq!(map.runs.len(), 2);
-        assert_eq!((map.get(4), map.get(5), map.get(6), map.get(7), map.get(8)), (Some((0, 14)), None, None, Some((1, 0)), None));
+        assert_eq!(
+            (map.get(4), map.get(5), map.get(6), map.get(7), map.get(8)),
+            (Some((0, 14)), None, None, Some((1, 0)), None)
+        );
     }
 }

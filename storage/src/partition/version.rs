@@ -80,7 +80,11 @@ impl SegmentSet {
         for (i, segment) in sorted.iter().enumerate() {
             let largest = match largest_last.last() {
                 Some(&before) => {
-                    if sorted[before].info().last_key >= segment.info().last_key { before } else { i }
+                    if sorted[before].info().last_key >= segment.info().last_key {
+                        before
+                    } else {
+                        i
+                    }
                 }
                 None => i,
             };

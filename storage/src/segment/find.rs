@@ -51,7 +51,7 @@ pub fn find(segment: &Segment, key: &[u8], hash: u64, encoder: &KeyEncoder) -> R
     Ok(found)
 }
 
-/// See [`Segment::lower_bound`].
+/// See [`Segment::lower_bound`]. `key` may be any bytes, such as a prefix of keys: it is only compared.
 pub fn lower_bound(segment: &Segment, key: &[u8], encoder: &KeyEncoder) -> Result<u32> {
     let batch = first_batch(segment, key);
     if batch == segment.batch_count() {
@@ -60,7 +60,7 @@ pub fn lower_bound(segment: &Segment, key: &[u8], encoder: &KeyEncoder) -> Resul
     if segment.first_key(batch) >= key {
         return Ok(segment.batch_start(batch));
     }
-    let search = BatchSearch::new(segment, batch, key, encoder)?;
+    let search = BatchSearch::for_bytes(segment, batch, key, encoder)?;
     let at = search.partition_point(0, segment.batch_rows(batch), Ordering::Less)?;
     Ok(segment.batch_start(batch) + at as u32)
 }
@@ -96,7 +96,23 @@ enum BatchSearch<'a> {
 }
 
 impl<'a> BatchSearch<'a> {
+    /// Compares with a key that the encoder made.
     fn new(segment: &Segment, batch: usize, key: &'a [u8], encoder: &'a KeyEncoder) -> Result<Self> {
+        let (columns, decoded) = match Self::for_bytes(segment, batch, key, encoder)? {
+            BatchSearch::Encoded { columns, .. } if columns.iter().all(|c| has_typed_order(c.data_type())) => {
+                (columns, encoder.decode([key])?)
+            }
+            other => return Ok(other),
+        };
+        let pairs = columns.iter().zip(&decoded);
+        let typed = pairs
+            .map(|(column, value)| make_comparator(column, value, SortOptions::default()))
+            .collect::<Result<_, _>>()?;
+        Ok(BatchSearch::Typed(typed))
+    }
+
+    /// Compares with any bytes.
+    fn for_bytes(segment: &Segment, batch: usize, key: &'a [u8], encoder: &'a KeyEncoder) -> Result<Self> {
         let columns = segment.key_columns(batch, encoder)?;
         if let [column] = columns.as_slice() {
             match (column.data_type(), integer_key(key)) {
@@ -105,15 +121,7 @@ impl<'a> BatchSearch<'a> {
                 _ => {}
             }
         }
-        if !columns.iter().all(|column| has_typed_order(column.data_type())) {
-            return Ok(BatchSearch::Encoded { columns, key, encoder });
-        }
-        let decoded = encoder.decode([key])?;
-        let pairs = columns.iter().zip(&decoded);
-        let typed = pairs
-            .map(|(column, value)| make_comparator(column, value, SortOptions::default()))
-            .collect::<Result<_, _>>()?;
-        Ok(BatchSearch::Typed(typed))
+        Ok(BatchSearch::Encoded { columns, key, encoder })
     }
 
     /// How the key of a row compares with the key.

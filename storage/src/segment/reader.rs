@@ -47,7 +47,7 @@ impl Timestamps {
     }
 }
 
-/// An open segment.
+/// An open segment. Batches and rows are counted from zero; positions beyond the last one are a bug of the caller.
 #[derive(Debug)]
 pub struct Segment {
     dir: PathBuf,
@@ -262,12 +262,13 @@ impl Segment {
             .collect()
     }
 
-    /// Rows (counted over the segment) that hold versions of `key`, newest first; empty if none. `hash` is [`crate::key::key_hash`].
+    /// Rows (counted over the segment) that hold versions of `key`, newest first; empty if none. `key` comes from the encoder, `hash` is its
+    /// [`crate::key::key_hash`].
     pub fn find(&self, key: &[u8], hash: u64, encoder: &KeyEncoder) -> Result<Range<u32>> {
         super::find::find(self, key, hash, encoder)
     }
 
-    /// The first row (counted over the segment) whose key is not below `key`; the number of rows if all are.
+    /// The first row (counted over the segment) whose key is not below `key` (any bytes); the number of rows if all are.
     pub fn lower_bound(&self, key: &[u8], encoder: &KeyEncoder) -> Result<u32> {
         super::find::lower_bound(self, key, encoder)
     }

@@ -35,7 +35,13 @@ pub struct Snapshot {
 impl Snapshot {
     /// The state of `version` at the pinned timestamp.
     pub(crate) fn new(pin: Arc<Pin>, version: Arc<Version>) -> Self {
-        Snapshot { inner: Arc::new(Inner { pin, version, views: Mutex::default() }) }
+        Snapshot {
+            inner: Arc::new(Inner {
+                pin,
+                version,
+                views: Mutex::default(),
+            }),
+        }
     }
 
     /// The timestamp of this snapshot.

@@ -35,17 +35,38 @@ impl RelationView {
                 && SegmentSource::meets(segment, &range)
             {
                 let encoder = self.encoder().clone();
-                sources.push(Box::new(SegmentSource::new(piece.clone(), segment.clone(), encoder, range.clone(), projection.clone())));
+                sources.push(Box::new(SegmentSource::new(
+                    piece.clone(),
+                    segment.clone(),
+                    encoder,
+                    range.clone(),
+                    projection.clone(),
+                )));
             }
         }
         let first = self.segments().len();
-        let memtables = self.inner.memtables.iter().enumerate().map(|(i, memtable)| (first + i, memtable, self.inner.at));
-        let own = self.inner.own.as_ref().map(|own| (first + self.inner.memtables.len() + own.staged.len(), &own.memtable, own.at));
+        let memtables = self
+            .inner
+            .memtables
+            .iter()
+            .enumerate()
+            .map(|(i, memtable)| (first + i, memtable, self.inner.at));
+        let own = self
+            .inner
+            .own
+            .as_ref()
+            .map(|own| (first + self.inner.memtables.len() + own.staged.len(), &own.memtable, own.at));
         for (piece, memtable, at) in memtables.chain(own) {
             let hidden = self.inner.own.as_ref().and_then(|own| own.hidden.get(&(piece as u32)).cloned());
             let Some((smallest, _)) = memtable.key_range() else { continue };
             let lower = range.start.clone().map_or(smallest.clone(), |start| start.max(smallest));
-            let page = Page { view: self.clone(), piece: piece as u32, memtable: memtable.clone(), at, hidden };
+            let page = Page {
+                view: self.clone(),
+                piece: piece as u32,
+                memtable: memtable.clone(),
+                at,
+                hidden,
+            };
             sources.push(Box::new(MemtableSource {
                 page,
                 next: Some(Bound::Included(lower.clone().into_boxed_slice())),
@@ -55,7 +76,12 @@ impl RelationView {
                 batch_rows: batch_rows.max(1),
             }));
         }
-        Ok(Box::new(OrderedScan { merge: Merge::new(sources), schema, batch_rows: batch_rows.max(1), failed: false }))
+        Ok(Box::new(OrderedScan {
+            merge: Merge::new(sources),
+            schema,
+            batch_rows: batch_rows.max(1),
+            failed: false,
+        }))
     }
 }
 
@@ -77,7 +103,11 @@ impl OrderedScan {
             rows += span.range.len();
             spans.push(span);
         }
-        if spans.is_empty() { Ok(None) } else { assemble(&spans, &self.schema).map(Some) }
+        if spans.is_empty() {
+            Ok(None)
+        } else {
+            assemble(&spans, &self.schema).map(Some)
+        }
     }
 }
 
@@ -106,16 +136,18 @@ struct SegmentSource {
 }
 
 impl SegmentSource {
-    fn new(
-        piece: ScanPiece,
-        segment: Arc<Segment>,
-        encoder: Arc<KeyEncoder>,
-        range: Arc<KeyRange>,
-        projection: Arc<[usize]>,
-    ) -> Self {
+    fn new(piece: ScanPiece, segment: Arc<Segment>, encoder: Arc<KeyEncoder>, range: Arc<KeyRange>, projection: Arc<[usize]>) -> Self {
         let first = segment.info().first_key.clone();
         let lower = range.start.clone().map_or(first.clone(), |start| start.max(first));
-        SegmentSource { piece, segment, encoder, range, projection, lower, batch: 0 }
+        SegmentSource {
+            piece,
+            segment,
+            encoder,
+            range,
+            projection,
+            lower,
+            batch: 0,
+        }
     }
 
     /// Whether the segment may hold keys of the range.
@@ -134,7 +166,13 @@ impl SegmentSource {
             let within = |position: &u32| (start..end).contains(&(*position as usize));
             selection.positions(keys.num_rows()).into_iter().filter(within).collect()
         });
-        Ok(MergeBatch { keys: Keys::Encoded(keys), rows, picks, start: self.segment.batch_start(batch), timestamps: None })
+        Ok(MergeBatch {
+            keys: Keys::Encoded(keys),
+            rows,
+            picks,
+            start: self.segment.batch_start(batch),
+            timestamps: None,
+        })
     }
 }
 
@@ -143,7 +181,11 @@ fn lower_bound(keys: &Rows, key: &[u8]) -> usize {
     let (mut low, mut high) = (0, keys.num_rows());
     while low < high {
         let middle = (low + high) / 2;
-        if keys.row(middle).data() < key { low = middle + 1 } else { high = middle }
+        if keys.row(middle).data() < key {
+            low = middle + 1
+        } else {
+            high = middle
+        }
     }
     low
 }
@@ -157,10 +199,20 @@ impl MergeSource for SegmentSource {
         while self.batch < self.segment.batch_count() {
             let batch = self.batch;
             self.batch += 1;
-            if self.range.start.as_ref().is_some_and(|start| self.segment.last_key(batch) < start.as_slice()) {
+            if self
+                .range
+                .start
+                .as_ref()
+                .is_some_and(|start| self.segment.last_key(batch) < start.as_slice())
+            {
                 continue;
             }
-            if self.range.end.as_ref().is_some_and(|end| self.segment.first_key(batch) >= end.as_slice()) {
+            if self
+                .range
+                .end
+                .as_ref()
+                .is_some_and(|end| self.segment.first_key(batch) >= end.as_slice())
+            {
                 self.batch = self.segment.batch_count();
                 break;
             }
@@ -200,7 +252,10 @@ impl MergeSource for MemtableSource {
     fn next_batch(&mut self) -> Result<Option<MergeBatch>> {
         while let Some(from) = self.next.take() {
             let from = from.as_ref().map(|key| key.as_ref());
-            let (mut found, last) = self.page.memtable.page(from, self.range.end.as_deref(), self.page.at, self.batch_rows);
+            let (mut found, last) = self
+                .page
+                .memtable
+                .page(from, self.range.end.as_deref(), self.page.at, self.batch_rows);
             self.next = last.map(Bound::Excluded);
             if let Some(hidden) = &self.page.hidden {
                 found.retain(|(_, row)| !hidden.contains(*row));
@@ -210,7 +265,13 @@ impl MergeSource for MemtableSource {
                 let addresses: Vec<_> = found.iter().map(|(_, row)| RowAddress { piece, row: *row }).collect();
                 let rows = self.page.view.fetch(&addresses, &self.projection)?;
                 let keys = Keys::Listed(found.into_iter().map(|(key, _)| key).collect());
-                return Ok(Some(MergeBatch { keys, rows, picks: None, start: 0, timestamps: None }));
+                return Ok(Some(MergeBatch {
+                    keys,
+                    rows,
+                    picks: None,
+                    start: 0,
+                    timestamps: None,
+                }));
             }
         }
         Ok(None)

@@ -56,7 +56,14 @@ pub struct ScanPiece {
 
 impl ScanPiece {
     fn new(schema: Arc<RelationSchema>, source: Source, pin: Option<Arc<Pin>>) -> Self {
-        ScanPiece { inner: Arc::new(Inner { schema, source, visible: OnceLock::new(), _pin: pin }) }
+        ScanPiece {
+            inner: Arc::new(Inner {
+                schema,
+                source,
+                visible: OnceLock::new(),
+                _pin: pin,
+            }),
+        }
     }
 
     /// A segment without the rows in `mask`.
@@ -67,7 +74,15 @@ impl ScanPiece {
         live: Option<Arc<LiveSegment>>,
         pin: Option<Arc<Pin>>,
     ) -> Self {
-        ScanPiece::new(schema, Source::Segment(SegmentPiece { segment, mask, _live: live }), pin)
+        ScanPiece::new(
+            schema,
+            Source::Segment(SegmentPiece {
+                segment,
+                mask,
+                _live: live,
+            }),
+            pin,
+        )
     }
 
     /// What a reader at `at` sees of a memtable.
@@ -82,7 +97,17 @@ impl ScanPiece {
         // Order is asked for before the rows are pinned, and rows before the range: a wider range is still right.
         let chunks = memtable.chunks();
         let range = if memtable.is_ascending() { memtable.key_range() } else { None };
-        ScanPiece::new(schema, Source::Memtable(MemtablePiece { chunks, at, hidden, committed, range }), pin)
+        ScanPiece::new(
+            schema,
+            Source::Memtable(MemtablePiece {
+                chunks,
+                at,
+                hidden,
+                committed,
+                range,
+            }),
+            pin,
+        )
     }
 
     /// Number of batches.
@@ -105,7 +130,11 @@ impl ScanPiece {
     pub fn visible_rows(&self) -> u64 {
         *self.inner.visible.get_or_init(|| match &self.inner.source {
             Source::Segment(piece) => piece.segment.info().rows.saturating_sub(piece.mask.len()),
-            Source::Memtable(piece) => piece.chunks.iter().map(|chunk| piece.selection(chunk).count(chunk.len()) as u64).sum(),
+            Source::Memtable(piece) => piece
+                .chunks
+                .iter()
+                .map(|chunk| piece.selection(chunk).count(chunk.len()) as u64)
+                .sum(),
         })
     }
 
@@ -207,7 +236,11 @@ impl ScanPiece {
             Source::Memtable(piece) => {
                 let chunk = &piece.chunks[batch];
                 let timestamps = || -> ArrayRef {
-                    if piece.committed { chunk.begin_column() } else { Arc::new(UInt64Array::from_value(Timestamp::MAX.0, chunk.len())) }
+                    if piece.committed {
+                        chunk.begin_column()
+                    } else {
+                        Arc::new(UInt64Array::from_value(Timestamp::MAX.0, chunk.len()))
+                    }
                 };
                 project(chunk.rows(), chunk.schema(), &self.inner.schema, projection, timestamps)
             }

@@ -13,7 +13,11 @@ use crate::zone_map::ColumnSummary;
 impl RelationView {
     /// What is known of a column without reading rows.
     pub fn column_summary(&self, column: usize) -> ColumnSummary {
-        let mut summary = ColumnSummary { exact: true, null_count: Some(0), ..ColumnSummary::default() };
+        let mut summary = ColumnSummary {
+            exact: true,
+            null_count: Some(0),
+            ..ColumnSummary::default()
+        };
         if column >= self.schema().schema.fields().len() {
             return ColumnSummary::default();
         }
@@ -43,7 +47,13 @@ impl RelationView {
             let nulls: u64 = found.null_counts.iter().flatten().sum();
             summary.null_count = summary.null_count.map(|count| count + nulls);
             bounded &= widen(&mut summary.min, &found.min, Ordering::Less, &found.null_counts, &zones.row_counts)
-                && widen(&mut summary.max, &found.max, Ordering::Greater, &found.null_counts, &zones.row_counts);
+                && widen(
+                    &mut summary.max,
+                    &found.max,
+                    Ordering::Greater,
+                    &found.null_counts,
+                    &zones.row_counts,
+                );
         }
         if !bounded {
             (summary.min, summary.max, summary.exact) = (None, None, false);
@@ -59,7 +69,9 @@ impl RelationView {
 
 /// Widens `bound` by one zone a batch; `false` if a zone with values has no known bound.
 fn widen(bound: &mut Option<ArrayRef>, zones: &ArrayRef, wanted: Ordering, nulls: &UInt64Array, rows: &UInt64Array) -> bool {
-    let Ok(compare) = make_comparator(zones, zones, SortOptions::default()) else { return false };
+    let Ok(compare) = make_comparator(zones, zones, SortOptions::default()) else {
+        return false;
+    };
     let mut best: Option<usize> = None;
     for i in 0..zones.len() {
         if zones.is_null(i) {

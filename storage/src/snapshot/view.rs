@@ -64,14 +64,36 @@ impl RelationView {
                 unborn.push((i, live.mask_at(at)?));
             }
         }
-        let memtables: Vec<_> =
-            relation.sealed.iter().chain([&relation.active]).filter(|memtable| !memtable.is_empty()).cloned().collect();
-        Ok(RelationView { inner: Arc::new(Inner { relation, at, pin, unborn, memtables, own: None, pieces: OnceLock::new() }) })
+        let memtables: Vec<_> = relation
+            .sealed
+            .iter()
+            .chain([&relation.active])
+            .filter(|memtable| !memtable.is_empty())
+            .cloned()
+            .collect();
+        Ok(RelationView {
+            inner: Arc::new(Inner {
+                relation,
+                at,
+                pin,
+                unborn,
+                memtables,
+                own: None,
+                pieces: OnceLock::new(),
+            }),
+        })
     }
 
     /// This view with a transaction's writes over it.
     pub(crate) fn with_own(&self, own: OwnWrites) -> RelationView {
-        let Inner { relation, at, pin, unborn, memtables, .. } = &*self.inner;
+        let Inner {
+            relation,
+            at,
+            pin,
+            unborn,
+            memtables,
+            ..
+        } = &*self.inner;
         RelationView {
             inner: Arc::new(Inner {
                 relation: relation.clone(),
@@ -119,7 +141,14 @@ impl RelationView {
     }
 
     fn build_pieces(&self) -> Vec<ScanPiece> {
-        let Inner { at, pin, unborn, memtables, own, .. } = &*self.inner;
+        let Inner {
+            at,
+            pin,
+            unborn,
+            memtables,
+            own,
+            ..
+        } = &*self.inner;
         let schema = self.schema();
         let hidden = |piece: usize| own.as_ref().and_then(|own| own.hidden.get(&(piece as u32)));
         let mut pieces = Vec::with_capacity(self.segments().len() + memtables.len());
@@ -130,18 +159,44 @@ impl RelationView {
             if let Some(own) = hidden(i) {
                 mask = if mask.is_empty() { own.clone() } else { Arc::new(&*mask | &**own) };
             }
-            pieces.push(ScanPiece::of_segment(schema.clone(), live.segment().clone(), mask, Some(live.clone()), Some(pin.clone())));
+            pieces.push(ScanPiece::of_segment(
+                schema.clone(),
+                live.segment().clone(),
+                mask,
+                Some(live.clone()),
+                Some(pin.clone()),
+            ));
         }
         for memtable in memtables {
             let hidden = hidden(pieces.len()).cloned();
-            pieces.push(ScanPiece::of_memtable(schema.clone(), memtable, *at, hidden, true, Some(pin.clone())));
+            pieces.push(ScanPiece::of_memtable(
+                schema.clone(),
+                memtable,
+                *at,
+                hidden,
+                true,
+                Some(pin.clone()),
+            ));
         }
         if let Some(own) = own {
             for staged in &own.staged {
-                pieces.push(ScanPiece::of_segment(schema.clone(), staged.segment.clone(), staged.mask.clone(), None, Some(pin.clone())));
+                pieces.push(ScanPiece::of_segment(
+                    schema.clone(),
+                    staged.segment.clone(),
+                    staged.mask.clone(),
+                    None,
+                    Some(pin.clone()),
+                ));
             }
             if !own.memtable.is_empty() {
-                pieces.push(ScanPiece::of_memtable(schema.clone(), &own.memtable, own.at, None, false, Some(pin.clone())));
+                pieces.push(ScanPiece::of_memtable(
+                    schema.clone(),
+                    &own.memtable,
+                    own.at,
+                    None,
+                    false,
+                    Some(pin.clone()),
+                ));
             }
         }
         pieces
@@ -154,14 +209,22 @@ impl RelationView {
 
     fn encode(&self, columns: &[ArrayRef]) -> Result<arrow_row::Rows> {
         let schema = self.schema();
-        let mismatch = |detail: String| StorageError::SchemaMismatch { relation: schema.id, detail };
+        let mismatch = |detail: String| StorageError::SchemaMismatch {
+            relation: schema.id,
+            detail,
+        };
         if columns.len() != schema.key.len() {
             return Err(mismatch(format!("{} key columns instead of {}", columns.len(), schema.key.len())));
         }
         for (column, &position) in columns.iter().zip(&schema.key) {
             let field = schema.schema.field(position);
             if column.data_type() != field.data_type() {
-                return Err(mismatch(format!("key column {} is {} instead of {}", field.name(), column.data_type(), field.data_type())));
+                return Err(mismatch(format!(
+                    "key column {} is {} instead of {}",
+                    field.name(),
+                    column.data_type(),
+                    field.data_type()
+                )));
             }
         }
         self.encoder().encode(columns)
@@ -177,18 +240,28 @@ impl RelationView {
         let base = self.segments().len() + self.inner.memtables.len();
         if let Some(own) = &self.inner.own {
             if let Some(row) = own.memtable.find(key, own.at) {
-                return Ok(Some(RowAddress { piece: (base + own.staged.len()) as u32, row }));
+                return Ok(Some(RowAddress {
+                    piece: (base + own.staged.len()) as u32,
+                    row,
+                }));
             }
             for (i, staged) in own.staged.iter().enumerate() {
                 for row in find_within(&staged.segment, key, self.encoder())? {
                     if !staged.mask.contains(row) {
-                        return Ok(Some(RowAddress { piece: (base + i) as u32, row }));
+                        return Ok(Some(RowAddress {
+                            piece: (base + i) as u32,
+                            row,
+                        }));
                     }
                 }
             }
         }
         let hidden = |address: &RowAddress| {
-            self.inner.own.as_ref().and_then(|own| own.hidden.get(&address.piece)).is_some_and(|rows| rows.contains(address.row))
+            self.inner
+                .own
+                .as_ref()
+                .and_then(|own| own.hidden.get(&address.piece))
+                .is_some_and(|rows| rows.contains(address.row))
         };
         Ok(self.find_base(key)?.filter(|address| !hidden(address)))
     }
@@ -199,7 +272,10 @@ impl RelationView {
         let first = self.segments().len();
         for (i, memtable) in self.inner.memtables.iter().enumerate().rev() {
             if let Some(row) = memtable.find(key, at) {
-                return Ok(Some(RowAddress { piece: (first + i) as u32, row }));
+                return Ok(Some(RowAddress {
+                    piece: (first + i) as u32,
+                    row,
+                }));
             }
         }
         let hash = key_hash(key);
@@ -221,7 +297,9 @@ impl RelationView {
     pub(crate) fn base_avoids(&self, first: &[u8], last: &[u8]) -> bool {
         self.inner.relation.segments.overlapping(first, last).next().is_none()
             && self.inner.memtables.iter().all(|memtable| {
-                memtable.key_range().is_none_or(|(low, high)| high.as_slice() < first || low.as_slice() > last)
+                memtable
+                    .key_range()
+                    .is_none_or(|(low, high)| high.as_slice() < first || low.as_slice() > last)
             })
     }
 
@@ -265,7 +343,9 @@ pub(crate) fn gather(
     places: &[(usize, usize)],
     schema: impl FnOnce() -> Result<arrow_schema::SchemaRef>,
 ) -> Result<RecordBatch> {
-    let Some(first) = sources.first() else { return Ok(RecordBatch::new_empty(schema()?)) };
+    let Some(first) = sources.first() else {
+        return Ok(RecordBatch::new_empty(schema()?));
+    };
     if first.num_columns() == 0 {
         let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
         return Ok(RecordBatch::try_new_with_options(first.schema(), Vec::new(), &options)?);

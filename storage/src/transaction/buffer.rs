@@ -39,6 +39,8 @@ pub(super) struct Buffer {
     pub deleted_own: bool,
     /// Bytes of `hidden` with its keys, estimated; not lowered by going back.
     pub hidden_bytes: u64,
+    /// Bytes of the memtable that cannot be staged: older versions that a savepoint needs.
+    pub retained_bytes: u64,
 }
 
 impl Buffer {
@@ -51,6 +53,7 @@ impl Buffer {
             deleted: BTreeMap::new(),
             deleted_own: false,
             hidden_bytes: 0,
+            retained_bytes: 0,
         }
     }
 
@@ -104,7 +107,9 @@ impl Buffer {
                 return Err(duplicate(key.data()));
             }
         }
-        let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else {
+            return Ok(());
+        };
         let avoids_base = self.base.base_avoids(first.data(), last.data());
         for key in keys {
             let key = key.data();
@@ -118,7 +123,9 @@ impl Buffer {
     pub fn put(&mut self, rows: &RecordBatch, statement: Statement) -> Result<()> {
         let rows = conform(rows, self.base.schema())?;
         let keys = self.encode(&rows)?;
-        let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else {
+            return Ok(());
+        };
         if !self.is_below(first.data()) {
             let avoids_base = self.base.base_avoids(first.data(), last.data());
             for key in &keys {
@@ -167,7 +174,12 @@ impl Buffer {
     }
 
     fn hide(&mut self, address: RowAddress, key: &[u8], statement: Statement) {
-        if self.hidden.entry(address.piece).or_default().hide(address.row, statement.stamp, statement.savepoint) {
+        if self
+            .hidden
+            .entry(address.piece)
+            .or_default()
+            .hide(address.row, statement.stamp, statement.savepoint)
+        {
             self.hidden_bytes += key.len() as u64 + HIDDEN_BYTES;
         }
     }
@@ -191,6 +203,11 @@ impl Buffer {
         Ok(self.base.find(key)?.filter(|address| !hidden(address)))
     }
 
+    /// Bytes of rows that can be staged.
+    pub fn stageable_bytes(&self) -> u64 {
+        self.memtable.bytes().saturating_sub(self.retained_bytes)
+    }
+
     /// Bytes held in memory.
     pub fn bytes(&self) -> u64 {
         self.memtable.bytes() + self.hidden_bytes + self.staged.iter().map(Staged::memory_bytes).sum::<u64>()
@@ -198,7 +215,12 @@ impl Buffer {
 
     /// Whether nothing was written, or all of it taken back.
     pub fn is_empty(&self) -> bool {
-        let live = |memtable: &Memtable| memtable.chunks().iter().any(|chunk| (0..chunk.len()).any(|i| chunk.end(i) == ALIVE));
+        let live = |memtable: &Memtable| {
+            memtable
+                .chunks()
+                .iter()
+                .any(|chunk| (0..chunk.len()).any(|i| chunk.end(i) == ALIVE))
+        };
         self.staged.is_empty() && self.hidden.values().all(|mask| mask.rows().is_empty()) && !live(&self.memtable)
     }
 }

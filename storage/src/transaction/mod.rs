@@ -15,7 +15,7 @@ use arrow_select::filter::filter_record_batch;
 
 use crate::error::{Result, StorageError};
 use crate::ids::RelationId;
-use crate::memtable::{ALIVE, Version};
+use crate::memtable::{ALIVE, Gather, Version};
 use crate::partition::Partition;
 use crate::snapshot::{RelationView, RowAddress, Snapshot};
 use crate::write_set::{ConflictPolicy, RelationWrites, StagedSegment, WriteSet};
@@ -45,7 +45,14 @@ pub struct Savepoint(pub u64);
 
 impl Transaction {
     pub(crate) fn new(partition: Arc<Partition>, snapshot: Snapshot) -> Self {
-        Transaction { partition, snapshot, buffers: BTreeMap::new(), policies: HashMap::new(), statement: 0, savepoints: Vec::new() }
+        Transaction {
+            partition,
+            snapshot,
+            buffers: BTreeMap::new(),
+            policies: HashMap::new(),
+            statement: 0,
+            savepoints: Vec::new(),
+        }
     }
 
     /// The snapshot under the writes.
@@ -101,8 +108,10 @@ impl Transaction {
             buffer.memtable.roll_back(savepoint.0);
             buffer.hidden.values_mut().for_each(|mask| mask.roll_back(savepoint.0));
             buffer.deleted.values_mut().for_each(|mask| mask.roll_back(savepoint.0));
-            let (left, gone): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut buffer.staged).into_iter().map(|mut staged| (staged.roll_back(savepoint.0), staged)).partition(|(left, _)| *left);
+            let (left, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut buffer.staged)
+                .into_iter()
+                .map(|mut staged| (staged.roll_back(savepoint.0), staged))
+                .partition(|(left, _)| *left);
             buffer.staged = left.into_iter().map(|(_, staged)| staged).collect();
             gone.iter().try_for_each(|(_, staged)| self.partition.discard_staged(staged.id()))?;
         }
@@ -121,12 +130,18 @@ impl Transaction {
 
     fn write<T>(&mut self, relation: RelationId, write: impl FnOnce(&mut Buffer, Statement) -> Result<T>) -> Result<T> {
         self.statement += 1;
-        let statement = Statement { stamp: self.statement, savepoint: self.savepoints.last().copied() };
+        let statement = Statement {
+            stamp: self.statement,
+            savepoint: self.savepoints.last().copied(),
+        };
         if !self.buffers.contains_key(&relation) {
             let base = self.snapshot.relation(relation)?;
-            self.buffers.insert(relation, Buffer::new(base, self.partition.options().batch_rows));
+            self.buffers
+                .insert(relation, Buffer::new(base, self.partition.options().batch_rows));
         }
-        let Some(buffer) = self.buffers.get_mut(&relation) else { return Err(StorageError::UnknownRelation(relation)) };
+        let Some(buffer) = self.buffers.get_mut(&relation) else {
+            return Err(StorageError::UnknownRelation(relation));
+        };
         let answer = write(buffer, statement)?;
         self.bound_memory()?;
         Ok(answer)
@@ -134,14 +149,20 @@ impl Transaction {
 
     /// Stages the largest buffer when all together are too large; refuses more deletes than may be held.
     fn bound_memory(&mut self) -> Result<()> {
-        let hidden: u64 = self.buffers.values().map(|buffer| buffer.hidden_bytes).sum();
+        let held: u64 = self
+            .buffers
+            .values()
+            .map(|buffer| buffer.hidden_bytes + buffer.retained_bytes)
+            .sum();
         let limit = self.partition.options().transaction_limit_bytes;
-        if hidden > limit {
-            return Err(StorageError::TransactionTooLarge { bytes: hidden, limit });
+        if held > limit {
+            return Err(StorageError::TransactionTooLarge { bytes: held, limit });
         }
-        while self.buffers.values().map(|buffer| buffer.memtable.bytes()).sum::<u64>() > self.partition.options().transaction_bytes {
-            let largest = self.buffers.values_mut().max_by_key(|buffer| buffer.memtable.bytes());
-            let Some(buffer) = largest.filter(|buffer| !buffer.memtable.is_empty()) else { break };
+        while self.buffers.values().map(Buffer::stageable_bytes).sum::<u64>() > self.partition.options().transaction_bytes {
+            let largest = self.buffers.values_mut().max_by_key(|buffer| buffer.stageable_bytes());
+            let Some(buffer) = largest.filter(|buffer| buffer.stageable_bytes() > 0) else {
+                break;
+            };
             staging::stage(buffer, &self.partition, &self.savepoints)?;
         }
         Ok(())
@@ -162,7 +183,10 @@ impl Transaction {
         }
         // From here on the staged files are the write set's: nothing below can fail.
         self.buffers.clear();
-        Ok(WriteSet { start: self.snapshot.timestamp(), relations })
+        Ok(WriteSet {
+            start: self.snapshot.timestamp(),
+            relations,
+        })
     }
 }
 
@@ -189,8 +213,16 @@ fn finish(buffer: &mut Buffer, partition: &Partition, policy: ConflictPolicy) ->
             live.push(version);
         }
     });
-    let puts = staging::gathered(&buffer.memtable, &live, partition.options().batch_rows).collect::<Result<_>>()?;
-    Ok(RelationWrites { relation: buffer.base.schema().id, puts, deletes, staged, policy })
+    let puts = Gather::new(&buffer.memtable, buffer.base.schema())?
+        .pages(&live, partition.options().batch_rows)
+        .collect::<Result<_>>()?;
+    Ok(RelationWrites {
+        relation: buffer.base.schema().id,
+        puts,
+        deletes,
+        staged,
+        policy,
+    })
 }
 
 /// Staged segments as they are, or written anew where rows in them no longer count.
@@ -215,8 +247,10 @@ fn finish_staged(buffer: &mut Buffer, partition: &Partition) -> Result<Vec<Stage
 /// Keys of rows of the snapshot that are deleted and not written again.
 fn deleted_keys(buffer: &Buffer, batch_rows: usize) -> Result<Vec<RecordBatch>> {
     let masks = if buffer.deleted_own { &buffer.hidden } else { &buffer.deleted };
-    let addresses: Vec<RowAddress> =
-        masks.iter().flat_map(|(piece, mask)| mask.rows().iter().map(|row| RowAddress { piece: *piece, row })).collect();
+    let addresses: Vec<RowAddress> = masks
+        .iter()
+        .flat_map(|(piece, mask)| mask.rows().iter().map(|row| RowAddress { piece: *piece, row }))
+        .collect();
     let has_own = !buffer.memtable.is_empty() || !buffer.staged.is_empty();
     let mut batches = Vec::new();
     for page in addresses.chunks(batch_rows.max(1)) {

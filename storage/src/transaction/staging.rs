@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_select::interleave::interleave_record_batch;
 use roaring::RoaringBitmap;
 
 use super::buffer::Buffer;
@@ -11,7 +10,7 @@ use super::row_mask::RowMask;
 use crate::error::Result;
 use crate::ids::{SegmentId, Timestamp};
 use crate::key::{KeyEncoder, key_hash};
-use crate::memtable::{ALIVE, Memtable, Version};
+use crate::memtable::{ALIVE, Gather, Memtable, Version};
 use crate::partition::Partition;
 use crate::schema::RelationSchema;
 use crate::segment::{Segment, SegmentInfo, SegmentWriteOptions, SegmentWriter};
@@ -40,7 +39,11 @@ impl Staged {
     /// A segment all of whose rows count, at the end of a transaction.
     pub fn reopened(partition: &Partition, info: SegmentInfo) -> Result<Staged> {
         let segment = Segment::open(&partition.staging_dir(), info, Some(Timestamp::MAX))?;
-        Ok(Staged { segment, begins: Begins::Together(0), mask: RowMask::default() })
+        Ok(Staged {
+            segment,
+            begins: Begins::Together(0),
+            mask: RowMask::default(),
+        })
     }
 
     pub fn info(&self) -> &SegmentInfo {
@@ -53,7 +56,10 @@ impl Staged {
 
     /// As a view shows it.
     pub fn own(&self) -> OwnSegment {
-        OwnSegment { segment: self.segment.clone(), mask: self.mask.rows().clone() }
+        OwnSegment {
+            segment: self.segment.clone(),
+            mask: self.mask.rows().clone(),
+        }
     }
 
     /// The live row of a key.
@@ -61,7 +67,10 @@ impl Staged {
         if key < self.info().first_key.as_slice() || key > self.info().last_key.as_slice() {
             return Ok(None);
         }
-        Ok(self.segment.find(key, key_hash(key), encoder)?.find(|row| !self.mask.contains(*row)))
+        Ok(self
+            .segment
+            .find(key, key_hash(key), encoder)?
+            .find(|row| !self.mask.contains(*row)))
     }
 
     /// Bytes held in memory, estimated.
@@ -97,8 +106,7 @@ impl Staged {
         let write = || -> Result<SegmentInfo> {
             let mut writer = SegmentWriter::create(&partition.staging_dir(), id, schema, options(partition))?;
             for batch in 0..self.segment.batch_count() {
-                let selection =
-                    Selection::outside(self.mask.rows(), self.segment.batch_start(batch), self.segment.batch_rows(batch));
+                let selection = Selection::outside(self.mask.rows(), self.segment.batch_start(batch), self.segment.batch_rows(batch));
                 if let Some(rows) = selection.apply(self.segment.read(batch, schema, &all)?)? {
                     writer.append(&rows, &encoder.encode(&key_arrays(&rows, schema))?, None)?;
                 }
@@ -110,63 +118,32 @@ impl Staged {
 }
 
 fn options(partition: &Partition) -> SegmentWriteOptions {
-    SegmentWriteOptions { batch_rows: partition.options().batch_rows, timestamps: false }
+    SegmentWriteOptions {
+        batch_rows: partition.options().batch_rows,
+        timestamps: false,
+    }
 }
 
 fn key_arrays(rows: &RecordBatch, schema: &RelationSchema) -> Vec<ArrayRef> {
     schema.key.iter().map(|&i| rows.column(i).clone()).collect()
 }
 
-/// Rows of a memtable in a given order, gathered page by page.
-pub(super) fn gathered<'a>(
-    memtable: &'a Memtable,
-    versions: &'a [Version],
-    batch_rows: usize,
-) -> impl Iterator<Item = Result<RecordBatch>> + use<'a> {
-    let chunks = memtable.chunks();
-    versions.chunks(batch_rows.max(1)).map(move |page| {
-        let place = |version: &Version| {
-            let chunk = chunks.partition_point(|chunk| chunk.start() <= version.ordinal) - 1;
-            (chunk, (version.ordinal - chunks[chunk].start()) as usize)
-        };
-        let places: Vec<(usize, usize)> = page.iter().map(place).collect();
-        if let Some(slice) = contiguous(&places) {
-            return Ok(chunks[slice.0].rows().slice(slice.1, places.len()));
-        }
-        let references: Vec<&RecordBatch> = chunks.iter().map(|chunk| chunk.rows()).collect();
-        Ok(interleave_record_batch(&references, &places)?)
-    })
-}
-
-/// Chunk and position of the first place, if the others follow it.
-fn contiguous(places: &[(usize, usize)]) -> Option<(usize, usize)> {
-    let first = *places.first()?;
-    places.iter().enumerate().all(|(i, place)| *place == (first.0, first.1 + i)).then_some(first)
-}
-
 /// Writes a buffer's memtable as a staged segment and begins a new one. Rows that are dead at the end and at every savepoint are left out.
+/// A segment holds a key once: older versions that a savepoint needs stay in memory.
 pub(super) fn stage(buffer: &mut Buffer, partition: &Partition, savepoints: &[u64]) -> Result<()> {
-    let mut versions: Vec<Version> = Vec::new();
-    let seen_at_savepoint = |version: &Version| {
-        let next = savepoints.partition_point(|savepoint| *savepoint < version.begin);
-        savepoints.get(next).is_some_and(|savepoint| *savepoint < version.end)
-    };
-    buffer.memtable.for_each_version(|_, version, _| {
-        if version.end == ALIVE || seen_at_savepoint(&version) {
-            versions.push(version);
-        }
-    });
-    let fresh = Arc::new(Memtable::new(partition.options().batch_rows));
+    let (versions, older) = kept_versions(&buffer.memtable, savepoints);
+    let (fresh, retained) = retained(buffer, partition, older)?;
     if versions.is_empty() {
-        buffer.memtable = fresh;
+        (buffer.memtable, buffer.retained_bytes) = (fresh, retained);
         return Ok(());
     }
     let schema = buffer.base.schema().clone();
     let id = partition.claim_staged(schema.id);
+    let gather = Gather::new(&buffer.memtable, &schema)?;
     let write = || -> Result<Arc<Segment>> {
         let dir = partition.staging_dir();
         let mut writer = SegmentWriter::create(&dir, id, &schema, options(partition))?;
-        for rows in gathered(&buffer.memtable, &versions, partition.options().batch_rows) {
+        for rows in gather.pages(&versions, partition.options().batch_rows) {
             let rows = rows?;
             writer.append(&rows, &buffer.base.encoder().encode(&key_arrays(&rows, &schema))?, None)?;
         }
@@ -174,16 +151,65 @@ pub(super) fn stage(buffer: &mut Buffer, partition: &Partition, savepoints: &[u6
     };
     let segment = write().inspect_err(|_| partition.release_claim(id))?;
     let mut mask = RowMask::default();
-    let mut ended: Vec<(u64, u32)> =
-        (0u32..).zip(&versions).filter(|(_, version)| version.end != ALIVE).map(|(row, version)| (version.end, row)).collect();
+    let mut ended: Vec<(u64, u32)> = (0u32..)
+        .zip(&versions)
+        .filter(|(_, version)| version.end != ALIVE)
+        .map(|(row, version)| (version.end, row))
+        .collect();
     ended.sort_unstable();
     for (end, row) in ended {
-        let savepoint = savepoints.partition_point(|savepoint| *savepoint < end).checked_sub(1).map(|i| savepoints[i]);
+        let savepoint = savepoints
+            .partition_point(|savepoint| *savepoint < end)
+            .checked_sub(1)
+            .map(|i| savepoints[i]);
         mask.hide(row, end, savepoint);
     }
-    buffer.staged.push(Staged { segment, begins: begins(&versions, savepoints), mask });
-    buffer.memtable = fresh;
+    buffer.staged.push(Staged {
+        segment,
+        begins: begins(&versions, savepoints),
+        mask,
+    });
+    (buffer.memtable, buffer.retained_bytes) = (fresh, retained);
     Ok(())
+}
+
+/// In key order, the newest version of each key that counts now or at a savepoint; and the older ones that count at a savepoint.
+fn kept_versions(memtable: &Memtable, savepoints: &[u64]) -> (Vec<Version>, Vec<Version>) {
+    let seen_at_savepoint = |version: &Version| {
+        let next = savepoints.partition_point(|savepoint| *savepoint < version.begin);
+        savepoints.get(next).is_some_and(|savepoint| *savepoint < version.end)
+    };
+    let (mut newest, mut older) = (Vec::new(), Vec::new());
+    let mut first = true;
+    memtable.for_each_version(|_, version, newer| {
+        first |= newer.is_none();
+        if version.end == ALIVE || seen_at_savepoint(&version) {
+            if std::mem::take(&mut first) {
+                newest.push(version)
+            } else {
+                older.push(version)
+            }
+        }
+    });
+    (newest, older)
+}
+
+/// A new memtable with `versions` of the old one, and its bytes.
+fn retained(buffer: &Buffer, partition: &Partition, mut versions: Vec<Version>) -> Result<(Arc<Memtable>, u64)> {
+    let fresh = Memtable::new(partition.options().batch_rows);
+    versions.sort_unstable_by_key(|version| (version.begin, version.ordinal));
+    let gather = Gather::new(&buffer.memtable, buffer.base.schema())?;
+    for together in versions.chunk_by(|a, b| a.begin == b.begin) {
+        let rows = gather.rows(together)?;
+        let keys = buffer.base.encoder().encode(&key_arrays(&rows, buffer.base.schema()))?;
+        let start = fresh.rows();
+        fresh.append(buffer.base.schema(), &rows, keys, together[0].begin)?;
+        (start..)
+            .zip(together)
+            .for_each(|(ordinal, version)| fresh.end(ordinal, version.end));
+    }
+    let bytes = fresh.bytes();
+    Ok((Arc::new(fresh), bytes))
 }
 
 fn begins(versions: &[Version], savepoints: &[u64]) -> Begins {

@@ -43,7 +43,9 @@ fn a_refused_bulk_write_leaves_nothing_and_is_refused_again() {
         transaction.put(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
     }
     store.put([(950, "other")]);
-    let ApplyOutcome::Conflict(conflict) = store.commit(transaction) else { panic!("no conflict") };
+    let ApplyOutcome::Conflict(conflict) = store.commit(transaction) else {
+        panic!("no conflict")
+    };
     assert_eq!(conflict.key, "(id=950)");
     assert_eq!(staged_files(&store), 1, "only the marker is left");
     store.reopen();
@@ -58,7 +60,9 @@ fn inserts_find_duplicates_everywhere() {
     store.put([(5000, "committed")]);
     let mut transaction = store.begin();
     for chunk in 0..10 {
-        transaction.insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+        transaction
+            .insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk"))))
+            .unwrap();
     }
     for (id, known) in [(3, true), (999, true), (5000, true), (1000, false), (-1, false)] {
         let savepoint = transaction.savepoint();
@@ -70,7 +74,10 @@ fn inserts_find_duplicates_everywhere() {
         }
         transaction.rollback_to(savepoint).unwrap();
     }
-    assert!(matches!(transaction.insert(TABLE, &rows([(7000, "a"), (7000, "b")])), Err(StorageError::DuplicateKey { .. })));
+    assert!(matches!(
+        transaction.insert(TABLE, &rows([(7000, "a"), (7000, "b")])),
+        Err(StorageError::DuplicateKey { .. })
+    ));
     assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
     assert_eq!(store.read().len(), 1001);
 }
@@ -80,7 +87,9 @@ fn dropping_a_transaction_removes_its_files() {
     let store = Store::new(small_options());
     let mut transaction = store.begin();
     for chunk in 0..10 {
-        transaction.insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+        transaction
+            .insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk"))))
+            .unwrap();
     }
     assert!(staged_files(&store) > 0);
     store.partition.collect_garbage().unwrap();

@@ -9,8 +9,8 @@ use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field};
 use bytes::Bytes;
 use pyralog_storage::{
-    AppliedState, ApplyOutcome, KeyRange, Partition, PartitionCommand, PartitionId, PartitionOptions, RelationId, RelationSchema, RelationView,
-    Timestamp, Transaction, WriteSet,
+    AppliedState, ApplyOutcome, KeyRange, Partition, PartitionCommand, PartitionId, PartitionOptions, RelationId, RelationSchema,
+    RelationView, Timestamp, Transaction, WriteSet,
 };
 use tempfile::TempDir;
 
@@ -28,12 +28,22 @@ pub struct Store {
 }
 
 pub fn schema() -> RelationSchema {
-    RelationSchema::new(TABLE, [Field::new("id", DataType::Int64, false), Field::new("value", DataType::Utf8, true)], vec![0])
+    RelationSchema::new(
+        TABLE,
+        [Field::new("id", DataType::Int64, false), Field::new("value", DataType::Utf8, true)],
+        vec![0],
+    )
 }
 
 /// Small limits, so that few rows make many files.
 pub fn small_options() -> PartitionOptions {
-    PartitionOptions { batch_rows: 16, transaction_bytes: 4096, segment_bytes: 4096, memtable_bytes: 1 << 20, ..PartitionOptions::default() }
+    PartitionOptions {
+        batch_rows: 16,
+        transaction_bytes: 4096,
+        segment_bytes: 4096,
+        memtable_bytes: 1 << 20,
+        ..PartitionOptions::default()
+    }
 }
 
 pub fn rows<'a>(rows: impl IntoIterator<Item = (i64, &'a str)>) -> RecordBatch {
@@ -51,14 +61,23 @@ impl Store {
     pub fn new(options: PartitionOptions) -> Store {
         let dir = TempDir::new().unwrap();
         let partition = Partition::open(PartitionId(0), dir.path(), options.clone()).unwrap();
-        let mut store = Store { dir, options, log: Vec::new(), partition, clock: Timestamp::from_millis(1_000_000) };
+        let mut store = Store {
+            dir,
+            options,
+            log: Vec::new(),
+            partition,
+            clock: Timestamp::from_millis(1_000_000),
+        };
         store.apply(PartitionCommand::CreateRelation(schema())).unwrap();
         store
     }
 
     /// Appends to the log and applies.
     pub fn apply(&mut self, command: PartitionCommand) -> Result<ApplyOutcome, pyralog_storage::StorageError> {
-        let state = AppliedState { index: self.log.len() as u64 + 1, payload: Bytes::from_static(b"opaque") };
+        let state = AppliedState {
+            index: self.log.len() as u64 + 1,
+            payload: Bytes::from_static(b"opaque"),
+        };
         let outcome = self.partition.apply(state, &command);
         let kept = match &outcome {
             Ok(outcome) => Ok(outcome.clone()),
@@ -116,7 +135,10 @@ impl Store {
         self.partition = Partition::open(PartitionId(0), self.dir.path(), self.options.clone()).unwrap();
         let flushed = self.partition.flushed().index as usize;
         for (i, (command, outcome)) in self.log.iter().enumerate().skip(flushed) {
-            let state = AppliedState { index: i as u64 + 1, payload: Bytes::from_static(b"opaque") };
+            let state = AppliedState {
+                index: i as u64 + 1,
+                payload: Bytes::from_static(b"opaque"),
+            };
             let again = self.partition.apply(state, command).map_err(|error| error.to_string());
             assert_eq!(&again, outcome, "entry {}", i + 1);
         }
@@ -138,6 +160,13 @@ fn add(found: &mut Vec<(i64, String)>, batch: &RecordBatch) {
     found.extend((0..batch.num_rows()).map(|i| (ids.value(i), values.value(i).to_owned())));
 }
 
+/// Adds the rows of a batch.
+pub fn add_to(rows: &mut Rows, batch: &RecordBatch) {
+    let mut found = Vec::new();
+    add(&mut found, batch);
+    rows.extend(found);
+}
+
 /// All rows of a view, read in every way there is; the ways must agree.
 pub fn read(view: &RelationView) -> Rows {
     let mut scanned = Vec::new();
@@ -155,7 +184,7 @@ pub fn read(view: &RelationView) -> Rows {
     }
     assert_eq!(view.row_count(), scanned.len() as u64);
     let map: Rows = scanned.iter().cloned().collect();
-    assert_eq!(map.len(), scanned.len(), "a key is visible twice: {scanned:?}");
+    assert_eq!(map.len(), scanned.len(), "a key is visible twice");
 
     let ordered: Vec<_> = scan(view, &KeyRange::default(), 7);
     assert!(ordered.iter().map(|(key, _)| key).is_sorted(), "{ordered:?}");
@@ -163,7 +192,12 @@ pub fn read(view: &RelationView) -> Rows {
 
     let ids: Vec<i64> = map.keys().copied().collect();
     let array: ArrayRef = Arc::new(Int64Array::from(ids.clone()));
-    let addresses: Vec<_> = view.lookup(&[array]).unwrap().into_iter().map(|address| address.expect("a visible key is found")).collect();
+    let addresses: Vec<_> = view
+        .lookup(&[array])
+        .unwrap()
+        .into_iter()
+        .map(|address| address.expect("a visible key is found"))
+        .collect();
     let fetched = view.fetch(&addresses, &[0, 1]).unwrap();
     let mut found = Vec::new();
     add(&mut found, &fetched);
@@ -184,8 +218,16 @@ pub fn scan(view: &RelationView, range: &KeyRange, batch_rows: usize) -> Vec<(i6
 
 /// The range `start..end` of ids.
 pub fn range(view: &RelationView, start: Option<i64>, end: Option<i64>) -> KeyRange {
-    let encode = |id: i64| view.encode_keys(&[Arc::new(Int64Array::from(vec![id])) as ArrayRef]).unwrap().remove(0).into_vec();
-    KeyRange { start: start.map(encode), end: end.map(encode) }
+    let encode = |id: i64| {
+        view.encode_keys(&[Arc::new(Int64Array::from(vec![id])) as ArrayRef])
+            .unwrap()
+            .remove(0)
+            .into_vec()
+    };
+    KeyRange {
+        start: start.map(encode),
+        end: end.map(encode),
+    }
 }
 
 /// Whether a key is visible.

@@ -2,7 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod bulk;
+mod compaction;
+mod concurrent;
+mod damage;
+mod failures;
 mod harness;
 mod model;
+mod schemas;
 mod small_writes;
 mod thin_path;

@@ -1,1 +1,393 @@
-//! Random histories against a model.
+//! Random histories against a model: a map for every commit, and for every open transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use pyralog_storage::{
+    AppliedState, ApplyOutcome, ConflictPolicy, Partition, PartitionCommand, PartitionId, Savepoint, Snapshot, StorageError, Timestamp,
+    Transaction, WriteSet,
+};
+use tempfile::TempDir;
+
+use crate::harness::{Rows, Store, TABLE, has, keys, read, rows, small_options};
+
+/// One write of a transaction.
+#[derive(Debug, Clone)]
+enum Write {
+    Put(Vec<i64>),
+    Insert(Vec<i64>),
+    Delete(Vec<i64>),
+    /// Ascending rows, enough to be staged.
+    Bulk(i64, i64),
+    Savepoint,
+    RollBack(usize),
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Begin(bool),
+    Write(usize, Write),
+    Commit(usize),
+    Abort(usize),
+    /// Begin, write and commit at once.
+    Quick(Vec<Write>),
+    Hold,
+    Release(usize),
+    Flush,
+    CompactStep,
+    CompactAll,
+    AdvanceFloor,
+    Reopen,
+}
+
+fn some_keys() -> impl Strategy<Value = Vec<i64>> {
+    prop::collection::vec(0..120i64, 1..12)
+}
+
+fn some_write() -> impl Strategy<Value = Write> {
+    prop_oneof![
+        4 => some_keys().prop_map(Write::Put),
+        2 => some_keys().prop_map(Write::Insert),
+        3 => some_keys().prop_map(Write::Delete),
+        1 => (0..100i64, 40..150i64).prop_map(|(start, count)| Write::Bulk(start, count)),
+        1 => Just(Write::Savepoint),
+        1 => any::<usize>().prop_map(Write::RollBack),
+    ]
+}
+
+fn some_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => any::<bool>().prop_map(Step::Begin),
+        6 => (any::<usize>(), some_write()).prop_map(|(i, write)| Step::Write(i, write)),
+        2 => any::<usize>().prop_map(Step::Commit),
+        1 => any::<usize>().prop_map(Step::Abort),
+        6 => prop::collection::vec(some_write(), 1..4).prop_map(Step::Quick),
+        1 => Just(Step::Hold),
+        1 => any::<usize>().prop_map(Step::Release),
+        3 => Just(Step::Flush),
+        3 => Just(Step::CompactStep),
+        1 => Just(Step::CompactAll),
+        1 => Just(Step::AdvanceFloor),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// An open transaction and what it must see.
+struct Open {
+    transaction: Transaction,
+    start: Timestamp,
+    base: Rows,
+    visible: Rows,
+    written: BTreeMap<i64, ()>,
+    savepoints: Vec<(Savepoint, Rows, BTreeMap<i64, ()>)>,
+    last_write_wins: bool,
+}
+
+struct Replica {
+    dir: TempDir,
+    partition: Arc<Partition>,
+    rng: u64,
+}
+
+impl Replica {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let partition = Partition::open(PartitionId(0), dir.path(), small_options()).unwrap();
+        let replica = Replica { dir, partition, rng: 1 };
+        replica.apply(
+            0,
+            &PartitionCommand::CreateRelation(crate::harness::schema()),
+            &Ok(ApplyOutcome::Applied),
+        );
+        replica
+    }
+
+    fn apply(&self, index: usize, command: &PartitionCommand, wanted: &Result<ApplyOutcome, String>) {
+        let state = AppliedState {
+            index: index as u64 + 1,
+            ..AppliedState::default()
+        };
+        let outcome = self.partition.apply(state, command).map_err(|error| error.to_string());
+        assert_eq!(&outcome, wanted, "the replica answers otherwise");
+    }
+
+    /// Gets the staged files of a write set, as consensus ships them before it proposes.
+    fn receive(&self, store: &Store, set: &WriteSet) {
+        for staged in set.relations.iter().flat_map(|writes| &writes.staged) {
+            for (from, to) in store
+                .partition
+                .segment_files(None, staged.segment)
+                .iter()
+                .zip(self.partition.segment_files(None, staged.segment))
+            {
+                std::fs::copy(from, to).unwrap();
+            }
+        }
+    }
+
+    /// Does something of its own.
+    fn rest(&mut self) {
+        self.rng = self
+            .rng
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        match (self.rng >> 33) % 4 {
+            0 => drop(self.partition.flush().unwrap()),
+            1 => self.partition.compact_all(None).unwrap(),
+            _ => {}
+        }
+    }
+
+    fn read(&self) -> Rows {
+        assert!(self.dir.path().exists());
+        read(&self.partition.snapshot(None).unwrap().relation(TABLE).unwrap())
+    }
+}
+
+struct World {
+    store: Store,
+    /// Another copy, which applies the same log but flushes and compacts at its own times, and knows nothing of open transactions.
+    replica: Replica,
+    now: Rows,
+    modified: BTreeMap<i64, Timestamp>,
+    floor: Timestamp,
+    held: Vec<(Snapshot, Rows)>,
+    open: Vec<Open>,
+    counter: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let store = Store::new(small_options());
+        let floor = Timestamp::ZERO;
+        World {
+            store,
+            replica: Replica::new(),
+            now: Rows::new(),
+            modified: BTreeMap::new(),
+            floor,
+            held: Vec::new(),
+            open: Vec::new(),
+            counter: 0,
+        }
+    }
+
+    fn begin(&self, last_write_wins: bool) -> Open {
+        let mut transaction = self.store.begin();
+        if last_write_wins {
+            transaction.set_policy(TABLE, ConflictPolicy::LastWriteWins);
+        }
+        let start = transaction.snapshot().timestamp();
+        let (base, visible) = (self.now.clone(), self.now.clone());
+        Open {
+            transaction,
+            start,
+            base,
+            visible,
+            written: BTreeMap::new(),
+            savepoints: Vec::new(),
+            last_write_wins,
+        }
+    }
+
+    fn value(&mut self) -> String {
+        self.counter += 1;
+        format!("value {}", self.counter)
+    }
+
+    fn write(&mut self, open: &mut Open, write: &Write) {
+        match write {
+            Write::Put(ids) => {
+                let values: Vec<String> = ids.iter().map(|_| self.value()).collect();
+                open.transaction
+                    .put(TABLE, &rows(ids.iter().copied().zip(values.iter().map(String::as_str))))
+                    .unwrap();
+                open.visible.extend(ids.iter().copied().zip(values));
+                open.written.extend(ids.iter().map(|id| (*id, ())));
+            }
+            Write::Bulk(start, count) => {
+                let value = self.value();
+                for ids in (*start..start + count).collect::<Vec<_>>().chunks(50) {
+                    open.transaction
+                        .put(TABLE, &rows(ids.iter().map(|id| (*id, value.as_str()))))
+                        .unwrap();
+                }
+                open.visible.extend((*start..start + count).map(|id| (id, value.clone())));
+                open.written.extend((*start..start + count).map(|id| (id, ())));
+            }
+            Write::Insert(ids) => {
+                let value = self.value();
+                let twice = (1..ids.len()).any(|i| ids[..i].contains(&ids[i]));
+                let savepoint = open.transaction.savepoint();
+                match open.transaction.insert(TABLE, &rows(ids.iter().map(|id| (*id, value.as_str())))) {
+                    Ok(()) => {
+                        assert!(!twice && ids.iter().all(|id| !open.visible.contains_key(id)), "{ids:?} are not new");
+                        open.visible.extend(ids.iter().map(|id| (*id, value.clone())));
+                        open.written.extend(ids.iter().map(|id| (*id, ())));
+                    }
+                    Err(StorageError::DuplicateKey { .. }) => {
+                        assert!(twice || ids.iter().any(|id| open.visible.contains_key(id)), "{ids:?} are new");
+                        open.transaction.rollback_to(savepoint).unwrap();
+                        open.savepoints.retain(|(earlier, ..)| *earlier <= savepoint);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            Write::Delete(ids) => {
+                let known = ids.iter().filter(|id| open.visible.remove(id).is_some()).count();
+                assert_eq!(open.transaction.delete(TABLE, &keys(ids.iter().copied())).unwrap(), known as u64);
+                open.written.extend(ids.iter().map(|id| (*id, ())));
+            }
+            Write::Savepoint => {
+                let savepoint = open.transaction.savepoint();
+                open.savepoints.push((savepoint, open.visible.clone(), open.written.clone()));
+            }
+            Write::RollBack(i) => {
+                if !open.savepoints.is_empty() {
+                    let i = i % open.savepoints.len();
+                    open.savepoints.truncate(i + 1);
+                    let (savepoint, visible, written) = &open.savepoints[i];
+                    open.transaction.rollback_to(*savepoint).unwrap();
+                    (open.visible, open.written) = (visible.clone(), written.clone());
+                }
+            }
+        }
+        assert_eq!(read(&open.transaction.view(TABLE).unwrap()), open.visible, "after {write:?}");
+    }
+
+    fn commit(&mut self, open: Open) {
+        // A key counts as written if a row of it is there at the end, or was there before and is not any more.
+        let changed: Vec<i64> = open
+            .written
+            .keys()
+            .copied()
+            .filter(|id| open.visible.contains_key(id) || open.base.contains_key(id))
+            .collect();
+        let set = open.transaction.into_write_set().unwrap();
+        let stale = |id: &&i64| self.modified.get(id).is_some_and(|modified| *modified > open.start);
+        let conflict = !open.last_write_wins && !changed.is_empty() && (open.start < self.floor || changed.iter().any(|id| stale(&id)));
+        let empty = set.relations.is_empty();
+        assert_eq!(empty, changed.is_empty());
+        self.replica.receive(&self.store, &set);
+        let outcome = self.store.commit_set(set);
+        self.follow();
+        match outcome {
+            ApplyOutcome::Conflict(found) => assert!(conflict, "unexpected {found:?}"),
+            ApplyOutcome::Applied => {
+                assert!(!conflict, "a conflict on {changed:?} was missed");
+                for id in changed {
+                    self.modified.insert(id, self.store.clock);
+                    match open.visible.get(&id) {
+                        Some(value) => self.now.insert(id, value.clone()),
+                        None => self.now.remove(&id),
+                    };
+                }
+            }
+        }
+    }
+
+    /// The replica applies the last entry of the log.
+    fn follow(&mut self) {
+        let (command, outcome) = self.store.log.last().unwrap();
+        self.replica.apply(self.store.log.len() - 1, command, outcome);
+        self.replica.rest();
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Begin(last_write_wins) => {
+                let open = self.begin(*last_write_wins);
+                self.open.push(open);
+            }
+            Step::Write(i, write) if !self.open.is_empty() => {
+                let mut open = self.open.remove(i % self.open.len());
+                self.write(&mut open, write);
+                self.open.push(open);
+            }
+            Step::Commit(i) if !self.open.is_empty() => {
+                let open = self.open.remove(i % self.open.len());
+                self.commit(open);
+            }
+            Step::Abort(i) if !self.open.is_empty() => {
+                self.open.remove(i % self.open.len());
+            }
+            Step::Quick(writes) => {
+                let mut open = self.begin(false);
+                writes.iter().for_each(|write| self.write(&mut open, write));
+                self.commit(open);
+            }
+            Step::Hold => {
+                let snapshot = self.store.partition.snapshot(None).unwrap();
+                self.held.push((snapshot, self.now.clone()));
+            }
+            Step::Release(i) if !self.held.is_empty() => {
+                self.held.remove(i % self.held.len());
+            }
+            Step::Flush => {
+                self.store.partition.flush().unwrap();
+            }
+            Step::CompactStep => {
+                self.store.partition.compact_step().unwrap();
+            }
+            Step::CompactAll => self.store.partition.compact_all(None).unwrap(),
+            Step::AdvanceFloor => {
+                self.floor = self.floor.max(self.store.partition.last_timestamp());
+                self.store.apply(PartitionCommand::AdvanceConflictFloor(self.floor)).unwrap();
+                self.follow();
+            }
+            Step::Reopen => {
+                (self.open, self.held) = (Vec::new(), Vec::new());
+                self.store.reopen();
+            }
+            Step::Write(..) | Step::Commit(_) | Step::Abort(_) | Step::Release(_) => {}
+        }
+    }
+
+    fn check(&self) {
+        let view = self.store.view(None);
+        assert_eq!(read(&view), self.now);
+        assert_eq!(self.replica.read(), self.now, "the replica");
+        for id in [-1, 0, 17, 60, 119, 250] {
+            assert_eq!(has(&view, id), self.now.contains_key(&id), "{id}");
+        }
+        for (snapshot, wanted) in &self.held {
+            assert_eq!(&read(&snapshot.relation(TABLE).unwrap()), wanted, "a snapshot changed");
+        }
+        for open in &self.open {
+            assert_eq!(
+                read(&open.transaction.view(TABLE).unwrap()),
+                open.visible,
+                "a transaction's view changed"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_partition_behaves_as_a_map_of_every_commit(steps in prop::collection::vec(some_step(), 1..50)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+            world.check();
+        }
+        drop((std::mem::take(&mut world.open), std::mem::take(&mut world.held)));
+        world.store.partition.flush().unwrap();
+        prop_assert!(world.store.partition.verify().unwrap().is_empty());
+        world.store.reopen();
+        world.check();
+        world.store.partition.compact_all(None).unwrap();
+        world.check();
+    }
+}
+
+/// `PROPTEST_CASES`, or few.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(64)
+}

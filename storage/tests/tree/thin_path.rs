@@ -48,8 +48,14 @@ fn a_snapshot_stays_as_it_was() {
     store.partition.flush().unwrap();
     store.partition.compact_all(None).unwrap();
     store.delete(0..50);
-    assert_eq!(read(&before.relation(TABLE).unwrap()), (0..50).map(|i| (i, "old".to_owned())).collect());
-    let wanted: Rows = (0..50).filter(|i| i % 5 != 0).map(|i| (i, if i % 2 == 0 { "new" } else { "old" }.to_owned())).collect();
+    assert_eq!(
+        read(&before.relation(TABLE).unwrap()),
+        (0..50).map(|i| (i, "old".to_owned())).collect()
+    );
+    let wanted: Rows = (0..50)
+        .filter(|i| i % 5 != 0)
+        .map(|i| (i, if i % 2 == 0 { "new" } else { "old" }.to_owned()))
+        .collect();
     assert_eq!(read(&between.relation(TABLE).unwrap()), wanted);
     assert_eq!(store.read(), Rows::new());
     let again = store.partition.snapshot(Some(before.timestamp())).unwrap();
@@ -63,9 +69,18 @@ fn a_snapshot_below_the_horizon_is_refused() {
     let first = store.partition.last_timestamp();
     store.put([(1, "b")]);
     store.partition.flush().unwrap();
-    assert!(matches!(store.partition.snapshot(Some(first)), Err(StorageError::SnapshotTooOld { .. })));
-    assert!(matches!(store.partition.snapshot(Some(Timestamp::ZERO)), Err(StorageError::SnapshotTooOld { .. })));
-    assert_eq!(store.partition.snapshot(Some(Timestamp::MAX)).unwrap().timestamp(), store.partition.last_timestamp());
+    assert!(matches!(
+        store.partition.snapshot(Some(first)),
+        Err(StorageError::SnapshotTooOld { .. })
+    ));
+    assert!(matches!(
+        store.partition.snapshot(Some(Timestamp::ZERO)),
+        Err(StorageError::SnapshotTooOld { .. })
+    ));
+    assert_eq!(
+        store.partition.snapshot(Some(Timestamp::MAX)).unwrap().timestamp(),
+        store.partition.last_timestamp()
+    );
 }
 
 #[test]
@@ -85,7 +100,9 @@ fn the_first_committer_wins() {
         if flush {
             store.partition.flush().unwrap();
         }
-        let ApplyOutcome::Conflict(conflict) = store.commit(second) else { panic!("no conflict") };
+        let ApplyOutcome::Conflict(conflict) = store.commit(second) else {
+            panic!("no conflict")
+        };
         assert_eq!((conflict.relation, conflict.key.as_str()), (TABLE, "(id=3)"));
         assert_eq!(store.commit(third), ApplyOutcome::Applied);
         assert_eq!(store.commit(other), ApplyOutcome::Applied);
@@ -122,9 +139,19 @@ fn ordered_scans_keep_to_their_range() {
     store.delete((0..120).step_by(7));
     let view = store.view(None);
     let all = read(&view);
-    for (start, end) in [(None, None), (Some(10), None), (None, Some(50)), (Some(9), Some(61)), (Some(61), Some(9)), (Some(5), Some(5))] {
-        let wanted: Vec<_> =
-            all.clone().into_iter().filter(|(key, _)| start.is_none_or(|s| *key >= s) && end.is_none_or(|e| *key < e)).collect();
+    for (start, end) in [
+        (None, None),
+        (Some(10), None),
+        (None, Some(50)),
+        (Some(9), Some(61)),
+        (Some(61), Some(9)),
+        (Some(5), Some(5)),
+    ] {
+        let wanted: Vec<_> = all
+            .clone()
+            .into_iter()
+            .filter(|(key, _)| start.is_none_or(|s| *key >= s) && end.is_none_or(|e| *key < e))
+            .collect();
         assert_eq!(scan(&view, &range(&view, start, end), 5), wanted, "{start:?}..{end:?}");
     }
 }

@@ -24,6 +24,17 @@ fn check(schema: &RelationSchema, rows: &RecordBatch, ts: Option<&UInt64Array>, 
             assert_eq!(found, low..high, "{}", encoder.display(key));
         }
     }
+    // Range ends need not be whole keys.
+    for key in all.iter().flat_map(|key| {
+        [
+            key[..key.len() / 2].to_vec(),
+            [key, &[0][..]].concat(),
+            [&key[..key.len() - 1], &[0xff]].concat(),
+        ]
+    }) {
+        let low = all.iter().take_while(|k| **k < key.as_slice()).count() as u32;
+        assert_eq!(segment.lower_bound(&key, &encoder).unwrap(), low, "{key:?}");
+    }
     for row in 0..rows.num_rows() as u32 {
         let (batch, at) = segment.locate(row);
         assert_eq!(segment.batch_start(batch) + at as u32, row);
