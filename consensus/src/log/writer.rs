@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -83,9 +84,12 @@ pub fn start(config: LogConfig, recovered: Recovered) -> Result<(Arc<Shared>, Jo
         preparing: None,
         buffer: Vec::new(),
     };
-    let thread = std::thread::Builder::new()
-        .name("pyralog-log".to_owned())
-        .spawn(move || writer.run());
+    let thread = std::thread::Builder::new().name("pyralog-log".to_owned()).spawn(move || {
+        let shared = writer.shared.clone();
+        if std::panic::catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+            shared.stop("the log's writer thread panicked".to_owned(), Vec::new());
+        }
+    });
     let thread = thread.map_err(StorageError::io(&shared.config.dir, "start the log's writer thread"))?;
     Ok((shared, thread))
 }
@@ -114,6 +118,19 @@ impl Shared {
     pub fn close(&self) {
         self.queue.lock().closed = true;
         self.wake.notify_one();
+    }
+
+    /// Refuses everything from now on, and fails what waits.
+    fn stop(&self, failure: String, items: Vec<Item>) {
+        *self.failure.lock() = Some(failure.clone());
+        let waiting = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.items)
+        };
+        for item in items.into_iter().chain(waiting) {
+            item.finish(Err(LogError::Failed(failure.clone())));
+        }
     }
 
     /// Waits for work: the next items, at most about [`FRAME_TARGET_BYTES`] of them. `None` when closed and empty.
@@ -307,15 +324,7 @@ impl Writer {
             format!("write or sync failed: {error}")
         };
         tracing::error!(dir = %self.shared.config.dir.display(), %failure, "the log stops");
-        *self.shared.failure.lock() = Some(failure.clone());
-        let waiting = {
-            let mut queue = self.shared.queue.lock();
-            queue.closed = true;
-            std::mem::take(&mut queue.items)
-        };
-        for item in items.into_iter().chain(waiting) {
-            item.finish(Err(LogError::Failed(failure.clone())));
-        }
+        self.shared.stop(failure, items);
         if let Some(preparing) = self.preparing {
             let _ = preparing.join();
         }

@@ -2,40 +2,29 @@
 
 mod format;
 pub(crate) mod lock;
+mod opening;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use openraft::SnapshotPolicy;
 use parking_lot::Mutex;
-use pyralog_storage::{Partition, PartitionId, PartitionOptions, PartitionStatus, StorageError, Timestamp};
+use pyralog_storage::{PartitionOptions, PartitionStatus, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, SystemClock, WallClock};
-use crate::error::{ConsensusError, Result};
+use crate::error::Result;
+use crate::log::Log;
 use crate::log::disk::{Disk, OsDisk};
-use crate::log::{GroupId, Log, LogConfig};
 use crate::meta::Meta;
-use crate::meta::state::MetaState;
 use crate::partition::PartitionHandle;
-use crate::partition::actor::ActorThread;
-use crate::partition::admission::Admission;
-use crate::partition::background::Work;
-use crate::partition::pressure::Pressure;
-use crate::raft::data_machine::{self, DataMachine};
 use crate::raft::group;
-use crate::raft::log_store::LogStore;
-use crate::raft::meta_machine::MetaMachine;
 use format::Format;
 use lock::DirectoryLock;
+use opening::{blocking, open_files, open_groups};
 
-/// The meta group dumps its state after this many entries.
-const META_SNAPSHOT_ENTRIES: u64 = 512;
-/// Log bytes, in files' and memtables' sizes, at which a memtable is flushed though it is not full.
-const LOG_FILES: u64 = 4;
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
 const CLOSE_FLUSH_BYTES: u64 = 1 << 20;
 /// Longest wait for writes in flight, and for background work, when closing.
@@ -294,123 +283,4 @@ impl Drop for Node {
             });
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| ConsensusError::Unavailable(format!("a blocking task failed: {e}")))?
-}
-
-/// Lock, format, log.
-fn open_files(config: &NodeConfig, disk: Arc<dyn Disk>) -> Result<(Arc<DirectoryLock>, Format, Log)> {
-    let dir = config.data_dir.as_path();
-    std::fs::create_dir_all(dir).map_err(StorageError::io(dir, "create directory"))?;
-    let lock = Arc::new(DirectoryLock::take(dir)?);
-    let format = Format::open_or_create(dir, config.partitions)?;
-    // Meta and partitions are made after the log, so where they are, there was one.
-    let may_create = !dir.join("meta").exists() && !dir.join("partitions").exists();
-    let log = Log::open(LogConfig {
-        dir: dir.join("log"),
-        file_bytes: config.log_file_bytes,
-        may_create,
-        disk,
-    })?;
-    Ok((lock, format, log))
-}
-
-async fn open_groups(
-    config: &Arc<NodeConfig>,
-    format: &Format,
-    log: &Log,
-    lock: &Arc<DirectoryLock>,
-    clock: &Arc<Clock>,
-) -> Result<(Meta, Vec<PartitionHandle>)> {
-    let meta = open_meta(&config.data_dir, format, log).await?;
-    let mut partitions = Vec::new();
-    for number in 0..format.partitions {
-        match open_partition(number, config, format, log, lock, clock).await {
-            Ok(partition) => partitions.push(partition),
-            Err(error) => {
-                let _ = meta.raft().shutdown().await;
-                meta.state().close();
-                return Err(error);
-            }
-        }
-    }
-    Ok((meta, partitions))
-}
-
-async fn open_meta(dir: &Path, format: &Format, log: &Log) -> Result<Meta> {
-    let (dir, opened_log) = (dir.join("meta"), log.clone());
-    let (store, state) = blocking(move || {
-        let store = LogStore::open(opened_log, GroupId::META)?;
-        let state = MetaState::open(&dir, store.purged().map(|id| id.index()), store.last_index())?;
-        Ok((store, Arc::new(state)))
-    })
-    .await?;
-    let machine = MetaMachine::new(state.clone(), store.clone()).map_err(StorageError::io("meta", "start apply thread"))?;
-    let raft = group::start(
-        "meta",
-        format.node,
-        store,
-        machine,
-        SnapshotPolicy::LogsSinceLast(META_SNAPSHOT_ENTRIES),
-    )
-    .await?;
-    Ok(Meta::new(state, raft, log.clone()))
-}
-
-async fn open_partition(
-    number: u32,
-    config: &Arc<NodeConfig>,
-    format: &Format,
-    log: &Log,
-    lock: &Arc<DirectoryLock>,
-    clock: &Arc<Clock>,
-) -> Result<PartitionHandle> {
-    let id = PartitionId(number);
-    let pressure = Arc::new(Pressure::new(config.partition_options.memtable_bytes));
-    let (store, partition, machine) = {
-        let (config, log, pressure, lock) = (config.clone(), log.clone(), pressure.clone(), Arc::downgrade(lock));
-        blocking(move || {
-            let store = LogStore::open(log, GroupId::data(number))?;
-            let dir = config.data_dir.join("partitions").join(number.to_string());
-            std::fs::create_dir_all(&dir).map_err(StorageError::io(&dir, "create directory"))?;
-            let partition = Partition::open(id, &dir, config.partition_options.clone())?;
-            check_coverage(&partition, &store)?;
-            let machine = DataMachine::open(partition.clone(), store.clone(), pressure, lock)?;
-            Ok((store, partition, machine))
-        })
-        .await?
-    };
-    let raft = group::start(&id.to_string(), format.node, store, machine, SnapshotPolicy::Never).await?;
-    clock.observe(partition.last_timestamp());
-    let cleaned = partition.clone();
-    blocking(move || Ok(cleaned.collect_garbage()?)).await?;
-    let log_limit = LOG_FILES * config.log_file_bytes.max(config.partition_options.memtable_bytes);
-    let work = Work {
-        partition,
-        raft: raft.clone(),
-        pressure,
-        log: log.clone(),
-        log_limit,
-        lock: Arc::downgrade(lock),
-    };
-    let actor = ActorThread::start(&id.to_string(), raft, clock.clone(), config.queue_limit)?;
-    Ok(PartitionHandle::new(work, actor, Admission::new(config.queue_limit)))
-}
-
-/// The log must go on where the partition's segments end.
-fn check_coverage(partition: &Partition, store: &LogStore) -> Result<()> {
-    let flushed = data_machine::decode_position(partition, &partition.flushed())?.index();
-    let (purged, last) = (store.purged().map(|id| id.index()), store.last_index());
-    let problem = if flushed < purged {
-        format!("segments end at log index {flushed:?}, but the log was purged up to {purged:?}: segments or the manifest are missing")
-    } else if flushed > last {
-        format!("segments hold log index {flushed:?}, but the log ends at {last:?}: log files are missing")
-    } else {
-        return Ok(());
-    };
-    Err(StorageError::damaged(partition.dir().clone(), "partition", problem).into())
 }

@@ -104,7 +104,7 @@ impl ActorThread {
         let thread = std::thread::Builder::new()
             .name(format!("pyralog-actor-{name}"))
             .spawn(move || run(actor, sender));
-        let thread = thread.map_err(StorageError::io("", "start the partition's actor thread"))?;
+        let thread = thread.map_err(StorageError::io(name, "start the actor thread of partition"))?;
         let stopped = |_| ConsensusError::Unavailable("the partition's actor could not start".to_owned());
         let (address, system) = started.recv().map_err(stopped)?;
         Ok(ActorThread {
