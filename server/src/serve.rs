@@ -3,6 +3,9 @@
 //! Order: addresses are tried first (a wrong one must not cost a recovery), then the directory is opened, then both wires answer and the
 //! addresses are printed. At SIGTERM or SIGINT both wires stop taking work, what runs may end within the time limit, and the database is
 //! closed last.
+//!
+//! Two runtimes: statements (and the wire of Flight SQL, which runs them) have threads of their own, so that a query that keeps all of
+//! them busy starves neither the Raft groups, which live on the process's runtime with the database, nor the stop.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pyralog_models::{Database, DatabaseConfig};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::cli::STACK_BYTES;
 use crate::config::Config;
 use crate::flight::{Authenticator, Credentials, FlightOptions, FlightServer, Principal};
 use crate::http::metrics::HttpCounters;
@@ -79,14 +83,28 @@ pub async fn serve(options: ServeOptions, ready: impl FnOnce(SocketAddr, SocketA
         opened = opening => opened.map_err(|error| format!("cannot open {dir}: {error}"))?,
         () = signals.stop() => return Ok(()),
     };
-    let served = answer(&options, &database, http_listener, signals, ready).await;
+    let queries = query_runtime(options.database.threads)?;
+    let served = answer(&options, &database, queries.handle(), http_listener, signals, ready).await;
+    // Statements that outlived the drain are dropped when they next come up for air.
+    queries.shutdown_background();
     let closed = database.close().await.map_err(|error| format!("cannot close {dir}: {error}"));
     served.and(closed)
+}
+
+/// The runtime of statements; `threads` 0: one a core.
+fn query_runtime(threads: usize) -> Result<Runtime, String> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    builder.thread_name("pyralog-query").thread_stack_size(STACK_BYTES).enable_all();
+    builder.build().map_err(|error| format!("threads cannot start: {error}"))
 }
 
 async fn answer(
     options: &ServeOptions,
     database: &Database,
+    queries: &Handle,
     http_listener: TcpListener,
     mut signals: Signals,
     ready: impl FnOnce(SocketAddr, SocketAddr),
@@ -98,14 +116,16 @@ async fn answer(
     if options.insecure {
         flight_options.authenticator = Arc::new(AllowAnyone);
     }
-    let flight = FlightServer::bind(database.clone(), options.flight, flight_options)
+    let binding = queries.spawn(FlightServer::bind(database.clone(), options.flight, flight_options));
+    let flight = binding
         .await
+        .map_err(|error| error.to_string())?
         .map_err(|error| error.to_string())?;
     let flight_address = flight.address();
     let http_address = http_listener.local_addr().map_err(|error| error.to_string())?;
     let state = Arc::new(HttpState {
         database: database.clone(),
-        runtime: Handle::current(),
+        runtime: queries.clone(),
         options: options.limits.clone(),
         counters: HttpCounters::default(),
         started: Instant::now(),
@@ -113,7 +133,7 @@ async fn answer(
     let http = server(http_listener, state).map_err(|error| format!("cannot serve HTTP on {http_address}: {error}"))?;
     let http_handle = http.handle();
     let stop = CancellationToken::new();
-    let mut flight_task = tokio::spawn(flight.serve(stop.clone().cancelled_owned()));
+    let mut flight_task = queries.spawn(flight.serve(stop.clone().cancelled_owned()));
     let mut http_task = tokio::spawn(http);
     ready(flight_address, http_address);
     let mut early: Option<String> = None;

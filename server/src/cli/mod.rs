@@ -14,7 +14,7 @@ use crate::config::{CommandSettings, Config, ConfigFile};
 use arguments::{Arguments, Command};
 
 /// Threads of the process's runtime have so much stack: plans of deep statements recurse (within the parser's own limit).
-const STACK_BYTES: usize = 8 << 20;
+pub(crate) const STACK_BYTES: usize = 8 << 20;
 
 /// What a server logs: its own life; of the libraries only what needs somebody.
 const SERVER_LOG: &str = "info,openraft=error,actix_server=warn";

@@ -1,7 +1,7 @@
 //! The HTTP wire, on actix-web: health, metrics, SQL and key-value.
 //!
-//! A request is read on an actix worker (one thread, many connections); whatever touches the database runs on the process's own
-//! multi-threaded runtime, so that a query uses all cores and never stalls the connections of its worker.
+//! A request is read on an actix worker (one thread, many connections); whatever touches the database runs on the runtime of
+//! statements, so that a query uses all cores and never stalls the connections of its worker.
 
 pub mod accept;
 pub mod body;
