@@ -41,6 +41,15 @@ pub(crate) struct Version {
     pub end: u64,
 }
 
+/// Part of a memtable in key order.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// Keys and the ordinals of their visible rows.
+    pub rows: Vec<(Box<[u8]>, u32)>,
+    /// The last key looked at; `None` when the range is exhausted.
+    pub last: Option<Box<[u8]>>,
+}
+
 #[derive(Debug)]
 struct Inner {
     chunks: Vec<Arc<Chunk>>,
@@ -171,8 +180,7 @@ impl Memtable {
     }
 
     /// Up to `limit` keys after `after` and below `end`, with the rows that a reader at `at` sees, in key order.
-    /// Also the last key looked at; `None` when the range is exhausted.
-    pub fn page(&self, after: Bound<&[u8]>, end: Option<&[u8]>, at: u64, limit: usize) -> (Vec<(Box<[u8]>, u32)>, Option<Box<[u8]>>) {
+    pub fn page(&self, after: Bound<&[u8]>, end: Option<&[u8]>, at: u64, limit: usize) -> Page {
         let inner = self.inner.read();
         let mut page = Vec::new();
         // Invisible keys count too, so that the lock is not held long.
@@ -183,10 +191,13 @@ impl Memtable {
             }
             budget -= 1;
             if page.len() >= limit || budget == 0 {
-                return (page, Some(key.into()));
+                return Page {
+                    rows: page,
+                    last: Some(key.into()),
+                };
             }
         }
-        (page, None)
+        Page { rows: page, last: None }
     }
 
     /// Visits every version in (key ascending, newest first) order: key, ordinal, and whether it is the newest of its key.

@@ -9,7 +9,7 @@ use crate::error::{Result, StorageError};
 use crate::file::{remove_file, sync_dir};
 use crate::ids::{RelationId, SegmentId};
 use crate::manifest::Manifest;
-use crate::segment::{remove_segment, segment_path, sidecar_path};
+use crate::segment::{Segment, remove_segment, segment_path, sidecar_path};
 use crate::write_set::WriteSet;
 
 /// The folder of segments whose transaction has not committed.
@@ -188,31 +188,23 @@ impl Partition {
         Ok(())
     }
 
-    /// Reads every file whole and checks every checksum; each problem is one entry.
+    /// Reads every file whole and checks every checksum; each problem is one entry. Flushes and compactions go on meanwhile.
     pub fn verify(&self) -> Result<Vec<StorageError>> {
-        // Flushes and compactions wait, so that no file goes while it is read; reading and applying go on.
-        let _flushing = self.flushing.lock();
-        let _compacting = self.compacting.lock();
         let mut problems = Vec::new();
-        let manifest = match Manifest::load(&self.dir) {
-            Ok(manifest) => manifest.unwrap_or_default(),
-            Err(error) => {
-                problems.push(error);
-                self.manifest.lock().clone()
-            }
-        };
-        for relation in &manifest.relations {
-            let dir = self.relation_dir(relation.schema.id);
-            for entry in &relation.segments {
-                let segment = crate::segment::Segment::open(&dir, entry.info.clone(), entry.uniform_ts);
-                problems.extend(segment.and_then(|segment| segment.verify()).err());
-                let deletes = entry.deletes.as_ref().map(|file| DeleteVector::read(&dir, entry.info.id, file));
-                problems.extend(deletes.and_then(|result| result.err()));
-            }
+        {
+            let _unchanged = self.manifest.lock();
+            problems.extend(Manifest::load(&self.dir).err());
         }
-        for relation in self.version().relations.values() {
-            let unflushed = relation.segments.all().iter().filter(|segment| !segment.is_persisted());
-            problems.extend(unflushed.filter_map(|segment| segment.segment().verify().err()));
+        // The version keeps its segments' files, even when they become obsolete while this reads them.
+        let version = self.version();
+        for live in version.relations.values().flat_map(|relation| relation.segments.all()) {
+            let segment = Segment::open(live.dir(), live.info().clone(), live.segment().uniform_ts());
+            problems.extend(segment.and_then(|segment| segment.verify()).err());
+            // A flush replaces delete files under this lock.
+            let _unchanged = self.manifest.lock();
+            if let Some(file) = live.deletes().persisted().1 {
+                problems.extend(DeleteVector::read(live.dir(), live.info().id, &file).err());
+            }
         }
         Ok(problems)
     }

@@ -47,46 +47,32 @@ impl Partition {
         let overlapping: Vec<_> = relation.segments.overlapping(&first, &last).collect();
         let level = if overlapping.is_empty() { DEEPEST_LEVEL } else { 0 };
         let segment = LiveSegment::open_new(&dir, info, Some(timestamp), level)?;
-        for (i, memtable) in relation
-            .sealed
-            .iter()
-            .enumerate()
-            .map(|(i, m)| (Some(i), m))
-            .chain([(None, &relation.active)])
-        {
-            let mut found: Vec<(u32, Vec<u8>, u64)> = Vec::new();
+        let mut overlap = Overlap {
+            start,
+            endings,
+            conflict: None,
+        };
+        for (i, memtable) in relation.memtables().enumerate() {
             memtable.for_each_newest_within(&first, &last, |key, newest| {
-                if !segment.segment().find(key, key_hash(key), &relation.encoder)?.is_empty() {
-                    let modified = if newest.end == ALIVE {
-                        newest.begin
-                    } else {
-                        newest.begin.max(newest.end)
-                    };
-                    if start.is_some_and(|start| modified > start.0) || newest.end == ALIVE {
-                        found.push((newest.ordinal, key.to_vec(), modified));
-                    }
+                if segment.segment().find(key, key_hash(key), &relation.encoder)?.is_empty() {
+                    return Ok(());
                 }
+                let live = newest.end == ALIVE;
+                let modified = if live { newest.begin } else { newest.begin.max(newest.end) };
+                overlap.note(key, modified, live.then(|| relation.memtable_place(i, newest.ordinal)));
                 Ok(())
             })?;
-            for (ordinal, key, modified) in found {
-                if start.is_some_and(|start| modified > start.0) {
-                    return Err(conflict(relation, &key));
-                }
-                endings.add(i.map_or(Place::Active(ordinal), |i| Place::Sealed(i, ordinal)));
-            }
         }
         for (position, other) in overlapping {
             join(segment.segment(), other.segment(), &relation.encoder, |key, row| {
-                let begin = other.begin(row)?;
                 let deleted = other.deletes().deleted_at(row);
-                if start.is_some_and(|start| begin.max(deleted.unwrap_or(0)) > start.0) {
-                    return Err(conflict(relation, key));
-                }
-                if deleted.is_none() {
-                    endings.add(Place::Segment(position, row));
-                }
+                let modified = other.begin(row)?.max(deleted.unwrap_or(0));
+                overlap.note(key, modified, deleted.is_none().then_some(Place::Segment(position, row)));
                 Ok(())
             })?;
+        }
+        if let Some(key) = overlap.conflict {
+            return Err(conflict(relation, &key));
         }
         Ok(Ingest {
             segment: Arc::new(segment),
@@ -144,6 +130,24 @@ impl Partition {
             remove_file(&files::refused_path(&self.dir, *segment))?;
         }
         sync_dir(&self.staging_dir())
+    }
+}
+
+/// What the keys of an ingested segment meet.
+struct Overlap<'a> {
+    start: Option<Timestamp>,
+    endings: &'a mut Endings,
+    /// The smallest key that somebody else changed: the same on every replica, however its rows are spread.
+    conflict: Option<Vec<u8>>,
+}
+
+impl Overlap<'_> {
+    /// A version of `key` is there, last changed at `modified`.
+    fn note(&mut self, key: &[u8], modified: u64, live: Option<Place>) {
+        if self.start.is_some_and(|start| modified > start.0) && self.conflict.as_ref().is_none_or(|known| key < known.as_slice()) {
+            self.conflict = Some(key.to_vec());
+        }
+        live.into_iter().for_each(|place| self.endings.add(place));
     }
 }
 
@@ -219,12 +223,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// Visits the rows of `other` whose keys are in `new` (which has each key once).
-fn join(
-    new: &Segment,
-    other: &Segment,
-    encoder: &KeyEncoder,
-    mut visit: impl FnMut(&[u8], u32) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
+fn join(new: &Segment, other: &Segment, encoder: &KeyEncoder, mut visit: impl FnMut(&[u8], u32) -> Result<()>) -> Result<()> {
     let (mut a, mut b) = (Cursor::new(new, encoder), Cursor::new(other, encoder));
     a.skip_below(&other.info().first_key);
     b.skip_below(&new.info().first_key);

@@ -64,6 +64,14 @@ impl Endings {
 }
 
 impl RelationVersion {
+    /// A row of the `i`th of [`RelationVersion::memtables`].
+    pub(super) fn memtable_place(&self, i: usize, ordinal: u32) -> Place {
+        match self.sealed.len().checked_sub(i) {
+            Some(sealed) if i > 0 => Place::Sealed(sealed, ordinal),
+            _ => Place::Active(ordinal),
+        }
+    }
+
     /// The live row of a key and when the key last changed.
     ///
     /// At most one version is live, and it is the newest. Where none is, every place that may know the key is asked: an ingested segment can
@@ -73,10 +81,7 @@ impl RelationVersion {
         for (i, memtable) in self.memtables().enumerate() {
             let Some(newest) = memtable.newest(key) else { continue };
             if newest.end == ALIVE {
-                let place = match self.sealed.len().checked_sub(i) {
-                    Some(sealed) if i > 0 => Place::Sealed(sealed, newest.ordinal),
-                    _ => Place::Active(newest.ordinal),
-                };
+                let place = self.memtable_place(i, newest.ordinal);
                 return Ok(KeyState {
                     modified: newest.begin,
                     live: Some(place),

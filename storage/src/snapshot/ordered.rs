@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use super::{KeyRange, RelationView, RowAddress, ScanPiece};
 use crate::error::Result;
 use crate::key::KeyEncoder;
-use crate::memtable::Memtable;
+use crate::memtable::{self, Memtable};
 use crate::merge::{Keys, Merge, MergeBatch, MergeSource, Span, assemble};
 use crate::projection::projected_schema;
 use crate::segment::Segment;
@@ -252,10 +252,10 @@ impl MergeSource for MemtableSource {
     fn next_batch(&mut self) -> Result<Option<MergeBatch>> {
         while let Some(from) = self.next.take() {
             let from = from.as_ref().map(|key| key.as_ref());
-            let (mut found, last) = self
-                .page
-                .memtable
-                .page(from, self.range.end.as_deref(), self.page.at, self.batch_rows);
+            let memtable::Page { rows: mut found, last } =
+                self.page
+                    .memtable
+                    .page(from, self.range.end.as_deref(), self.page.at, self.batch_rows);
             self.next = last.map(Bound::Excluded);
             if let Some(hidden) = &self.page.hidden {
                 found.retain(|(_, row)| !hidden.contains(*row));

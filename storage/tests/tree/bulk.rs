@@ -114,3 +114,44 @@ fn deleted_bulk_rows_do_not_commit() {
     store.reopen();
     assert_eq!(store.read(), wanted);
 }
+
+#[test]
+fn a_row_put_over_an_ingested_one_ends_it_though_the_memtable_knows_an_older_version() {
+    let mut store = Store::new(small_options());
+    store.put([(114, "memtable")]);
+    let mut transaction = store.begin();
+    for ids in [(0..100), (100..200)] {
+        transaction.put(TABLE, &rows(ids.map(|i| (i, "ingested")))).unwrap();
+    }
+    assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
+    store.put([(114, "newest")]);
+    assert_eq!(store.read()[&114], "newest");
+    store.delete([114]);
+    assert_eq!(store.read().len(), 199);
+}
+
+#[test]
+fn savepoints_hold_over_staging() {
+    let mut store = Store::new(small_options());
+    store.put((0..20).map(|i| (i, "before")));
+    let mut transaction = store.begin();
+    let mut wanted = vec![(transaction.savepoint(), read(&transaction.view(TABLE).unwrap()))];
+    for round in 0..6 {
+        let value = format!("round {round}");
+        transaction
+            .put(TABLE, &rows((0..100).map(|i| (i * (round + 1), value.as_str()))))
+            .unwrap();
+        transaction.delete(TABLE, &keys((0..100).filter(|i| i % 7 == round))).unwrap();
+        wanted.push((transaction.savepoint(), read(&transaction.view(TABLE).unwrap())));
+    }
+    assert!(staged_files(&store) > 0);
+    while let Some((savepoint, rows)) = wanted.pop() {
+        transaction.rollback_to(savepoint).unwrap();
+        assert_eq!(read(&transaction.view(TABLE).unwrap()), rows);
+        if wanted.len() == 3 {
+            assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
+            assert_eq!(store.read(), rows);
+            return;
+        }
+    }
+}

@@ -56,6 +56,12 @@ fn snapshots_are_whole_and_stable_while_everything_runs() {
                 }
             }
         });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let problems = partition.verify().unwrap();
+                assert!(problems.is_empty(), "{problems:?}");
+            }
+        });
         for _ in 0..2 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {

@@ -10,4 +10,5 @@ mod harness;
 mod model;
 mod schemas;
 mod small_writes;
+mod summaries;
 mod thin_path;

@@ -35,8 +35,8 @@ enum Step {
     Hold,
     Release(usize),
     Flush,
-    CompactStep,
-    CompactAll,
+    Compact,
+    Everything,
     AdvanceFloor,
     Reopen,
 }
@@ -66,8 +66,8 @@ fn some_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Hold),
         1 => any::<usize>().prop_map(Step::Release),
         3 => Just(Step::Flush),
-        3 => Just(Step::CompactStep),
-        1 => Just(Step::CompactAll),
+        3 => Just(Step::Compact),
+        1 => Just(Step::Everything),
         1 => Just(Step::AdvanceFloor),
         1 => Just(Step::Reopen),
     ]
@@ -327,10 +327,10 @@ impl World {
             Step::Flush => {
                 self.store.partition.flush().unwrap();
             }
-            Step::CompactStep => {
+            Step::Compact => {
                 self.store.partition.compact_step().unwrap();
             }
-            Step::CompactAll => self.store.partition.compact_all(None).unwrap(),
+            Step::Everything => self.store.partition.compact_all(None).unwrap(),
             Step::AdvanceFloor => {
                 self.floor = self.floor.max(self.store.partition.last_timestamp());
                 self.store.apply(PartitionCommand::AdvanceConflictFloor(self.floor)).unwrap();
