@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, DATABASE, DEFAULT_SCHEMA};
 use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::row_ids::RowIds;
+use crate::sql::checked_arithmetic::CheckedArithmetic;
 
 /// How many operators an out-of-memory message names.
 const NAMED_CONSUMERS: NonZeroUsize = match NonZeroUsize::new(5) {
@@ -129,5 +130,6 @@ fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>) -> SessionStat
         .with_config(session)
         .with_runtime_env(runtime)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(CheckedArithmetic::new()))
         .build()
 }

@@ -7,26 +7,29 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
 /// With less than this left, a new stack is used. Bytes. Frames of an unoptimized build are several times as large.
 const LEFT: usize = if cfg!(debug_assertions) { 6 << 20 } else { 1 << 20 };
 /// Size of a new stack, in bytes; only touched pages cost memory.
 const SIZE: usize = 16 << 20;
 
-/// A future that is polled with enough stack.
-pub(crate) struct OnLargeStack<F> {
-    inner: Pin<Box<F>>,
+/// A future that is polled with enough stack. Its type is erased, so that the futures around it stay small to lay out and to compile.
+pub(crate) struct OnLargeStack<'a, T> {
+    inner: BoxFuture<'a, T>,
 }
 
-impl<F: Future> OnLargeStack<F> {
-    pub(crate) fn new(inner: F) -> OnLargeStack<F> {
-        OnLargeStack { inner: Box::pin(inner) }
+impl<'a, T> OnLargeStack<'a, T> {
+    pub(crate) fn new(inner: impl Future<Output = T> + Send + 'a) -> OnLargeStack<'a, T> {
+        OnLargeStack { inner: inner.boxed() }
     }
 }
 
-impl<F: Future> Future for OnLargeStack<F> {
-    type Output = F::Output;
+impl<T> Future for OnLargeStack<'_, T> {
+    type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         stacker::maybe_grow(LEFT, SIZE, || self.inner.as_mut().poll(context))
     }
 }

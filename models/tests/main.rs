@@ -6,5 +6,6 @@ mod dml;
 mod fixture;
 mod key_value;
 mod merge;
+mod numbers;
 mod reopen;
 mod schema_change;

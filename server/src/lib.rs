@@ -1,8 +1,5 @@
 //! The server of Pyralog: Flight SQL and HTTP over one database, and the command line with its shell, import and export.
 
-// A statement's future holds those of all layers below it; the compiler's default depth for laying out types is just too small.
-#![recursion_limit = "256"]
-
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -10,7 +10,7 @@ use actix_rt::System;
 use futures::FutureExt;
 use openraft::Raft;
 use parking_lot::Mutex;
-use pyralog_storage::{RelationId, StorageError};
+use pyralog_storage::{RelationId, StorageError, Timestamp};
 
 use crate::clock::Clock;
 use crate::codec::{Blob, EncodedWriteSet};
@@ -28,6 +28,8 @@ pub enum Proposal {
     AlterRelation(Blob),
     /// A relation to remove.
     DropRelation(RelationId),
+    /// A promise that no transaction from before this commits.
+    AdvanceConflictFloor(Timestamp),
 }
 
 /// A message to the actor. The answer comes through `reply`; when that is dropped unanswered and `refused` is told, nothing was written.
@@ -76,6 +78,7 @@ impl Handler<Propose> for PartitionActor {
             Proposal::CreateRelation(schema) => Command::CreateRelation(schema),
             Proposal::AlterRelation(schema) => Command::AlterRelation(schema),
             Proposal::DropRelation(relation) => Command::DropRelation(relation),
+            Proposal::AdvanceConflictFloor(floor) => Command::AdvanceConflictFloor(floor),
         };
         let send = self.raft.client_write_ff(command, Some(message.reply));
         // Unconstrained: tokio's cooperative budget must not make a queue with room look full. One poll either sends or leaves no trace.

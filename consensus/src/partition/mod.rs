@@ -116,8 +116,12 @@ impl PartitionHandle {
         self.inner.work.flush().await
     }
 
-    /// Compacts one relation, or all.
+    /// Compacts one relation, or all. Rows that were deleted before every open transaction began are freed.
     pub async fn compact(&self, relation: Option<RelationId>) -> Result<()> {
+        let partition = self.storage();
+        let newest = partition.last_timestamp();
+        let floor = partition.oldest_pinned().map_or(newest, |oldest| oldest.min(newest));
+        self.propose(0, Proposal::AdvanceConflictFloor(floor), None).await?;
         self.inner.work.blocking(move |partition| partition.compact_all(relation)).await
     }
 

@@ -130,6 +130,9 @@ impl Core {
             EntryPayload::Normal(Command::DropRelation(relation)) => {
                 self.run(state, &PartitionCommand::DropRelation(*relation), Outcome::Done)?
             }
+            EntryPayload::Normal(Command::AdvanceConflictFloor(floor)) => {
+                self.run(state, &PartitionCommand::AdvanceConflictFloor(*floor), Outcome::Done)?
+            }
             EntryPayload::Normal(Command::Meta(_)) => return Err(io::Error::other("a meta command in a data group's log")),
         };
         *self.position.lock() = position;

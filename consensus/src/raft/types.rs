@@ -67,6 +67,8 @@ pub enum Command {
     DropRelation(RelationId),
     /// Meta: change keys.
     Meta(MetaChange),
+    /// Data: no transaction that began before this commits any more, so that the traces of deleted keys below it can go.
+    AdvanceConflictFloor(Timestamp),
 }
 
 impl fmt::Display for Command {
@@ -76,6 +78,7 @@ impl fmt::Display for Command {
             Command::CreateRelation(_) => f.write_str("create relation"),
             Command::AlterRelation(_) => f.write_str("alter relation"),
             Command::DropRelation(relation) => write!(f, "drop relation {relation}"),
+            Command::AdvanceConflictFloor(floor) => write!(f, "advance the conflict floor to {floor}"),
             Command::Meta(change) => write!(f, "meta: {} puts, {} deletes", change.put.len(), change.delete.len()),
         }
     }

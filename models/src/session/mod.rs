@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::scalar::ScalarValue;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
@@ -141,6 +143,11 @@ impl Session {
         let result = OnLargeStack::new(self.execute_text(sql, parameters)).await;
         self.engine().count(&result);
         result
+    }
+
+    /// Runs a statement from within another. The type is named, since the futures of both would otherwise hold each other.
+    pub(crate) fn execute_nested(&self, sql: String) -> BoxFuture<'_, Result<QueryResult>> {
+        async move { self.execute_text(&sql, Parameters::None).await }.boxed()
     }
 
     /// Splits a text at `;` into statements, minding strings and comments. Empty ones are left out.

@@ -70,7 +70,7 @@ impl Session {
 
     /// Statements that only read the catalog are cheap: their columns are those of their answer.
     async fn prepare_by_running(&self, sql: &str) -> Result<Prepared> {
-        let result = Box::pin(self.execute_text(sql, Parameters::None)).await?;
+        let result = self.execute_nested(sql.to_owned()).await?;
         Ok(Prepared {
             sql: sql.to_owned(),
             schema: result.schema,

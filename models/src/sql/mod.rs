@@ -1,5 +1,6 @@
 //! SQL: text → tokens (guarded) → statement → logical plan or catalog change or write.
 
+pub(crate) mod checked_arithmetic;
 pub(crate) mod context;
 pub(crate) mod ddl;
 pub(crate) mod dml;

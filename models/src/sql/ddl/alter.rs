@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::column;
 use crate::catalog::{CatalogEntry, CheckConstraint, DEFAULT_SCHEMA, Object, TableDefinition};
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::{Parameters, QueryResult, Reader, Session, done};
+use crate::session::{QueryResult, Reader, Session, done};
 use crate::sql::context::Planner;
 use crate::sql::name::{self, quote};
 
@@ -179,7 +179,7 @@ async fn add_column(
     save_relation(session, entry, table).await?;
     if let Some(default) = default.filter(|_| rows > 0) {
         let sql = format!("UPDATE {} SET {} = {default}", quoted(&entry.name), quote(&column_name));
-        Box::pin(session.execute(&sql, Parameters::None)).await?;
+        session.execute_nested(sql).await?;
     }
     if not_null {
         let sql = format!(
@@ -187,7 +187,7 @@ async fn add_column(
             quoted(&entry.name),
             quote(&column_name)
         );
-        Box::pin(session.execute(&sql, Parameters::None)).await?;
+        session.execute_nested(sql).await?;
     }
     Ok(())
 }
@@ -340,7 +340,7 @@ async fn alter_column(
 /// Fails when some row meets a condition that a new constraint forbids.
 async fn refuse_violations(session: &Session, table: &TableDefinition, condition: &str, code: &'static str, what: &str) -> Result<()> {
     let sql = format!("SELECT 1 FROM {} WHERE {condition} LIMIT 1", quoted(&table.name));
-    let result = Box::pin(session.execute(&sql, Parameters::None)).await?;
+    let result = session.execute_nested(sql).await?;
     let batches = datafusion::physical_plan::common::collect(result.stream).await?;
     if batches.iter().any(|batch| batch.num_rows() > 0) {
         return Err(Error::new(ErrorKind::Constraint, code, format!("a row of {} {what}", table.name)));

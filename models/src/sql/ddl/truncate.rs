@@ -5,7 +5,7 @@ use pyralog_storage::RelationSchema;
 
 use crate::catalog::{DEFAULT_SCHEMA, Object};
 use crate::error::{Error, Result};
-use crate::session::{Parameters, QueryResult, Session, done};
+use crate::session::{QueryResult, Session, done};
 use crate::sql::name;
 
 /// Empties tables.
@@ -22,7 +22,7 @@ pub(crate) async fn truncate(session: &Session, truncate: Truncate) -> Result<Qu
         let (entry, table) = catalog.require_table(&table_name)?;
         if session.in_transaction() {
             let sql = format!("DELETE FROM {}.{}", name::quote(&table_name.schema), name::quote(&table_name.name));
-            Box::pin(session.execute(&sql, Parameters::None)).await?;
+            session.execute_nested(sql).await?;
             continue;
         }
         let old = table.relation.id;
