@@ -25,7 +25,7 @@ pub(super) fn by_zone_order(
     };
     let position = shape.positions[table_column];
     let batches: u64 = units.iter().map(|u| u64::from(u.end - u.start)).sum();
-    if batches > MAX_BATCHES || batches < 2 {
+    if !(2..=MAX_BATCHES).contains(&batches) {
         return Ok(None);
     }
     let mut first = Vec::new();

@@ -89,7 +89,7 @@ impl Dml<'_> {
         insert.table = TableObject::TableName(ObjectName::from(vec![Ident::new(template::TARGET)]));
         insert.table_alias = None;
         let reader = self.reader()?;
-        let own = HashMap::from([(template::TARGET.to_owned(), InsertTarget::new(&self.planner(&reader)?, table)?)]);
+        let own = HashMap::from([(template::TARGET.to_owned(), InsertTarget::source(&self.planner(&reader)?, table)?)]);
         let statement = DataFusionStatement::Statement(Box::new(SqlStatement::Insert(insert)));
         match self.plan_with_own(statement, own).await? {
             LogicalPlan::Dml(dml) => Ok(Arc::unwrap_or_clone(dml.input)),

@@ -20,7 +20,7 @@ pub(crate) struct InsertTarget {
 }
 
 impl InsertTarget {
-    pub(crate) fn new(planner: &Planner<'_>, table: &TableDefinition) -> Result<Arc<dyn TableSource>> {
+    pub(crate) fn source(planner: &Planner<'_>, table: &TableDefinition) -> Result<Arc<dyn TableSource>> {
         // Nullable all: a null where none may be is found by the row check, which says so in its own words.
         let visible = table.visible_schema();
         let fields: Vec<_> = visible.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
