@@ -1,0 +1,16 @@
+//! Pyralog from the outside: the built binary, its wires, its files. One behaviour a module.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod architecture;
+mod bad_input;
+mod corruption;
+mod crash;
+mod full_disk;
+mod garbage_bytes;
+mod key_value;
+mod life_cycle;
+mod memory_limit;
+mod sdk;
+mod sqllogic;
+mod tpch;
+mod uploads;

@@ -1,0 +1,272 @@
+//! The SDK against the real server: streams, bound values, prepared statements, transactions, errors.
+
+use std::time::{Duration, Instant};
+
+use pyralog_client::{Client, ErrorKind, Value, params};
+use pyralog_tests::runtime::block_on;
+use pyralog_tests::server::{Server, free_port};
+
+#[test]
+fn values_go_and_come_back() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, b BOOLEAN, f DOUBLE, s VARCHAR, x BYTEA, d DATE, m DECIMAL(10,2), at TIMESTAMP)")
+            .execute()
+            .await
+            .unwrap();
+        let insert = db.sql("INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
+        let money = Value::Decimal {
+            digits: 12345,
+            precision: 10,
+            scale: 2,
+        };
+        let insert = insert
+            .bind(1)
+            .bind(true)
+            .bind(2.5)
+            .bind("it's")
+            .bind(b"\x00\xff")
+            .bind(Value::Date(1))
+            .bind(money)
+            .bind(Value::Timestamp(1_500_000));
+        assert_eq!(insert.execute().await.unwrap(), 1);
+        let nulls = params![
+            2,
+            None::<bool>,
+            None::<f64>,
+            None::<&str>,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null
+        ];
+        assert_eq!(
+            db.sql("INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
+                .bind_all(nulls)
+                .execute()
+                .await
+                .unwrap(),
+            1
+        );
+        let rows = db.sql("SELECT * FROM t ORDER BY id").fetch_rows().await.unwrap();
+        assert_eq!((rows[0].get::<bool>("b").unwrap(), rows[0].get::<f64>("f").unwrap()), (true, 2.5));
+        assert_eq!(
+            (rows[0].get::<String>("s").unwrap(), rows[0].get::<Vec<u8>>("x").unwrap()),
+            ("it's".to_owned(), vec![0, 255])
+        );
+        assert_eq!(
+            (rows[0].get::<String>("d").unwrap(), rows[0].get::<String>("m").unwrap()),
+            ("1970-01-02".to_owned(), "123.45".to_owned())
+        );
+        assert!(rows[0].get::<String>("at").unwrap().starts_with("1970-01-01T00:00:01.5"));
+        for column in ["b", "f", "s", "x", "d", "m", "at"] {
+            assert_eq!(rows[1].get::<Option<String>>(column).unwrap(), None, "{column}");
+        }
+        let named = db
+            .sql("SELECT s FROM t WHERE id = $id AND b = $b")
+            .bind_named("id", 1)
+            .bind_named("b", true);
+        assert_eq!(named.fetch_scalar::<String>().await.unwrap(), "it's");
+        let injected = db.sql("SELECT count(*) FROM t WHERE s = ?").bind("'; DROP TABLE t; --");
+        assert_eq!(injected.fetch_scalar::<i64>().await.unwrap(), 0);
+        assert_eq!(db.sql("SELECT count(*) FROM t").fetch_scalar::<i64>().await.unwrap(), 2);
+    });
+}
+
+#[test]
+fn wrong_bindings_are_errors() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, s VARCHAR)").execute().await.unwrap();
+        for statement in [
+            db.sql("SELECT * FROM t WHERE id = $1 AND s = $2").bind(1),
+            db.sql("SELECT * FROM t WHERE id = $1"),
+            db.sql("SELECT * FROM t WHERE id = $1").bind("not a number"),
+            db.sql("SELECT * FROM t WHERE id = $id").bind_named("other", 1),
+        ] {
+            let shown = format!("{statement:?}");
+            let error = statement.fetch_all().await.expect_err(&shown);
+            assert!(
+                matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound),
+                "{shown}: {error:?}"
+            );
+            assert!(error.code().is_some(), "{shown}: {error}");
+        }
+    });
+}
+
+#[test]
+fn prepared_statements_run_often_and_see_changes() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, n INT)").execute().await.unwrap();
+        let mut insert = db.prepare("INSERT INTO t VALUES ($1, $2)").await.unwrap();
+        assert_eq!(insert.parameters().fields().len(), 2);
+        assert_eq!(insert.schema().fields().len(), 0);
+        for i in 0..20_i64 {
+            assert_eq!(insert.execute(params![i, i * 2]).await.unwrap(), 1);
+        }
+        let mut select = db.prepare("SELECT n FROM t WHERE id >= $1 ORDER BY id").await.unwrap();
+        assert_eq!(select.schema().field(0).name(), "n");
+        for (from, expected) in [(0, 20), (15, 5), (99, 0)] {
+            let batches = select.fetch(params![from]).await.unwrap().collect_batches().await.unwrap();
+            assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), expected);
+        }
+        assert_eq!(insert.execute(params![0, 0]).await.unwrap_err().code(), Some("23505"));
+        assert_eq!(insert.execute(params![100, 0]).await.unwrap(), 1);
+        assert_eq!(db.prepare("SELECT * FROM nowhere").await.unwrap_err().code(), Some("42P01"));
+    });
+}
+
+#[test]
+fn transactions_isolate_conflict_and_roll_back() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, n INT)").execute().await.unwrap();
+        db.sql("INSERT INTO t VALUES (1, 0), (2, 0)").execute().await.unwrap();
+        let sum = async |of: &Client| of.sql("SELECT sum(n) FROM t").fetch_scalar::<i64>().await.unwrap();
+        let (first, second) = (db.begin().await.unwrap(), db.begin().await.unwrap());
+        assert_eq!(first.sql("UPDATE t SET n = 10 WHERE id = 1").execute().await.unwrap(), 1);
+        assert_eq!(first.sql("SELECT sum(n) FROM t").fetch_scalar::<i64>().await.unwrap(), 10);
+        assert_eq!(second.sql("SELECT sum(n) FROM t").fetch_scalar::<i64>().await.unwrap(), 0);
+        assert_eq!(sum(&db).await, 0);
+        first.commit().await.unwrap();
+        assert_eq!(sum(&db).await, 10);
+        assert_eq!(
+            second.sql("SELECT sum(n) FROM t").fetch_scalar::<i64>().await.unwrap(),
+            0,
+            "a snapshot does not move"
+        );
+        let late = async {
+            second.sql("UPDATE t SET n = 99 WHERE id = 1").execute().await?;
+            second.commit().await
+        };
+        let error = late.await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.code(), error.is_retryable()),
+            (ErrorKind::Conflict, Some("40001"), true)
+        );
+        assert_eq!(sum(&db).await, 10);
+        let dropped = db.begin().await.unwrap();
+        dropped.sql("DELETE FROM t").execute().await.unwrap();
+        drop(dropped);
+        assert_eq!(sum(&db).await, 10);
+        let tx = db.begin().await.unwrap();
+        let mut insert = tx.prepare("INSERT INTO t VALUES ($1, 1)").await.unwrap();
+        insert.execute(params![3]).await.unwrap();
+        tx.rollback().await.unwrap();
+        assert_eq!(sum(&db).await, 10);
+    });
+}
+
+#[test]
+fn concurrent_increments_are_all_counted() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT)").execute().await.unwrap();
+        db.sql("INSERT INTO t VALUES (1, 0)").execute().await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let db = server.client().await;
+            tasks.spawn(async move {
+                let mut sure = 0;
+                for _ in 0..25 {
+                    match db.sql("UPDATE t SET n = n + 1 WHERE id = 1").execute().await {
+                        Ok(count) => sure += count as i64,
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}"),
+                    }
+                }
+                sure
+            });
+        }
+        let sure: i64 = tasks.join_all().await.into_iter().sum();
+        assert!(sure > 0);
+        assert_eq!(
+            db.sql("SELECT n FROM t").fetch_scalar::<i64>().await.unwrap(),
+            sure,
+            "an update was lost or counted twice"
+        );
+    });
+}
+
+#[test]
+fn a_dropped_stream_and_a_timeout_stop_the_work() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        let heavy = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b WHERE a.value + b.value < 0";
+        let started = Instant::now();
+        let error = db.sql(heavy).timeout(Duration::from_secs(1)).fetch_all().await.unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::DeadlineExceeded | ErrorKind::Cancelled),
+            "{error:?}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        let mut rows = db.sql("SELECT * FROM generate_series(1, 10000000000)").fetch().await.unwrap();
+        assert!(rows.next_batch().await.unwrap().is_some());
+        drop(rows);
+        // Nothing of either runs on: the process comes to rest.
+        let mut idle = false;
+        for _ in 0..50 {
+            let before = cpu_ticks(server.pid());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            idle |= cpu_ticks(server.pid()) - before <= 4;
+        }
+        assert!(idle, "the server still works ten seconds after its clients went away");
+    });
+}
+
+/// Processor time of a process so far, in ticks of 10 ms.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_slow_reader_slows_the_server_and_not_its_memory() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        let mut rows = db
+            .sql("SELECT value, repeat('x', 1000) FROM generate_series(1, 10000000)")
+            .fetch()
+            .await
+            .unwrap();
+        rows.next_batch().await.unwrap();
+        let before = server.anonymous_memory_bytes();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let grown = server.anonymous_memory_bytes().saturating_sub(before);
+        assert!(grown < 128 << 20, "{} MB pile up for a reader that does not read", grown >> 20);
+    });
+}
+
+#[test]
+fn several_addresses_and_sessions() {
+    let server = Server::start();
+    block_on(async {
+        let db = Client::connect(format!("grpc://127.0.0.1:{},{}", free_port(), server.flight_url()))
+            .await
+            .unwrap();
+        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY)").execute().await.unwrap();
+        // A transaction opened with a statement belongs to its session.
+        let other = server.client().await;
+        db.sql("BEGIN").execute().await.unwrap();
+        db.sql("INSERT INTO t VALUES (1)").execute().await.unwrap();
+        assert_eq!(db.sql("SELECT count(*) FROM t").fetch_scalar::<i64>().await.unwrap(), 1);
+        assert_eq!(other.sql("SELECT count(*) FROM t").fetch_scalar::<i64>().await.unwrap(), 0);
+        db.clone().close().await.unwrap();
+        assert_eq!(
+            other.sql("SELECT count(*) FROM t").fetch_scalar::<i64>().await.unwrap(),
+            0,
+            "closing a session rolls back"
+        );
+        drop(db);
+        other.close().await.unwrap();
+    });
+}
