@@ -17,12 +17,16 @@ use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
+use crate::sql::{bounded_functions, filter_pushdown};
 
 /// How many operators an out-of-memory message names.
 const NAMED_CONSUMERS: NonZeroUsize = match NonZeroUsize::new(5) {
     Some(n) => n,
     None => NonZeroUsize::MIN,
 };
+
+/// Least memory limit, in bytes.
+const MIN_MEMORY: u64 = 64_000_000;
 
 /// Shared by all sessions.
 pub(crate) struct Engine {
@@ -47,7 +51,7 @@ pub(crate) struct Counters {
 impl Engine {
     /// Opens the node and the catalog.
     pub(crate) async fn open(config: DatabaseConfig) -> Result<Arc<Engine>> {
-        if config.memory_limit < 64 << 20 {
+        if config.memory_limit < MIN_MEMORY {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "22023",
@@ -64,7 +68,8 @@ impl Engine {
         // Half of the memory is the queries'; the rest is for memtables, transactions' buffers, the log's cache and what is not counted.
         let query_memory_limit = config.memory_limit / 2;
         let runtime = build_runtime(&config, query_memory_limit)?;
-        let base_state = build_state(&config, Arc::clone(&runtime));
+        let mut base_state = build_state(&config, Arc::clone(&runtime));
+        bounded_functions::bound(&mut base_state)?;
         let row_ids = RowIds::new(catalog.clone());
         Ok(Arc::new(Engine {
             node,
@@ -125,11 +130,14 @@ fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>) -> SessionStat
         .with_information_schema(false);
     let options = session.options_mut();
     options.sql_parser.collect_spans = true;
+    options.sql_parser.parse_float_as_decimal = true;
+    options.execution.time_zone = Some("+00:00".to_owned());
     options.execution.collect_statistics = true;
     SessionStateBuilder::new()
         .with_config(session)
         .with_runtime_env(runtime)
         .with_default_features()
         .with_analyzer_rule(Arc::new(CheckedArithmetic::new()))
+        .with_physical_optimizer_rules(filter_pushdown::guarded_rules())
         .build()
 }

@@ -8,4 +8,5 @@ mod key_value;
 mod merge;
 mod numbers;
 mod reopen;
+mod same_names;
 mod schema_change;

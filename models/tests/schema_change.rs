@@ -57,10 +57,10 @@ async fn names_and_their_errors() {
     assert!(error.to_string().contains("did you mean name"), "{error}");
     let error = f.fails("SELECT * FROM s.order").await;
     assert!(error.to_string().contains("did you mean orders"), "{error}");
-    assert_eq!(f.fails("SELECT * FROM nowhere.t").await.code, "3F000");
+    assert_eq!(f.fails("SELECT * FROM nowhere.t").await.code, "42P01");
     assert_eq!(f.fails("DROP SCHEMA s").await.code, "2BP01");
     f.run("DROP SCHEMA s CASCADE").await;
-    assert_eq!(f.fails("SELECT * FROM s.orders").await.code, "3F000");
+    assert_eq!(f.fails("SELECT * FROM s.orders").await.code, "42P01");
     assert_eq!(
         f.rows("SELECT count(*) FROM information_schema.columns WHERE table_name = 'orders'")
             .await,

@@ -4,9 +4,8 @@
 
 use std::error::Error as StdError;
 
-use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
-use pyralog_models::{Error, ErrorKind};
+use pyralog_models::Error;
 
 /// The database's error inside `error`, or the nearest one for an error that the engine itself raised.
 pub fn from_stream(error: &DataFusionError) -> Error {
@@ -20,38 +19,14 @@ pub fn from_stream(error: &DataFusionError) -> Error {
             None => break,
         }
     }
-    let root = error.find_root();
-    let (kind, code) = classify(root);
-    Error::new(kind, code, root.strip_backtrace())
-}
-
-/// The kind and SQLSTATE of an engine error that no model has wrapped.
-fn classify(error: &DataFusionError) -> (ErrorKind, &'static str) {
-    match error {
-        DataFusionError::ResourcesExhausted(_) => (ErrorKind::ResourceExhausted, "53200"),
-        DataFusionError::NotImplemented(_) => (ErrorKind::Unsupported, "0A000"),
-        DataFusionError::SQL(..) => (ErrorKind::InvalidInput, "42601"),
-        DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => (ErrorKind::InvalidInput, "42000"),
-        DataFusionError::ArrowError(arrow, _) => classify_arrow(arrow),
-        DataFusionError::Execution(_) => (ErrorKind::InvalidInput, "22000"),
-        _ => (ErrorKind::Internal, "XX000"),
-    }
-}
-
-/// The kind and SQLSTATE of an Arrow kernel's error: what the values of a statement provoke is the statement's fault.
-fn classify_arrow(error: &ArrowError) -> (ErrorKind, &'static str) {
-    match error {
-        ArrowError::DivideByZero => (ErrorKind::InvalidInput, "22012"),
-        ArrowError::ArithmeticOverflow(_) => (ErrorKind::InvalidInput, "22003"),
-        ArrowError::CastError(_) | ArrowError::ParseError(_) => (ErrorKind::InvalidInput, "22018"),
-        ArrowError::InvalidArgumentError(_) | ArrowError::ComputeError(_) => (ErrorKind::InvalidInput, "22000"),
-        ArrowError::NotYetImplemented(_) => (ErrorKind::Unsupported, "0A000"),
-        _ => (ErrorKind::Internal, "XX000"),
-    }
+    Error::from(error)
 }
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::error::ArrowError;
+    use pyralog_models::ErrorKind;
+
     use super::*;
 
     #[test]

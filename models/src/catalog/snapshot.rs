@@ -98,8 +98,8 @@ impl CatalogSnapshot {
         if !self.has_schema(&name.schema) {
             return Err(Error::new(
                 ErrorKind::NotFound,
-                "3F000",
-                format!("schema {} does not exist", name.schema),
+                "42P01",
+                format!("table {name} does not exist: there is no schema {}", name.schema),
             ));
         }
         let error = Error::new(ErrorKind::NotFound, "42P01", format!("table {name} does not exist"));

@@ -13,6 +13,15 @@ use super::{Error, ErrorKind, nearest};
 
 impl From<StorageError> for Error {
     fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Arrow(error) => error.into(),
+            error => Error::from(&error),
+        }
+    }
+}
+
+impl From<&StorageError> for Error {
+    fn from(error: &StorageError) -> Self {
         let message = error.to_string();
         match error {
             StorageError::Damaged { .. } => Error::new(ErrorKind::Corruption, "XX001", message)
@@ -34,7 +43,7 @@ impl From<StorageError> for Error {
             StorageError::UnknownSavepoint(_) => Error::new(ErrorKind::InvalidInput, "3B001", message),
             StorageError::TransactionTooLarge { .. } => Error::new(ErrorKind::ResourceExhausted, "53200", message),
             StorageError::InUse { .. } => Error::new(ErrorKind::Unavailable, "55006", message),
-            StorageError::Arrow(error) => error.into(),
+            StorageError::Arrow(error) => Error::from(error),
         }
     }
 }
@@ -62,13 +71,29 @@ impl From<ArrowError> for Error {
     fn from(error: ArrowError) -> Self {
         match error {
             ArrowError::ExternalError(inner) => from_boxed(inner),
+            error => Error::from(&error),
+        }
+    }
+}
+
+impl From<&ArrowError> for Error {
+    fn from(error: &ArrowError) -> Self {
+        let text = |message: &String| message.clone();
+        match error {
+            ArrowError::ExternalError(inner) => from_borrowed(inner.as_ref()),
             ArrowError::DivideByZero => Error::invalid("22012", "division by zero"),
             ArrowError::ArithmeticOverflow(message) => Error::invalid("22003", format!("number out of range: {message}")),
-            ArrowError::CastError(message) | ArrowError::ParseError(message) => Error::invalid("22P02", message),
-            ArrowError::ComputeError(message) => Error::invalid("22000", message),
-            ArrowError::InvalidArgumentError(message) => Error::invalid("22023", message),
-            ArrowError::NotYetImplemented(message) => Error::unsupported(message),
-            ArrowError::MemoryError(message) => Error::new(ErrorKind::ResourceExhausted, "53200", message),
+            ArrowError::CastError(message) | ArrowError::ParseError(message) => Error::invalid(cast_code(message), text(message)),
+            ArrowError::ComputeError(message) if message.contains("overflow") => Error::invalid("22003", text(message)),
+            ArrowError::ComputeError(message) => Error::invalid("22000", text(message)),
+            ArrowError::InvalidArgumentError(message)
+                if message.contains("too large to store") || message.contains("too small to store") =>
+            {
+                Error::invalid("22003", text(message))
+            }
+            ArrowError::InvalidArgumentError(message) => Error::invalid("22023", text(message)),
+            ArrowError::NotYetImplemented(message) => Error::unsupported(text(message)),
+            ArrowError::MemoryError(message) => Error::new(ErrorKind::ResourceExhausted, "53200", text(message)),
             other => Error::internal(other.to_string()),
         }
     }
@@ -81,6 +106,7 @@ impl From<DataFusionError> for Error {
             DataFusionError::SQL(error, _) => from_parser(&error),
             DataFusionError::SchemaError(error, _) => from_schema(&error),
             DataFusionError::Plan(message) => from_plan(message),
+            DataFusionError::NotImplemented(message) if message.contains("Unsupported SQL type") => Error::invalid("42704", message),
             DataFusionError::NotImplemented(message) => Error::unsupported(message),
             DataFusionError::Configuration(message) => Error::invalid("22023", message),
             DataFusionError::Execution(message) => from_execution(message),
@@ -94,7 +120,14 @@ impl From<DataFusionError> for Error {
             DataFusionError::ObjectStore(error) => Error::invalid("58P01", error.to_string()),
             DataFusionError::ParquetError(error) => Error::invalid("22000", format!("Parquet: {error}")),
             DataFusionError::External(inner) => from_boxed(inner),
-            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => (*inner).into(),
+            DataFusionError::Context(_, inner) => (*inner).into(),
+            DataFusionError::Diagnostic(diagnostic, inner) => {
+                let error = Error::from(*inner);
+                match (diagnostic.span, error.position) {
+                    (Some(span), None) => error.at(span.start.line, span.start.column),
+                    _ => error,
+                }
+            }
             DataFusionError::Collection(mut errors) if !errors.is_empty() => errors.swap_remove(0).into(),
             DataFusionError::Shared(inner) => from_shared(inner),
             other => Error::internal(other.strip_backtrace()),
@@ -132,20 +165,62 @@ fn from_boxed(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
 fn from_shared(error: Arc<DataFusionError>) -> Error {
     match Arc::try_unwrap(error) {
         Ok(error) => error.into(),
-        Err(shared) => match shared.as_ref() {
-            DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
-                Some(ours) => ours.clone(),
-                None => Error::internal(shared.strip_backtrace()),
-            },
-            DataFusionError::ResourcesExhausted(message) => Error::new(ErrorKind::ResourceExhausted, "53200", message.clone()),
-            DataFusionError::ArrowError(error, _) => match error.as_ref() {
-                ArrowError::DivideByZero => Error::invalid("22012", "division by zero"),
-                ArrowError::ArithmeticOverflow(message) => Error::invalid("22003", format!("number out of range: {message}")),
-                ArrowError::CastError(message) | ArrowError::ParseError(message) => Error::invalid("22P02", message.clone()),
-                other => Error::invalid("22000", other.to_string()),
-            },
-            other => Error::invalid("22000", other.strip_backtrace()),
-        },
+        Err(shared) => from_datafusion_ref(&shared),
+    }
+}
+
+impl From<&DataFusionError> for Error {
+    fn from(error: &DataFusionError) -> Self {
+        from_datafusion_ref(error)
+    }
+}
+
+fn from_datafusion_ref(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::External(inner) => from_borrowed(inner.as_ref()),
+        DataFusionError::ResourcesExhausted(message) => Error::new(ErrorKind::ResourceExhausted, "53200", message.clone()),
+        DataFusionError::ArrowError(error, _) => Error::from(error.as_ref()),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => from_datafusion_ref(inner),
+        DataFusionError::Shared(inner) => from_datafusion_ref(inner),
+        DataFusionError::Execution(message) => from_execution(message.clone()),
+        DataFusionError::Plan(message) => from_plan(message.clone()),
+        DataFusionError::NotImplemented(message) => Error::unsupported(message.clone()),
+        other => Error::internal(other.strip_backtrace()),
+    }
+}
+
+fn from_borrowed(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    if let Some(ours) = error.downcast_ref::<Error>() {
+        return ours.clone();
+    }
+    if let Some(storage) = error.downcast_ref::<StorageError>() {
+        return Error::from(storage);
+    }
+    if let Some(datafusion) = error.downcast_ref::<DataFusionError>() {
+        return from_datafusion_ref(datafusion);
+    }
+    match error.downcast_ref::<ArrowError>() {
+        Some(arrow) => Error::from(arrow),
+        None => Error::internal(error.to_string()),
+    }
+}
+
+/// Why a cast failed: a number that is out of range, a date or time that is none, or text that is no such value.
+fn cast_code(message: &str) -> &'static str {
+    let number = |text: &str| text.trim_matches('\'').parse::<f64>().is_ok();
+    let value = message
+        .split("string ")
+        .nth(1)
+        .or_else(|| message.split("value ").nth(1))
+        .and_then(|rest| rest.split(" to ").next());
+    let temporal = ["Date32", "Date64", "Time", "timestamp", "Timestamp", "Interval"]
+        .iter()
+        .any(|word| message.contains(word));
+    match value {
+        Some(value) if number(value) && !temporal => "22003",
+        _ if message.contains("too large to store") || message.contains("overflow") => "22003",
+        _ if temporal => "22007",
+        _ => "22P02",
     }
 }
 
@@ -195,6 +270,9 @@ fn from_schema(error: &SchemaError) -> Error {
         }
         SchemaError::AmbiguousReference { field } => Error::invalid("42702", format!("column {} is ambiguous", field.flat_name()))
             .with_hint("put the table's name or alias before it"),
+        SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+            Error::invalid("42712", format!("table name {qualifier} stands twice in FROM")).with_hint("give each its own alias")
+        }
         other => Error::invalid("42701", other.to_string()),
     }
 }
@@ -207,7 +285,22 @@ fn from_plan(message: String) -> Error {
     if lower.contains("table") && lower.contains("not found") {
         return Error::new(ErrorKind::NotFound, "42P01", message);
     }
-    if lower.contains("column count doesn't match") || lower.contains("inconsistent data length") {
+    if lower.contains("must be in group by") || lower.contains("must appear in the group by") || lower.contains("aggregate function") {
+        return Error::invalid("42803", message);
+    }
+    if lower.contains("order by column out of bounds") {
+        return Error::invalid("42P10", message);
+    }
+    if lower.contains("not found in struct") {
+        return Error::invalid("42703", message);
+    }
+    if lower.contains("non-boolean predicate") {
+        return Error::invalid("42804", message);
+    }
+    if lower.contains("different number of columns")
+        || lower.contains("column count doesn't match")
+        || lower.contains("inconsistent data length")
+    {
         return Error::invalid("42601", message);
     }
     if lower.contains("cannot coerce") || lower.contains("cannot infer common") || lower.contains("incompatible") || lower.contains("type")
@@ -221,6 +314,9 @@ fn from_execution(message: String) -> Error {
     let lower = message.to_lowercase();
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return Error::invalid("22012", "division by zero");
+    }
+    if lower.contains("subquery returned more than one row") {
+        return Error::invalid("21000", message);
     }
     if lower.contains("overflow") {
         return Error::invalid("22003", message);

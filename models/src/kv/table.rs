@@ -29,7 +29,8 @@ pub(crate) fn bucket_source(table: &TableDefinition, reader: &Reader, now_ms: u6
             col(KEY),
             col(VALUE),
             col(EXPIRES_AT),
-            datafusion::logical_expr::cast(col("_ts"), DataType::Int64).alias(VERSION),
+            // A transaction's own rows have no version before its commit.
+            datafusion::logical_expr::try_cast(col("_ts"), DataType::Int64).alias(VERSION),
         ])?
         .build()?;
     Ok(Arc::new(ViewTable::new(plan, None)))

@@ -83,14 +83,15 @@ impl Session {
         let state = self.statement_state();
         let reader = self.reader().await?;
         let catalog = self.engine().catalog.snapshot()?;
-        Planner {
+        let planner = Planner {
             engine: self.engine(),
             state: &state,
             catalog,
             reader: &reader,
-        }
-        .plan(statement)
-        .await
+        };
+        let plan = planner.plan(statement).await?;
+        // The analyzer settles the types of results: a UNION of integers and decimals is decimal, say.
+        Ok(state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?)
     }
 
     /// The plan of a write with its placeholders open.

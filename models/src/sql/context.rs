@@ -63,7 +63,14 @@ impl Planner<'_> {
     ) -> Result<LogicalPlan> {
         own.extend(table_function::replace(self, &mut statement)?);
         let names = self.resolve(&statement, own, 0).await?;
-        let plan = SqlToRel::new_with_options(&names, parser_options(self.state)).statement_to_plan(statement)?;
+        let planner = SqlToRel::new_with_options(&names, parser_options(self.state));
+        let plan = match planner.statement_to_plan(statement.clone()) {
+            Err(error) if error.strip_backtrace().contains("require unique expression names") => {
+                name_columns(&mut statement);
+                planner.statement_to_plan(statement)?
+            }
+            plan => plan?,
+        };
         if names
             .tables
             .values()
@@ -173,6 +180,14 @@ impl Planner<'_> {
         let names = self.resolve(&statement, HashMap::new(), depth).await?;
         let plan = SqlToRel::new_with_options(&names, parser_options(self.state)).statement_to_plan(*statement)?;
         rename_columns(plan, columns)
+    }
+}
+
+fn name_columns(statement: &mut DataFusionStatement) {
+    match statement {
+        DataFusionStatement::Statement(statement) => super::dialect::name_columns(statement),
+        DataFusionStatement::Explain(explain) => name_columns(&mut explain.statement),
+        _ => {}
     }
 }
 

@@ -1,10 +1,13 @@
 //! SQL: text → tokens (guarded) → statement → logical plan or catalog change or write.
 
+pub(crate) mod bounded_functions;
 pub(crate) mod checked_arithmetic;
 pub(crate) mod context;
 pub(crate) mod ddl;
+pub(crate) mod dialect;
 pub(crate) mod dml;
 pub(crate) mod explain;
+pub(crate) mod filter_pushdown;
 pub(crate) mod guard;
 pub(crate) mod information_schema;
 pub(crate) mod name;

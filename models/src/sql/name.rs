@@ -73,10 +73,22 @@ pub fn check_new(name: &str) -> Result<()> {
     if name.is_empty() || name.len() > 255 {
         return Err(Error::invalid("42602", "a name has between 1 and 255 bytes"));
     }
+    check_new_column(name)?;
     if name.contains('/') || name.contains('\0') || name.starts_with("__") {
         return Err(Error::invalid(
             "42602",
             format!("the name {name:?} holds a slash or a zero byte, or begins with two underscores"),
+        ));
+    }
+    Ok(())
+}
+
+/// A name that may be given to a column.
+pub fn check_new_column(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > 4096 || name.contains('\0') || name.starts_with("__") {
+        return Err(Error::invalid(
+            "42602",
+            format!("the name {name:?} is empty, too long, holds a zero byte, or begins with two underscores"),
         ));
     }
     Ok(())

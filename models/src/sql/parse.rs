@@ -1,13 +1,13 @@
 //! Text to statements: DataFusion's SQL parser, and our own few statements beside it.
 
-use datafusion::sql::parser::{DFParserBuilder, Statement as DataFusionStatement};
-use datafusion::sql::sqlparser::ast::ObjectName as SqlName;
+use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement as DataFusionStatement};
+use datafusion::sql::sqlparser::ast::{ObjectName as SqlName, Statement as SqlStatement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use super::guard;
+use super::{dialect, guard};
 use crate::error::{Error, Result};
 
 /// Nesting that the recursive descent parser accepts; the guard has cut what is deeper.
@@ -112,6 +112,8 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
     let mut tokens = tokenize(sql)?;
     guard::check_shape(&tokens)?;
     number_placeholders(&mut tokens);
+    let mut tokens = doubles_with_exponent(tokens);
+    tokens.shrink_to_fit();
     if let Some(statement) = parse_own(&tokens)? {
         return Ok(statement);
     }
@@ -123,7 +125,10 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
         .build()?
         .parse_statements()?;
     match (statements.pop_front(), statements.len()) {
-        (Some(statement), 0) => Ok(Statement::Sql(Box::new(statement))),
+        (Some(mut statement), 0) => {
+            rewrite(&mut statement)?;
+            Ok(Statement::Sql(Box::new(statement)))
+        }
         (None, _) => Err(Error::invalid("42601", "the statement is empty")),
         _ => Err(Error::invalid("42601", "more than one statement").with_hint("send one statement at a time")),
     }
@@ -143,6 +148,55 @@ fn number_placeholders(tokens: &mut [TokenWithSpan]) {
             next += 1;
         }
     }
+}
+
+fn rewrite(statement: &mut DataFusionStatement) -> Result<()> {
+    match statement {
+        DataFusionStatement::Statement(statement) => dialect::rewrite(statement),
+        DataFusionStatement::Explain(explain) => rewrite(&mut explain.statement),
+        DataFusionStatement::CopyTo(copy) => match &mut copy.source {
+            CopyToSource::Query(query) => {
+                let mut statement = SqlStatement::Query(query.clone());
+                dialect::rewrite(&mut statement)?;
+                if let SqlStatement::Query(rewritten) = statement {
+                    *query = rewritten;
+                }
+                Ok(())
+            }
+            CopyToSource::Relation(_) => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// `1e300` is a double, `1.5` an exact decimal, as in the standard. The planner knows only one kind of number with a point or an exponent,
+/// which is set to decimal, so that the doubles are written as casts.
+fn doubles_with_exponent(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is_double = |token: &Token| matches!(token, Token::Number(text, _) if text.contains(['e', 'E']) && !text.starts_with("0x"));
+    if !tokens.iter().any(|t| is_double(&t.token)) {
+        return tokens;
+    }
+    let mut out = Vec::with_capacity(tokens.len() + 8);
+    for token in tokens {
+        match &token.token {
+            Token::Number(text, _) if is_double(&token.token) => {
+                let parts = [
+                    Token::make_keyword("CAST"),
+                    Token::LParen,
+                    Token::SingleQuotedString(text.clone()),
+                    Token::make_keyword("AS"),
+                    Token::make_keyword("DOUBLE"),
+                    Token::RParen,
+                ];
+                out.extend(parts.into_iter().map(|part| TokenWithSpan {
+                    token: part,
+                    span: token.span,
+                }));
+            }
+            _ => out.push(token),
+        }
+    }
+    out
 }
 
 /// `COPY name [(columns)] FROM …`, which DataFusion's parser does not know beside its own `COPY … TO`.
@@ -246,6 +300,7 @@ fn parse_own_with(parser: &mut Parser) -> std::result::Result<Statement, ParserE
 pub fn parse_expression(sql: &str) -> Result<datafusion::sql::sqlparser::ast::Expr> {
     let tokens = tokenize(sql)?;
     guard::check_shape(&tokens)?;
+    let tokens = doubles_with_exponent(tokens);
     Ok(DFParserBuilder::new(tokens)
         .with_recursion_limit(RECURSION_LIMIT)
         .build()?

@@ -150,7 +150,7 @@ impl Config {
         config.memory_limit = self.bytes("memory-limit")?;
         if config.memory_limit < MEMORY_FLOOR {
             return Err(format!(
-                "memory-limit: {} bytes are too few; give at least 64MiB",
+                "memory-limit: {} bytes are too few; give at least 64MB",
                 config.memory_limit
             ));
         }
@@ -169,7 +169,7 @@ impl Config {
 }
 
 /// Below this, a memtable and one sort do not fit.
-const MEMORY_FLOOR: u64 = 64 << 20;
+const MEMORY_FLOOR: u64 = 64_000_000;
 
 /// Environment variables that hold a setting, the first wins.
 fn variables(name: &str) -> Vec<String> {

@@ -156,8 +156,9 @@ fn is_name(placeholder: &str) -> bool {
 fn names<'a>(wanted: impl Iterator<Item = &'a FieldRef>, schema: &Schema) -> Vec<String> {
     let wanted: Vec<&str> = wanted.map(|field| bare(field.name())).collect();
     let own: Vec<&str> = schema.fields().iter().map(|field| bare(field.name())).collect();
-    let matching = wanted.iter().all(|name| own.contains(name));
-    let names = if matching { own } else { wanted };
+    // A driver's own numbering means positions; names of another statement mean a mistake, which binding then reports.
+    let numbered = own.iter().all(|name| name.is_empty() || name.parse::<u64>().is_ok());
+    let names = if numbered { wanted } else { own };
     names.into_iter().map(str::to_string).collect()
 }
 

@@ -259,7 +259,7 @@ fn mentions(expression: &str, column: &str) -> bool {
 fn rename_column(table: &mut TableDefinition, from: &Ident, to: &Ident) -> Result<()> {
     let at = position(table, from)?;
     let to = name::fold(to);
-    name::check_new(&to)?;
+    name::check_new_column(&to)?;
     if table.relation.schema.index_of(&to).is_ok() {
         return Err(Error::new(
             ErrorKind::AlreadyExists,

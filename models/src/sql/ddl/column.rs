@@ -25,7 +25,7 @@ pub(super) struct NewColumn {
 /// Reads a column definition.
 pub(super) fn read(planner: &Planner<'_>, column: &ColumnDef) -> Result<NewColumn> {
     let column_name = name::fold(&column.name);
-    name::check_new(&column_name)?;
+    name::check_new_column(&column_name)?;
     let data_type = arrow_type(planner, column)?;
     let mut nullable = true;
     let mut primary_key = false;
@@ -94,7 +94,7 @@ fn check_default(planner: &Planner<'_>, column: &str, text: &str, data_type: &Da
 
 /// A column taken from a query's or a stream's result: name and type, nullable, internal metadata dropped.
 pub(super) fn from_arrow(field: &Field) -> Result<NewColumn> {
-    name::check_new(field.name())?;
+    name::check_new_column(field.name())?;
     let metadata: HashMap<String, String> = field
         .metadata()
         .iter()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
@@ -12,6 +13,25 @@ use crate::catalog::TableDefinition;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::context::Planner;
 use crate::sql::parse::parse_expression;
+
+/// Slack that a view array may drag along before its strings are copied, in bytes.
+const VIEW_SLACK: usize = 64 << 10;
+
+/// View arrays that came from a filter keep the whole buffers of their source; what is written must hold only its own bytes.
+fn own_bytes(column: ArrayRef) -> ArrayRef {
+    let wasteful = |held: usize, used: usize| held > used.saturating_mul(2) + VIEW_SLACK;
+    let held = |buffers: &[Buffer]| buffers.iter().map(Buffer::len).sum::<usize>();
+    if let Some(views) = column.as_string_view_opt() {
+        if wasteful(held(views.data_buffers()), views.total_buffer_bytes_used()) {
+            return Arc::new(views.gc());
+        }
+    } else if let Some(views) = column.as_binary_view_opt()
+        && wasteful(held(views.data_buffers()), views.total_buffer_bytes_used())
+    {
+        return Arc::new(views.gc());
+    }
+    column
+}
 
 /// The constraints of one table, ready to evaluate.
 pub(crate) struct RowCheck {
@@ -66,7 +86,7 @@ impl RowCheck {
                     ),
                 ));
             }
-            out.push(column);
+            out.push(own_bytes(column));
         }
         let batch = RecordBatch::try_new(Arc::clone(schema), out)?;
         self.evaluate_checks(&batch)?;

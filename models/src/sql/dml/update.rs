@@ -95,7 +95,7 @@ impl Dml<'_> {
         for assignment in &update.assignments {
             let position = assigned_column(assignment, &table)?;
             if !assigned.insert(position) {
-                return Err(Error::invalid("42701", format!("column {} is set twice", fields[position].name())));
+                return Err(Error::invalid("42601", format!("column {} is set twice", fields[position].name())));
             }
             values[position] = if is_default(&assignment.value) {
                 default_of(&table, fields[position].name())?

@@ -1,8 +1,9 @@
 //! The Flight SQL server end to end: arrow-flight's own client over a socket, against a database in a fresh directory.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::path::PathBuf;
+mod fixture;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use arrow::array::{ArrayRef, AsArray, Decimal128Array, Int64Array, RecordBatch, 
 use arrow::datatypes::{DataType, Int64Type, Schema};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
     Any, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementUpdate,
     CommandStatementIngest, CommandStatementQuery, DoPutUpdateResult, EndTransaction, ProstMessageExt, SqlInfo, TableDefinitionOptions,
@@ -20,70 +20,10 @@ use arrow_flight::{Action, CancelFlightInfoRequest, FlightData, FlightDescriptor
 use futures::{TryStreamExt, stream};
 use prost::Message;
 use pyralog_models::Database;
-use pyralog_server::flight::{FlightOptions, FlightServer, FlightServerError};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use pyralog_server::flight::{FlightOptions, FlightServer};
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
 
-type Client = FlightSqlServiceClient<Channel>;
-
-/// A server over a database of its own; both go when it is dropped.
-struct Fixture {
-    url: String,
-    directory: PathBuf,
-    stop: Option<oneshot::Sender<()>>,
-    served: Option<JoinHandle<Result<(), FlightServerError>>>,
-}
-
-impl Fixture {
-    async fn start() -> Self {
-        Self::with(FlightOptions::default()).await
-    }
-
-    async fn with(options: FlightOptions) -> Self {
-        let directory = std::env::temp_dir().join(format!("pyralog-flight-{}", uuid::Uuid::new_v4()));
-        let database = Database::open(&directory).await.unwrap();
-        let server = FlightServer::bind(database, "127.0.0.1:0".parse().unwrap(), options).await.unwrap();
-        let url = format!("http://{}", server.address());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(server.serve(async move {
-            let _ = stopped.await;
-        }));
-        Fixture {
-            url,
-            directory,
-            stop: Some(stop),
-            served: Some(served),
-        }
-    }
-
-    async fn channel(&self) -> Channel {
-        Endpoint::new(self.url.clone()).unwrap().connect().await.unwrap()
-    }
-
-    async fn client(&self) -> Client {
-        FlightSqlServiceClient::new(self.channel().await)
-    }
-
-    /// A client with a session, as after a handshake.
-    async fn client_with_session(&self) -> Client {
-        let mut client = self.client().await;
-        client.handshake("ann", "secret").await.unwrap();
-        client
-    }
-
-    async fn stop(mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        self.served.take().unwrap().await.unwrap().unwrap();
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
+use fixture::{Client, Fixture};
 
 async fn fetch(client: &mut Client, info: FlightInfo) -> Result<Vec<RecordBatch>, FlightError> {
     let ticket = info.endpoint[0].ticket.clone().unwrap();
