@@ -98,3 +98,18 @@ async fn concurrent_increments_all_count() {
     }
     assert_eq!(f.rows("SELECT n FROM t").await, ["40"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_of_an_upsert_are_all_told_and_bound() {
+    use datafusion::scalar::ScalarValue::Int32;
+    use pyralog_models::Parameters;
+    let f = Fixture::new().await;
+    f.run("CREATE TABLE t (id INT PRIMARY KEY, n INT)").await;
+    let sql = "INSERT INTO t VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET n = ?";
+    assert_eq!(f.session.prepare(sql).await.unwrap().parameters.fields().len(), 3);
+    for _ in 0..2 {
+        let values = vec![Int32(Some(1)), Int32(Some(2)), Int32(Some(3))];
+        f.session.execute(sql, Parameters::Positional(values)).await.unwrap();
+    }
+    assert_eq!(f.rows("SELECT id, n FROM t").await, ["1|3"]);
+}

@@ -1,12 +1,13 @@
 //! Planning without running: result columns and parameters of a statement.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DataFusionStatement;
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::ast::{Expr, Statement as SqlStatement, Value, visit_expressions};
 
 use super::{OpenTransaction, Parameters, Prepared, Session};
 use crate::error::Result;
@@ -37,7 +38,7 @@ impl Session {
                     prepared(Arc::new(plan.schema().as_arrow().clone()), parameters_of(&plan)?, true)
                 }
                 SqlStatement::Insert(_) | SqlStatement::Update(_) | SqlStatement::Delete(_) | SqlStatement::Merge(_) => {
-                    let parameters = parameters_of(&self.plan_write(statement.as_ref().clone()).await?)?;
+                    let parameters = with_named_in(parameters_of(&self.plan_write(statement.as_ref().clone()).await?)?, &statement);
                     match self.returned_schema(*statement).await? {
                         Some(schema) => prepared(schema, parameters, true),
                         None => prepared(empty(), parameters, false),
@@ -113,6 +114,27 @@ impl Session {
     }
 }
 
+/// Adds the placeholders that the plan of a write's rows does not hold: those of ON CONFLICT and RETURNING. Their types are not known.
+fn with_named_in(known: SchemaRef, statement: &SqlStatement) -> SchemaRef {
+    let mut fields: Vec<FieldRef> = known.fields().iter().cloned().collect();
+    let _: ControlFlow<()> = visit_expressions(statement, |expr| {
+        if let Expr::Value(value) = expr
+            && let Value::Placeholder(name) = &value.value
+            && !fields.iter().any(|field| field.name() == name)
+        {
+            fields.push(Arc::new(Field::new(name, DataType::Null, true)));
+        }
+        ControlFlow::Continue(())
+    });
+    fields.sort_by_key(|field| (parameter_number(field.name()), field.name().clone()));
+    Arc::new(Schema::new(fields))
+}
+
+/// A numbered placeholder's number; named ones come last.
+fn parameter_number(name: &str) -> usize {
+    name.trim_start_matches('$').parse().unwrap_or(usize::MAX)
+}
+
 fn explain_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("plan_type", DataType::Utf8, false),
@@ -130,7 +152,7 @@ fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
             (name.clone(), Field::new(name, data_type, true))
         })
         .collect();
-    fields.sort_by_key(|(name, _)| (name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX), name.clone()));
+    fields.sort_by_key(|(name, _)| (parameter_number(name), name.clone()));
     Ok(Arc::new(Schema::new(
         fields.into_iter().map(|(_, field)| field).collect::<Vec<_>>(),
     )))
