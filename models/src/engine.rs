@@ -17,7 +17,7 @@ use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
-use crate::sql::{bounded_functions, filter_pushdown};
+use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
 
 /// How many operators an out-of-memory message names.
 const NAMED_CONSUMERS: NonZeroUsize = match NonZeroUsize::new(5) {
@@ -70,6 +70,7 @@ impl Engine {
         let runtime = build_runtime(&config, query_memory_limit)?;
         let mut base_state = build_state(&config, Arc::clone(&runtime));
         bounded_functions::bound(&mut base_state)?;
+        checked_sum::register(&mut base_state)?;
         let row_ids = RowIds::new(catalog.clone());
         Ok(Arc::new(Engine {
             node,

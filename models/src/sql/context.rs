@@ -29,6 +29,8 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::resolve::resolve_table_references;
 
 use super::name::resolve_reference;
+use super::scalar_subquery::allow_nulls;
+use super::set_operations::count_duplicates;
 use super::{information_schema, table_function, template};
 use crate::catalog::{CatalogSnapshot, CollectionKind, DEFAULT_SCHEMA, Object, ObjectName, TableDefinition};
 use crate::engine::Engine;
@@ -65,12 +67,13 @@ impl Planner<'_> {
         let names = self.resolve(&statement, own, 0).await?;
         let planner = SqlToRel::new_with_options(&names, parser_options(self.state));
         let plan = match planner.statement_to_plan(statement.clone()) {
-            Err(error) if error.strip_backtrace().contains("require unique expression names") => {
+            Err(error) if names_clash(&error) => {
                 name_columns(&mut statement);
                 planner.statement_to_plan(statement)?
             }
             plan => plan?,
         };
+        let plan = allow_nulls(count_duplicates(plan)?)?;
         if names
             .tables
             .values()
@@ -179,8 +182,14 @@ impl Planner<'_> {
         };
         let names = self.resolve(&statement, HashMap::new(), depth).await?;
         let plan = SqlToRel::new_with_options(&names, parser_options(self.state)).statement_to_plan(*statement)?;
-        rename_columns(plan, columns)
+        rename_columns(allow_nulls(count_duplicates(plan)?)?, columns)
     }
+}
+
+/// Whether an error may come from the names that the planner gives to unnamed columns: `SELECT 1, 1`, or `SELECT o.id, (SELECT u.id …)`.
+fn names_clash(error: &datafusion::error::DataFusionError) -> bool {
+    let text = error.strip_backtrace();
+    text.contains("require unique expression names") || text.contains("would be ambiguous") || text.contains("Ambiguous reference")
 }
 
 fn name_columns(statement: &mut DataFusionStatement) {

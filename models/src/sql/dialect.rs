@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Fetch, Ident, LimitClause, Offset, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Statement,
-    VisitMut, VisitorMut,
+    Expr, Fetch, Ident, LimitClause, Offset, Query, Select, SelectItem, Statement, VisitMut, VisitorMut,
 };
 
+use super::quantified;
 use crate::error::{Error, Result};
 
 /// Rewrites a statement in place.
@@ -33,46 +33,29 @@ impl VisitorMut for Rewrite {
         {
             return ControlFlow::Break(error);
         }
-        check_set_operation(&query.body)
+        ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-        match expr {
+        let quantified = match &*expr {
             Expr::AnyOp {
-                left,
-                compare_op: BinaryOperator::Eq,
-                right,
-                ..
-            } => {
-                if let Expr::Subquery(subquery) = right.as_ref() {
-                    *expr = Expr::InSubquery {
-                        expr: left.clone(),
-                        subquery: subquery.clone(),
-                        negated: false,
-                    };
-                }
+                left, compare_op, right, ..
+            } => match right.as_ref() {
+                Expr::Subquery(query) => quantified::any(left.as_ref().clone(), compare_op, query.as_ref().clone()),
+                _ => return ControlFlow::Continue(()),
+            },
+            Expr::AllOp { left, compare_op, right } => match right.as_ref() {
+                Expr::Subquery(query) => quantified::all(left.as_ref().clone(), compare_op, query.as_ref().clone()),
+                _ => return ControlFlow::Continue(()),
+            },
+            _ => return ControlFlow::Continue(()),
+        };
+        match quantified {
+            Ok(rewritten) => {
+                *expr = rewritten;
                 ControlFlow::Continue(())
             }
-            Expr::AllOp {
-                left,
-                compare_op: BinaryOperator::NotEq,
-                right,
-            } => {
-                if let Expr::Subquery(subquery) = right.as_ref() {
-                    *expr = Expr::InSubquery {
-                        expr: left.clone(),
-                        subquery: subquery.clone(),
-                        negated: true,
-                    };
-                }
-                ControlFlow::Continue(())
-            }
-            // The planner would keep every row.
-            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if matches!(right.as_ref(), Expr::Subquery(_)) => ControlFlow::Break(
-                Error::unsupported("ANY and ALL over a subquery are supported as = ANY and <> ALL only")
-                    .with_hint("compare with (SELECT min(…)) or (SELECT max(…)), or use EXISTS"),
-            ),
-            _ => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
         }
     }
 }
@@ -101,24 +84,6 @@ fn fetch_to_limit(query: &mut Query, fetch: Fetch) -> Result<()> {
         limit_by: Vec::new(),
     });
     Ok(())
-}
-
-/// The planner would answer EXCEPT ALL and INTERSECT ALL without counting duplicates.
-fn check_set_operation(body: &SetExpr) -> ControlFlow<Error> {
-    let mut body = body;
-    // Chains lean to the left; what stands on the right in parentheses is a query of its own, which is visited too.
-    while let SetExpr::SetOperation {
-        op, set_quantifier, left, ..
-    } = body
-    {
-        if matches!(op, SetOperator::Except | SetOperator::Intersect) && matches!(set_quantifier, SetQuantifier::All) {
-            return ControlFlow::Break(
-                Error::unsupported(format!("{op} ALL is not supported")).with_hint(format!("use {op}, or count with GROUP BY")),
-            );
-        }
-        body = left;
-    }
-    ControlFlow::Continue(())
 }
 
 struct NameColumns;

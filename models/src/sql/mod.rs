@@ -2,6 +2,7 @@
 
 pub(crate) mod bounded_functions;
 pub(crate) mod checked_arithmetic;
+pub(crate) mod checked_sum;
 pub(crate) mod context;
 pub(crate) mod ddl;
 pub(crate) mod dialect;
@@ -12,6 +13,9 @@ pub(crate) mod guard;
 pub(crate) mod information_schema;
 pub(crate) mod name;
 pub(crate) mod parse;
+pub(crate) mod quantified;
+pub(crate) mod scalar_subquery;
+pub(crate) mod set_operations;
 pub(crate) mod show;
 pub(crate) mod table_function;
 pub(crate) mod template;

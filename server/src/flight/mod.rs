@@ -16,6 +16,7 @@ pub mod server;
 
 mod action;
 mod binding;
+mod broken_stream;
 mod caller;
 pub(crate) mod decode;
 mod effect;

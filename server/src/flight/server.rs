@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use super::broken_stream;
 use super::options::FlightOptions;
 use super::service::Service;
 use super::state::State;
@@ -80,6 +81,7 @@ impl FlightServer {
             .http2_keepalive_interval(Some(options.keepalive))
             .http2_keepalive_timeout(Some(options.keepalive))
             .http2_adaptive_window(Some(true))
+            .layer(tower::util::MapRequestLayer::new(broken_stream::watch))
             .serve_with_incoming_shutdown(service, incoming, stop.clone().cancelled_owned());
         tokio::pin!(serving);
         let ended = tokio::select! {
