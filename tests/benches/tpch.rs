@@ -4,7 +4,7 @@
 //! ```text
 //! TPCH_SF=1 cargo bench -p pyralog-tests --bench tpch
 //! ```
-//! `tests/peers/duckdb_tpch.py` gives DuckDB's figures beside it.
+//! `tests/peers/tpch.py` runs DuckDB beside Pyralog.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
