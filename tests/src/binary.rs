@@ -27,12 +27,14 @@ fn find() -> PathBuf {
     binary
 }
 
+/// This package's folder: where cargo runs it, else where it was built. Clones that share a target directory share its executables.
+pub fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
 /// The workspace's root folder.
 pub fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests are a member of the workspace")
-        .to_path_buf()
+    package().parent().expect("the tests are a member of the workspace").to_path_buf()
 }
 
 /// The target directory and the profile's folder, from where this executable lies: `TARGET/PROFILE/deps/NAME`.

@@ -16,7 +16,7 @@ use super::result::{Deadline, timed_out};
 use super::{OpenTransaction, Parameters, QueryResult, Reader, Session, done, rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::context::Planner;
-use crate::sql::dml::{Dml, DmlOutcome};
+use crate::sql::dml::{Dml, DmlOutcome, is_literal};
 use crate::sql::parse::{Statement, parse_one};
 use crate::sql::{ddl, explain, name, show};
 use crate::{copy, external};
@@ -172,19 +172,15 @@ impl Session {
 
     /// Runs a writing statement in the open transaction, or in one of its own that is retried on conflict.
     async fn write(&self, statement: SqlStatement, parameters: &Parameters) -> Result<QueryResult> {
-        let state = self.statement_state();
         let mut open = self.inner.transaction.lock().await;
         if let Some(transaction) = open.as_mut() {
-            return Ok(outcome(self.write_in(transaction, &state, statement, parameters).await?));
+            return Ok(outcome(self.write_in(transaction, &statement, parameters).await?));
         }
         drop(open);
         let mut attempt = 0;
         loop {
             let mut transaction = OpenTransaction::begin(self.engine())?;
-            let result = Dml::new(self.engine(), &state, &mut transaction, parameters)
-                .run(statement.clone())
-                .await;
-            let result = match result {
+            let result = match self.write_once(&mut transaction, &statement, parameters).await {
                 Ok(result) => transaction.commit(self.engine()).await.map(|()| result),
                 Err(error) => Err(error),
             };
@@ -200,21 +196,31 @@ impl Session {
     }
 
     /// One statement of a transaction: all of it, or nothing.
-    async fn write_in(
-        &self,
-        transaction: &mut OpenTransaction,
-        state: &SessionState,
-        statement: SqlStatement,
-        parameters: &Parameters,
-    ) -> Result<DmlOutcome> {
+    async fn write_in(&self, transaction: &mut OpenTransaction, statement: &SqlStatement, parameters: &Parameters) -> Result<DmlOutcome> {
         let before = transaction.mark()?;
-        match Dml::new(self.engine(), state, transaction, parameters).run(statement).await {
+        match self.write_once(transaction, statement, parameters).await {
             Ok(outcome) => Ok(outcome),
             Err(error) => {
                 transaction.back_to(before).await?;
                 Err(error)
             }
         }
+    }
+
+    async fn write_once(&self, transaction: &mut OpenTransaction, statement: &SqlStatement, parameters: &Parameters) -> Result<DmlOutcome> {
+        if let SqlStatement::Insert(insert) = statement
+            && is_literal(insert)
+        {
+            let state = self.shared_state();
+            let mut dml = Dml::new(self.engine(), &state, transaction, parameters);
+            if let Some(outcome) = dml.insert_literals(insert).await? {
+                return Ok(outcome);
+            }
+        }
+        let state = self.statement_state();
+        Dml::new(self.engine(), &state, transaction, parameters)
+            .run(statement.clone())
+            .await
     }
 }
 

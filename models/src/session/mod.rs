@@ -101,7 +101,7 @@ pub struct Session {
 
 pub(crate) struct SessionInner {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) state: RwLock<SessionState>,
+    pub(crate) state: RwLock<Arc<SessionState>>,
     pub(crate) settings: RwLock<Settings>,
     /// Held while a statement of a transaction runs, so that statements of one transaction never interleave.
     pub(crate) transaction: Mutex<Option<OpenTransaction>>,
@@ -116,7 +116,7 @@ impl Drop for SessionInner {
 impl Session {
     pub(crate) fn new(engine: Arc<Engine>) -> Session {
         engine.counters.sessions.fetch_add(1, Ordering::Relaxed);
-        let state = RwLock::new(engine.base_state.clone());
+        let state = RwLock::new(Arc::new(engine.base_state.clone()));
         Session {
             inner: Arc::new(SessionInner {
                 engine,
@@ -133,9 +133,14 @@ impl Session {
 
     /// The planner's state for one statement: the settings of now, and the time of now for `now()`.
     pub(crate) fn statement_state(&self) -> SessionState {
-        let mut state = self.inner.state.read().clone();
+        let mut state = SessionState::clone(&self.shared_state());
         state.mark_start_execution();
         state
+    }
+
+    /// The planner's state with the settings of now, for what never asks for the time. Copying a state costs more than inserting a row.
+    pub(crate) fn shared_state(&self) -> Arc<SessionState> {
+        Arc::clone(&self.inner.state.read())
     }
 
     /// Runs one statement. Outside a transaction it is one of its own. DML has happened when this returns; rows stream after it.

@@ -1,18 +1,17 @@
 //! Planning without running: result columns and parameters of a statement.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DataFusionStatement;
-use datafusion::sql::sqlparser::ast::{Expr, Statement as SqlStatement, Value, visit_expressions};
+use datafusion::sql::sqlparser::ast::{Expr, Insert, Statement as SqlStatement, Value, visit_expressions};
 
 use super::{OpenTransaction, Parameters, Prepared, Session};
 use crate::error::Result;
 use crate::sql::context::Planner;
-use crate::sql::dml::Dml;
+use crate::sql::dml::{Dml, is_literal};
 use crate::sql::parse::{Statement, parse_one};
 
 impl Session {
@@ -36,6 +35,12 @@ impl Session {
                 SqlStatement::Query(_) => {
                     let plan = self.plan_unbound(DataFusionStatement::Statement(statement)).await?;
                     prepared(Arc::new(plan.schema().as_arrow().clone()), parameters_of(&plan)?, true)
+                }
+                SqlStatement::Insert(ref insert)
+                    if is_literal(insert)
+                        && let Some(parameters) = self.literal_parameters(insert)? =>
+                {
+                    prepared(empty(), parameters, false)
                 }
                 SqlStatement::Insert(_) | SqlStatement::Update(_) | SqlStatement::Delete(_) | SqlStatement::Merge(_) => {
                     let parameters = with_named_in(parameters_of(&self.plan_write(statement.as_ref().clone()).await?)?, &statement);
@@ -95,6 +100,14 @@ impl Session {
         Ok(state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?)
     }
 
+    /// The parameters of an INSERT that needs no plan.
+    fn literal_parameters(&self, insert: &Insert) -> Result<Option<SchemaRef>> {
+        let state = self.shared_state();
+        let mut transaction = OpenTransaction::begin(self.engine())?;
+        let parameters = Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open).literal_parameters(insert)?;
+        Ok(parameters.map(|parameters| in_order(parameters.into_iter().map(|(name, field)| (name, Some(field))))))
+    }
+
     /// The plan of a write with its placeholders open.
     async fn plan_write(&self, statement: SqlStatement) -> Result<LogicalPlan> {
         let state = self.statement_state();
@@ -142,9 +155,13 @@ fn explain_schema() -> SchemaRef {
     ]))
 }
 
-/// Placeholders in order of their number; type null where nothing tells it.
+/// The placeholders of a plan.
 fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
-    let found: HashMap<String, Option<FieldRef>> = plan.get_parameter_fields()?;
+    Ok(in_order(plan.get_parameter_fields()?))
+}
+
+/// Placeholders in order of their number; type null where nothing tells it.
+fn in_order(found: impl IntoIterator<Item = (String, Option<FieldRef>)>) -> SchemaRef {
     let mut fields: Vec<(String, Field)> = found
         .into_iter()
         .map(|(name, field)| {
@@ -153,7 +170,5 @@ fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
         })
         .collect();
     fields.sort_by_key(|(name, _)| (parameter_number(name), name.clone()));
-    Ok(Arc::new(Schema::new(
-        fields.into_iter().map(|(_, field)| field).collect::<Vec<_>>(),
-    )))
+    Arc::new(Schema::new(fields.into_iter().map(|(_, field)| field).collect::<Vec<_>>()))
 }

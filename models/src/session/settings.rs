@@ -1,5 +1,6 @@
 //! A session's settings: our own few, and DataFusion's under their `datafusion.` names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
@@ -109,7 +110,7 @@ pub(crate) fn set(session: &Session, name: &str, value: &str) -> Result<()> {
                 drop(state);
                 return Err(unknown(session, &name));
             }
-            Ok(state.config_mut().options_mut().set(&name, value)?)
+            Ok(Arc::make_mut(&mut state).config_mut().options_mut().set(&name, value)?)
         }
     }
 }

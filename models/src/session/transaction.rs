@@ -14,6 +14,11 @@ use super::reader::{Reader, snapshots};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 
+/// Rows that are written without handing them to another thread.
+const SMALL_ROWS: usize = 64;
+/// Bytes of such rows, and of a transaction that is finished so.
+const SMALL_BYTES: u64 = 256 << 10;
+
 /// A transaction that is neither committed nor rolled back.
 pub(crate) struct OpenTransaction {
     /// `None` only while a blocking call has it; it stays so when that call panicked.
@@ -49,6 +54,18 @@ impl OpenTransaction {
 
     fn writes(&mut self) -> Result<&mut Transaction> {
         self.writes.as_mut().ok_or_else(lost)
+    }
+
+    /// Runs `work` on a few rows here, on many on a blocking thread: they may be staged in files, and their keys take a while to look up.
+    async fn write<T: Send + 'static>(
+        &mut self,
+        rows: &RecordBatch,
+        work: impl FnOnce(&mut Transaction) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T> {
+        if is_small(self.writes()?, rows) {
+            return Ok(work(self.writes()?)?);
+        }
+        self.blocking(work).await
     }
 
     /// Runs `work` on a blocking thread.
@@ -87,19 +104,19 @@ impl OpenTransaction {
     /// Adds rows with new keys.
     pub(crate) async fn insert(&mut self, relation: RelationId, rows: RecordBatch) -> Result<()> {
         self.written.insert(relation);
-        self.blocking(move |writes| writes.insert(relation, &rows)).await
+        self.write(&rows.clone(), move |writes| writes.insert(relation, &rows)).await
     }
 
     /// Adds or replaces rows.
     pub(crate) async fn put(&mut self, relation: RelationId, rows: RecordBatch) -> Result<()> {
         self.written.insert(relation);
-        self.blocking(move |writes| writes.put(relation, &rows)).await
+        self.write(&rows.clone(), move |writes| writes.put(relation, &rows)).await
     }
 
     /// Removes rows by key; how many there were.
     pub(crate) async fn delete(&mut self, relation: RelationId, keys: RecordBatch) -> Result<u64> {
         self.written.insert(relation);
-        self.blocking(move |writes| writes.delete(relation, &keys)).await
+        self.write(&keys.clone(), move |writes| writes.delete(relation, &keys)).await
     }
 
     /// Lets later commits of the same keys overwrite this one's.
@@ -158,9 +175,13 @@ impl OpenTransaction {
         if writes.is_empty() {
             return Ok(0);
         }
-        let write_set = tokio::task::spawn_blocking(move || writes.into_write_set())
-            .await
-            .map_err(|e| Error::internal(format!("a write task failed: {e}")))??;
+        let write_set = if writes.stays_in_memory(0) && writes.memory_bytes() < SMALL_BYTES {
+            writes.into_write_set()?
+        } else {
+            tokio::task::spawn_blocking(move || writes.into_write_set())
+                .await
+                .map_err(|e| Error::internal(format!("a write task failed: {e}")))??
+        };
         let Some(partition) = engine.node.partitions().first() else {
             return Err(Error::internal("the database has no data partition"));
         };
@@ -205,6 +226,12 @@ pub(crate) fn relation_name(engine: &Engine, relation: RelationId) -> String {
         })
     });
     named.unwrap_or_else(|| relation.to_string())
+}
+
+/// Whether a write of these rows is done sooner than it would be handed to another thread.
+fn is_small(writes: &Transaction, rows: &RecordBatch) -> bool {
+    let bytes = rows.get_array_memory_size() as u64;
+    rows.num_rows() <= SMALL_ROWS && bytes < SMALL_BYTES && writes.stays_in_memory(bytes)
 }
 
 fn lost() -> Error {

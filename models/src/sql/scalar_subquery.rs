@@ -17,9 +17,11 @@ pub(crate) fn allow_nulls(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|plan| {
         plan.map_expressions(|expr| {
             expr.transform_up(|expr| match expr {
-                Expr::ScalarSubquery(mut subquery) if may_be_empty(&subquery.subquery) && subquery.outer_ref_columns.is_empty() => {
+                Expr::ScalarSubquery(mut subquery) if may_be_empty(&subquery.subquery) => {
+                    // Its name is the column's, in the subquery's place only: inside, the planner may add the column itself.
+                    let name = subquery.subquery.schema().field(0).name().clone();
                     subquery.subquery = Arc::new(nullable(&subquery.subquery)?);
-                    Ok(Transformed::yes(Expr::ScalarSubquery(subquery)))
+                    Ok(Transformed::yes(Expr::ScalarSubquery(subquery).alias(name)))
                 }
                 expr => Ok(Transformed::no(expr)),
             })
@@ -28,7 +30,7 @@ pub(crate) fn allow_nulls(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(plan.data)
 }
 
-/// Whether a query over a NOT NULL column can give no row. (Correlated ones become joins, whose columns can be null.)
+/// Whether a query over a NOT NULL column can give no row.
 fn may_be_empty(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(projection) if !gives_null(plan) => may_be_empty(&projection.input),
@@ -48,10 +50,7 @@ fn nullable(plan: &LogicalPlan) -> DataFusionResult<LogicalPlan> {
         .schema()
         .columns()
         .into_iter()
-        .map(|column| {
-            let name = column.name.clone();
-            ScalarUDF::from(OrNull::new()).call(vec![Expr::Column(column)]).alias(name)
-        })
+        .map(|column| ScalarUDF::from(OrNull::new()).call(vec![Expr::Column(column)]))
         .collect();
     LogicalPlanBuilder::from(plan.clone()).project(columns)?.build()
 }

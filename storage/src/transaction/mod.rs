@@ -128,6 +128,12 @@ impl Transaction {
         self.buffers.values().map(Buffer::bytes).sum()
     }
 
+    /// Whether nothing but memory is touched when this many more bytes are written, and when it finishes after that.
+    pub fn stays_in_memory(&self, more: u64) -> bool {
+        self.buffers.values().all(|buffer| buffer.staged.is_empty())
+            && self.memory_bytes() + more < self.partition.options().transaction_bytes
+    }
+
     fn write<T>(&mut self, relation: RelationId, write: impl FnOnce(&mut Buffer, Statement) -> Result<T>) -> Result<T> {
         self.statement += 1;
         let statement = Statement {

@@ -17,7 +17,7 @@ use connection::Connection;
 
 #[test]
 fn sql_files_hold() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
+    let root = pyralog_tests::binary::package().join("slt");
     let wanted = std::env::var("PYRALOG_SLT").unwrap_or_default();
     let mut files = Vec::new();
     find(&root, &mut files);

@@ -1,9 +1,10 @@
 //! `INSERT … VALUES | SELECT | DEFAULT VALUES`, with `ON CONFLICT` and `RETURNING`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::parser::Statement as DataFusionStatement;
@@ -11,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, Insert, ObjectName, SetExpr, 
 use futures::StreamExt;
 
 use super::conflict::OnConflict;
+use super::literal_rows::LiteralRows;
 use super::returning::Returning;
 use super::target::InsertTarget;
 use super::{Dml, DmlOutcome, RowCheck, default_exprs};
@@ -47,6 +49,33 @@ impl Dml<'_> {
             affected,
             returned: self.returned(returning).await?,
         })
+    }
+
+    /// Runs an INSERT of literals and parameters without a plan; `None` where it needs one.
+    pub(crate) async fn insert_literals(&mut self, insert: &Insert) -> Result<Option<DmlOutcome>> {
+        let (table, _) = self.insert_target(insert)?;
+        let reader = self.reader()?;
+        let planner = self.planner(&reader)?;
+        let Some(rows) = LiteralRows::new(&planner, &table, insert)? else {
+            return Ok(None);
+        };
+        let Some(columns) = rows.columns(self.parameters)? else {
+            return Ok(None);
+        };
+        let check = RowCheck::new(&planner, &table)?;
+        Ok(Some(DmlOutcome {
+            tag: "INSERT",
+            affected: self.insert_batch(&table, &check, &OnConflict::Fail, columns, None).await?,
+            returned: None,
+        }))
+    }
+
+    /// The parameters of an INSERT of literals and parameters; `None` where it needs a plan.
+    pub(crate) fn literal_parameters(&mut self, insert: &Insert) -> Result<Option<BTreeMap<String, FieldRef>>> {
+        let (table, _) = self.insert_target(insert)?;
+        let reader = self.reader()?;
+        let planner = self.planner(&reader)?;
+        Ok(LiteralRows::new(&planner, &table, insert)?.map(|rows| rows.parameters()))
     }
 
     /// The plan of the rows to insert, for EXPLAIN.

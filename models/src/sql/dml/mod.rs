@@ -5,6 +5,7 @@
 mod conflict;
 mod delete;
 mod insert;
+mod literal_rows;
 mod merge;
 mod returning;
 mod row_check;
@@ -23,6 +24,7 @@ use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{ObjectName as SqlName, Statement as SqlStatement};
 
 pub(crate) use conflict::OnConflict;
+pub(crate) use literal_rows::is_literal;
 pub(crate) use row_check::RowCheck;
 pub(crate) use target::default_exprs;
 
