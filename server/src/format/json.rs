@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use super::RowWriter;
-use super::json_value::{encoder, name_prefix};
+use super::json_value::{encoder, name_prefix, write_object};
 
 /// Writes `[{…},{…}]` or lines of `{…}`.
 pub(super) struct ObjectWriter {
@@ -45,15 +45,10 @@ impl RowWriter for ObjectWriter {
                 out.extend_from_slice(if self.rows == 0 { b"[\n" } else { b",\n" });
             }
             self.rows += 1;
-            out.push(b'{');
-            for (position, (name, value)) in members.iter().enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(name);
-                value(row, out)?;
+            write_object(&members, row, out)?;
+            if !self.array {
+                out.push(b'\n');
             }
-            out.extend_from_slice(if self.array { b"}" } else { b"}\n" });
         }
         Ok(())
     }

@@ -192,18 +192,7 @@ fn object(array: &dyn Array, depth: usize) -> Result<Encoder<'_>, ArrowError> {
     for (name, column) in fields.column_names().into_iter().zip(fields.columns()) {
         members.push((name_prefix(name)?, nullable(column.as_ref(), depth)?));
     }
-    Ok(Box::new(move |row, out| {
-        out.push(b'{');
-        for (position, (name, value)) in members.iter().enumerate() {
-            if position > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(name);
-            value(row, out)?;
-        }
-        out.push(b'}');
-        Ok(())
-    }))
+    Ok(Box::new(move |row, out| write_object(&members, row, out)))
 }
 
 fn map(array: &dyn Array, depth: usize) -> Result<Encoder<'_>, ArrowError> {
@@ -255,6 +244,20 @@ fn union(array: &dyn Array, depth: usize) -> Result<Encoder<'_>, ArrowError> {
         Some(value) => value(union.value_offset(row), out),
         None => Err(ArrowError::JsonError("a union's type id that its type lacks".into())),
     }))
+}
+
+/// Appends `{"name":value,…}` of a row: each member is a [`name_prefix`] and the encoder of its values.
+pub(super) fn write_object(members: &[(Vec<u8>, Encoder<'_>)], row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    out.push(b'{');
+    for (position, (name, value)) in members.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(name);
+        value(row, out)?;
+    }
+    out.push(b'}');
+    Ok(())
 }
 
 /// `"name":`, escaped once.
