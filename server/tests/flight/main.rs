@@ -35,15 +35,35 @@ async fn query(client: &mut Client, sql: &str) -> Vec<RecordBatch> {
     fetch(client, info).await.unwrap()
 }
 
+/// Runs a statement that must succeed; the rows it changed.
+async fn update(client: &mut Client, sql: &str) -> i64 {
+    client.execute_update(sql.to_string(), None).await.unwrap()
+}
+
 /// The one number that a query gives.
 async fn number(client: &mut Client, sql: &str) -> i64 {
     let batches = query(client, sql).await;
     batches[0].column(0).as_primitive::<Int64Type>().value(0)
 }
 
-/// The gRPC code behind a client's error.
-fn code(error: impl std::fmt::Display + std::fmt::Debug) -> String {
-    format!("{error:?}")
+/// The rows of the table `t`.
+async fn count(client: &mut Client) -> i64 {
+    number(client, "SELECT count(*) FROM t").await
+}
+
+/// The client's own error types tell the gRPC code in their debug text only.
+#[track_caller]
+fn assert_code(error: impl std::fmt::Debug, code: &str) {
+    assert!(format!("{error:?}").contains(code), "{error:?}");
+}
+
+/// What GetFlightInfo takes for a statement outside transactions.
+fn descriptor(sql: &str) -> FlightDescriptor {
+    let command = CommandStatementQuery {
+        query: sql.into(),
+        transaction_id: None,
+    };
+    FlightDescriptor::new_cmd(command.as_any().encode_to_vec())
 }
 
 fn rows(from: i64, to: i64) -> RecordBatch {
@@ -68,20 +88,8 @@ fn ingest(table: &str, missing: TableNotExistOption, exists: TableExistsOption) 
 async fn queries_updates_and_counts() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client().await;
-    assert_eq!(
-        client
-            .execute_update("CREATE TABLE t (a BIGINT PRIMARY KEY, b VARCHAR)".into(), None)
-            .await
-            .unwrap(),
-        0
-    );
-    assert_eq!(
-        client
-            .execute_update("INSERT INTO t VALUES (1, 'x'), (2, 'y')".into(), None)
-            .await
-            .unwrap(),
-        2
-    );
+    assert_eq!(update(&mut client, "CREATE TABLE t (a BIGINT PRIMARY KEY, b VARCHAR)").await, 0);
+    assert_eq!(update(&mut client, "INSERT INTO t VALUES (1, 'x'), (2, 'y')").await, 2);
     let batches = query(&mut client, "SELECT a, b FROM t ORDER BY a").await;
     assert_eq!(
         batches[0].schema().field(1).data_type(),
@@ -99,9 +107,9 @@ async fn queries_updates_and_counts() {
 async fn a_write_sent_as_a_query_happens_once() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client().await;
-    client.execute_update("CREATE TABLE t (a BIGINT)".into(), None).await.unwrap();
+    update(&mut client, "CREATE TABLE t (a BIGINT)").await;
     let info = client.execute("INSERT INTO t VALUES (1)".into(), None).await.unwrap();
-    assert_eq!(number(&mut client, "SELECT count(*) FROM t").await, 1, "it runs at GetFlightInfo");
+    assert_eq!(count(&mut client).await, 1, "it runs at GetFlightInfo");
     assert_eq!(info.total_records, 1);
     assert!(info.clone().try_decode_schema().unwrap().fields().is_empty());
     assert!(
@@ -112,7 +120,7 @@ async fn a_write_sent_as_a_query_happens_once() {
             .all(|batch| batch.num_rows() == 0)
     );
     assert!(fetch(&mut client, info).await.is_err(), "a ticket is read once");
-    assert_eq!(number(&mut client, "SELECT count(*) FROM t").await, 1);
+    assert_eq!(count(&mut client).await, 1);
     fixture.stop().await;
 }
 
@@ -120,10 +128,7 @@ async fn a_write_sent_as_a_query_happens_once() {
 async fn prepared_statements() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client().await;
-    client
-        .execute_update("CREATE TABLE t (id BIGINT, name VARCHAR)".into(), None)
-        .await
-        .unwrap();
+    update(&mut client, "CREATE TABLE t (id BIGINT, name VARCHAR)").await;
     let mut insert = client.prepare("INSERT INTO t VALUES ($1, $2)".into(), None).await.unwrap();
     assert!(insert.dataset_schema().unwrap().fields().is_empty());
     assert_eq!(insert.parameter_schema().unwrap().fields().len(), 2);
@@ -148,16 +153,12 @@ async fn prepared_statements() {
 async fn several_rows_of_parameters_are_all_or_nothing() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client().await;
-    client
-        .execute_update("CREATE TABLE t (id BIGINT PRIMARY KEY)".into(), None)
-        .await
-        .unwrap();
+    update(&mut client, "CREATE TABLE t (id BIGINT PRIMARY KEY)").await;
     let mut insert = client.prepare("INSERT INTO t VALUES ($1)".into(), None).await.unwrap();
     let twice = Arc::new(Int64Array::from(vec![1, 2, 1])) as ArrayRef;
     insert.set_parameters(RecordBatch::try_from_iter([("0", twice)]).unwrap()).unwrap();
-    let error = insert.execute_update().await.unwrap_err();
-    assert!(code(&error).contains("AlreadyExists"), "{error:?}");
-    assert_eq!(number(&mut client, "SELECT count(*) FROM t").await, 0);
+    assert_code(insert.execute_update().await.unwrap_err(), "AlreadyExists");
+    assert_eq!(count(&mut client).await, 0);
     fixture.stop().await;
 }
 
@@ -165,10 +166,7 @@ async fn several_rows_of_parameters_are_all_or_nothing() {
 async fn flight_transactions_commit_and_roll_back() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client().await;
-    client
-        .execute_update("CREATE TABLE t (id BIGINT, name VARCHAR)".into(), None)
-        .await
-        .unwrap();
+    update(&mut client, "CREATE TABLE t (id BIGINT, name VARCHAR)").await;
     for (end, want) in [(EndTransaction::Rollback, 0), (EndTransaction::Commit, 2)] {
         let transaction = client.begin_transaction().await.unwrap();
         client
@@ -184,9 +182,9 @@ async fn flight_transactions_commit_and_roll_back() {
             .unwrap();
         let inside = fetch(&mut client, inside).await.unwrap();
         assert_eq!(inside[0].column(0).as_primitive::<Int64Type>().value(0), 2);
-        assert_eq!(number(&mut client, "SELECT count(*) FROM t").await, 0, "nobody else sees it");
+        assert_eq!(count(&mut client).await, 0, "nobody else sees it");
         client.end_transaction(transaction.clone(), end).await.unwrap();
-        assert_eq!(number(&mut client, "SELECT count(*) FROM t").await, want);
+        assert_eq!(count(&mut client).await, want);
         assert!(client.execute("SELECT 1".into(), Some(transaction)).await.is_err(), "it has ended");
     }
     fixture.stop().await;
@@ -196,10 +194,7 @@ async fn flight_transactions_commit_and_roll_back() {
 async fn a_statement_prepared_before_a_commit_runs_in_the_next_transaction() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client().await;
-    client
-        .execute_update("CREATE TABLE t (id BIGINT, name VARCHAR)".into(), None)
-        .await
-        .unwrap();
+    update(&mut client, "CREATE TABLE t (id BIGINT, name VARCHAR)").await;
     let first = client.begin_transaction().await.unwrap();
     let mut insert = client
         .prepare("INSERT INTO t VALUES ($1, $2)".into(), Some(first.clone()))
@@ -211,13 +206,9 @@ async fn a_statement_prepared_before_a_commit_runs_in_the_next_transaction() {
     let second = client.begin_transaction().await.unwrap();
     insert.set_parameters(rows(2, 4)).unwrap();
     insert.execute_update().await.unwrap();
-    assert_eq!(
-        number(&mut client, "SELECT count(*) FROM t").await,
-        2,
-        "the second is not committed"
-    );
+    assert_eq!(count(&mut client).await, 2, "the second is not committed");
     client.end_transaction(second, EndTransaction::Rollback).await.unwrap();
-    assert_eq!(number(&mut client, "SELECT count(*) FROM t").await, 2);
+    assert_eq!(count(&mut client).await, 2);
     fixture.stop().await;
 }
 
@@ -226,12 +217,12 @@ async fn transactions_as_sql_belong_to_the_session() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client_with_session().await;
     let mut other = fixture.client().await;
-    client.execute_update("CREATE TABLE t (a BIGINT)".into(), None).await.unwrap();
-    client.execute_update("BEGIN".into(), None).await.unwrap();
-    client.execute_update("INSERT INTO t VALUES (1)".into(), None).await.unwrap();
-    assert_eq!(number(&mut other, "SELECT count(*) FROM t").await, 0);
-    client.execute_update("COMMIT".into(), None).await.unwrap();
-    assert_eq!(number(&mut other, "SELECT count(*) FROM t").await, 1);
+    update(&mut client, "CREATE TABLE t (a BIGINT)").await;
+    update(&mut client, "BEGIN").await;
+    update(&mut client, "INSERT INTO t VALUES (1)").await;
+    assert_eq!(count(&mut other).await, 0);
+    update(&mut client, "COMMIT").await;
+    assert_eq!(count(&mut other).await, 1);
     fixture.stop().await;
 }
 
@@ -239,13 +230,6 @@ async fn transactions_as_sql_belong_to_the_session() {
 async fn a_session_by_cookie_begins_with_its_first_need() {
     let fixture = Fixture::start().await;
     let mut client = FlightServiceClient::new(fixture.channel().await);
-    let descriptor = |sql: &str| {
-        let command = CommandStatementQuery {
-            query: sql.into(),
-            transaction_id: None,
-        };
-        FlightDescriptor::new_cmd(command.as_any().encode_to_vec())
-    };
     let probe = client.get_flight_info(descriptor("SELECT 1")).await.unwrap();
     assert!(probe.metadata().get("set-cookie").is_none(), "a probe makes no session");
     let begun = client.get_flight_info(descriptor("BEGIN")).await.unwrap();
@@ -283,22 +267,22 @@ async fn an_idle_transaction_is_rolled_back_and_says_so() {
     };
     let fixture = Fixture::with(options).await;
     let mut client = fixture.client_with_session().await;
-    client.execute_update("CREATE TABLE t (a BIGINT)".into(), None).await.unwrap();
+    update(&mut client, "CREATE TABLE t (a BIGINT)").await;
     let transaction = client.begin_transaction().await.unwrap();
     client
         .execute_update("INSERT INTO t VALUES (1)".into(), Some(transaction.clone()))
         .await
         .unwrap();
-    client.execute_update("BEGIN; INSERT INTO t VALUES (2)".into(), None).await.unwrap();
+    update(&mut client, "BEGIN; INSERT INTO t VALUES (2)").await;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let error = client
         .execute_update("INSERT INTO t VALUES (3)".into(), Some(transaction))
         .await
         .unwrap_err();
-    assert!(code(&error).contains("Aborted"), "{error:?}");
+    assert_code(error, "Aborted");
     let error = client.execute_update("INSERT INTO t VALUES (4)".into(), None).await.unwrap_err();
-    assert!(code(&error).contains("Aborted"), "{error:?}");
-    assert_eq!(number(&mut client, "SELECT count(*) FROM t").await, 0);
+    assert_code(error, "Aborted");
+    assert_eq!(count(&mut client).await, 0);
     fixture.stop().await;
 }
 
@@ -307,14 +291,13 @@ async fn closing_a_session_rolls_back_and_ends_its_token() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client_with_session().await;
     let mut other = fixture.client().await;
-    client.execute_update("CREATE TABLE t (a BIGINT)".into(), None).await.unwrap();
-    client.execute_update("BEGIN; INSERT INTO t VALUES (1)".into(), None).await.unwrap();
-    assert_eq!(number(&mut client, "SELECT count(*) FROM t").await, 1);
+    update(&mut client, "CREATE TABLE t (a BIGINT)").await;
+    update(&mut client, "BEGIN; INSERT INTO t VALUES (1)").await;
+    assert_eq!(count(&mut client).await, 1);
     let mut closed = client.do_action(Action::new("CloseSession", "")).await.unwrap();
     assert_eq!(closed.message().await.unwrap().unwrap().body[..], [8, 1], "closed");
-    let error = client.execute("SELECT 1".into(), None).await.unwrap_err();
-    assert!(code(&error).contains("Unauthenticated"), "{error:?}");
-    assert_eq!(number(&mut other, "SELECT count(*) FROM t").await, 0);
+    assert_code(client.execute("SELECT 1".into(), None).await.unwrap_err(), "Unauthenticated");
+    assert_eq!(count(&mut other).await, 0);
     fixture.stop().await;
 }
 
@@ -366,10 +349,7 @@ async fn table_schemas_keep_decimals() {
 async fn metadata_commands() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client().await;
-    client
-        .execute_update("CREATE TABLE t (a BIGINT, b BIGINT, PRIMARY KEY (b, a))".into(), None)
-        .await
-        .unwrap();
+    update(&mut client, "CREATE TABLE t (a BIGINT, b BIGINT, PRIMARY KEY (b, a))").await;
     let info = client.get_catalogs().await.unwrap();
     assert_eq!(
         fetch(&mut client, info).await.unwrap()[0].column(0).as_string::<i32>().value(0),
@@ -429,7 +409,7 @@ async fn a_query_is_cancelled_by_its_info() {
             Err(error) => break error,
         }
     };
-    assert!(code(&error).contains("Cancelled"), "{error:?}");
+    assert_code(error, "Cancelled");
     fixture.stop().await;
 }
 
@@ -437,12 +417,7 @@ async fn a_query_is_cancelled_by_its_info() {
 async fn errors_have_codes_and_text() {
     let fixture = Fixture::start().await;
     let mut client = FlightServiceClient::new(fixture.channel().await);
-    let command = CommandStatementQuery {
-        query: "SELEC 1".into(),
-        transaction_id: None,
-    };
-    let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-    let status = client.get_flight_info(descriptor).await.unwrap_err();
+    let status = client.get_flight_info(descriptor("SELEC 1")).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("[42601]"), "{}", status.message());
     assert_eq!(status.metadata().get("x-pyralog-sqlstate").unwrap(), "42601");
@@ -464,11 +439,7 @@ async fn errors_have_codes_and_text() {
 async fn get_schema_runs_nothing() {
     let fixture = Fixture::start().await;
     let mut client = FlightServiceClient::new(fixture.channel().await);
-    let command = CommandStatementQuery {
-        query: "SELECT 1 AS one, 'x' AS two".into(),
-        transaction_id: None,
-    };
-    let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+    let descriptor = descriptor("SELECT 1 AS one, 'x' AS two");
     let result: SchemaResult = client.get_schema(descriptor.clone()).await.unwrap().into_inner();
     let schema = Schema::try_from(&result).unwrap();
     assert_eq!(
@@ -508,10 +479,7 @@ async fn large_results_come_in_messages_that_default_clients_take() {
 async fn parameters_may_come_with_the_update_itself() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client().await;
-    client
-        .execute_update("CREATE TABLE t (id BIGINT, name VARCHAR)".into(), None)
-        .await
-        .unwrap();
+    update(&mut client, "CREATE TABLE t (id BIGINT, name VARCHAR)").await;
     // As ADBC and JDBC send it: one DoPut with command, schema and rows.
     let request = arrow_flight::sql::ActionCreatePreparedStatementRequest {
         query: "INSERT INTO t VALUES ($1, $2)".into(),
@@ -540,6 +508,6 @@ async fn parameters_may_come_with_the_update_itself() {
         .unwrap()
         .unwrap();
     assert_eq!(DoPutUpdateResult::decode(&*answer.app_metadata).unwrap().record_count, 5);
-    assert_eq!(number(&mut client, "SELECT count(*) FROM t").await, 5);
+    assert_eq!(count(&mut client).await, 5);
     fixture.stop().await;
 }
