@@ -1,14 +1,13 @@
 //! Commits: visible when acknowledged, ordered, refused on conflict, bounded.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pyralog_consensus::{ConsensusError, Node, NodeConfig, NodeEnvironment};
+use pyralog_consensus::{ConsensusError, NodeConfig};
 use pyralog_storage::{ConflictPolicy, RelationId, StorageError};
 
 use crate::disk::SwitchedDisk;
-use crate::table::{RELATION, blind, open, puts, rows, schema};
+use crate::table::{RELATION, blind, open, open_on, puts, rows, schema};
 
 #[tokio::test]
 async fn a_commit_is_visible_when_it_returns() {
@@ -119,17 +118,12 @@ async fn many_writers_share_syncs_and_their_timestamps_follow_the_log() {
 async fn a_full_queue_answers_overloaded_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let disk = SwitchedDisk::default();
-    let environment = NodeEnvironment {
-        disk: Arc::new(disk.clone()),
-        ..NodeEnvironment::default()
-    };
     let config = NodeConfig {
         queue_limit: 10,
         ..NodeConfig::new(dir.path())
     };
-    let node = Node::open_in(config, environment).await.unwrap();
+    let node = open_on(&disk, config).await;
     let partition = node.partitions()[0].clone();
-    partition.create_relation(schema()).await.unwrap();
     disk.0.hold.store(true, Ordering::SeqCst);
     let commits: Vec<_> = (0..50)
         .map(|id| {

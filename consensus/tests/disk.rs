@@ -1,27 +1,34 @@
-//! A disk for the log that fails on demand and counts.
+//! A disk for the log that fails or waits on demand. The log's unit tests take this file in too, by its path; so the traits come from
+//! the module above, which knows where they are.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pyralog_consensus::log::disk::{Disk, DiskFile, OsDisk};
+use super::{Disk, DiskFile, OsDisk};
 
 #[derive(Default)]
 pub struct Switches {
-    /// Writes fail with "disk full".
+    /// Writes fail with "disk full", and leave nothing.
     pub full: AtomicBool,
+    /// Writes fail with "disk full" when half of their bytes have arrived.
+    pub torn: AtomicBool,
+    /// Syncs fail with "disk full".
+    pub sync_fails: AtomicBool,
     /// Syncs wait.
     pub hold: AtomicBool,
-    /// Syncs so far.
-    pub syncs: AtomicU64,
 }
 
 #[derive(Default, Clone)]
 pub struct SwitchedDisk(pub Arc<Switches>);
 
 struct SwitchedFile(Arc<dyn DiskFile>, Arc<Switches>);
+
+fn disk_full() -> io::Error {
+    io::Error::from(io::ErrorKind::StorageFull)
+}
 
 impl Disk for SwitchedDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -43,8 +50,12 @@ impl Disk for SwitchedDisk {
 
 impl DiskFile for SwitchedFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.1.torn.load(Ordering::SeqCst) {
+            self.0.write_at(&bytes[..bytes.len() / 2], offset)?;
+            return Err(disk_full());
+        }
         if self.1.full.load(Ordering::SeqCst) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+            return Err(disk_full());
         }
         self.0.write_at(bytes, offset)
     }
@@ -55,7 +66,9 @@ impl DiskFile for SwitchedFile {
         while self.1.hold.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.1.syncs.fetch_add(1, Ordering::SeqCst);
+        if self.1.sync_fails.load(Ordering::SeqCst) {
+            return Err(disk_full());
+        }
         self.0.sync()
     }
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -1,24 +1,18 @@
 //! A failing disk: nothing false is acknowledged, reads go on, and a restart has what was acknowledged.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig, NodeEnvironment};
+use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig};
 
 use crate::disk::SwitchedDisk;
-use crate::table::{blind, rows, schema};
+use crate::table::{blind, open_on, rows};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_writes_and_not_reads() {
     let dir = tempfile::tempdir().unwrap();
     let disk = SwitchedDisk::default();
-    let environment = NodeEnvironment {
-        disk: Arc::new(disk.clone()),
-        ..NodeEnvironment::default()
-    };
-    let node = Node::open_in(NodeConfig::new(dir.path()), environment).await.unwrap();
+    let node = open_on(&disk, NodeConfig::new(dir.path())).await;
     let partition = node.partitions()[0].clone();
-    partition.create_relation(schema()).await.unwrap();
     partition.commit(blind([1], "before")).await.unwrap();
     disk.0.full.store(true, Ordering::SeqCst);
     let writers: Vec<_> = (10..30)

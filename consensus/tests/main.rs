@@ -8,3 +8,5 @@ mod disk_faults;
 mod kill;
 mod replay;
 mod table;
+
+use pyralog_consensus::log::disk::{Disk, DiskFile, OsDisk};

@@ -7,6 +7,16 @@ use pyralog_storage::PartitionOptions;
 
 use crate::table::{blind, open, rows, schema};
 
+/// Waits until the log has at most half of the `full` bytes that it had; its files go after the purge has been acknowledged.
+async fn log_shrinks_by_half(node: &Node, full: u64) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while node.status().log_bytes > full / 2 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let rest = node.status().log_bytes;
+    assert!(rest <= full / 2, "{rest} of {full} bytes are left");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_rows_survive_a_crash_and_a_close() {
     let dir = tempfile::tempdir().unwrap();
@@ -70,12 +80,7 @@ async fn a_checkpoint_lets_the_log_go_and_a_restart_needs_only_the_rest() {
     assert!(full > 400_000, "{full}");
     partition.checkpoint().await.unwrap();
     partition.commit(blind([400], "after")).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while node.status().log_bytes > full / 2 && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let rest = node.status().log_bytes;
-    assert!(rest <= full / 2, "{rest} of {full} bytes are left");
+    log_shrinks_by_half(&node, full).await;
     drop(node);
     let start = Instant::now();
     let node = Node::open(config).await.unwrap();
@@ -161,11 +166,7 @@ async fn a_purge_that_a_crash_prevented_is_made_up() {
     let start = Instant::now();
     node.partitions()[0].checkpoint().await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while node.status().log_bytes > full / 2 && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(node.status().log_bytes <= full / 2, "{} of {full}", node.status().log_bytes);
+    log_shrinks_by_half(&node, full).await;
     assert_eq!(rows(&node.partitions()[0]).len(), 200);
     node.close().await.unwrap();
 }

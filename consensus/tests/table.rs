@@ -6,8 +6,10 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field};
-use pyralog_consensus::{Node, NodeConfig, PartitionHandle};
+use pyralog_consensus::{Node, NodeConfig, NodeEnvironment, PartitionHandle};
 use pyralog_storage::{ConflictPolicy, RelationId, RelationSchema, RelationWrites, Timestamp, WriteSet};
+
+use crate::disk::SwitchedDisk;
 
 pub const RELATION: RelationId = RelationId(1);
 
@@ -62,6 +64,17 @@ pub fn rows(partition: &PartitionHandle) -> Vec<(i64, String)> {
     }
     rows.sort();
     rows
+}
+
+/// As [`open`], with the log on a disk that can be made to fail.
+pub async fn open_on(disk: &SwitchedDisk, config: NodeConfig) -> Arc<Node> {
+    let environment = NodeEnvironment {
+        disk: Arc::new(disk.clone()),
+        ..NodeEnvironment::default()
+    };
+    let node = Node::open_in(config, environment).await.unwrap();
+    node.partitions()[0].create_relation(schema()).await.unwrap();
+    node
 }
 
 /// A node in `dir` whose partition has the relation.

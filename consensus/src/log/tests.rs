@@ -1,14 +1,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../tests/disk.rs"]
+mod switched_disk;
+
 use std::fs;
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::disk::{DiskFile, OsDisk};
 use super::*;
 use crate::error::ConsensusError;
+use switched_disk::SwitchedDisk;
 
 const GROUP: GroupId = GroupId(7);
 
@@ -21,8 +23,20 @@ fn open_with(dir: &Path, file_bytes: u64, disk: Arc<dyn Disk>) -> Result<Log> {
     })
 }
 
+fn open_sized(dir: &Path, file_bytes: u64) -> Result<Log> {
+    open_with(dir, file_bytes, Arc::new(OsDisk))
+}
+
 fn open(dir: &Path) -> Result<Log> {
-    open_with(dir, 64 << 10, Arc::new(OsDisk))
+    open_sized(dir, 64 << 10)
+}
+
+/// How many entries are there after reopening.
+fn count(dir: &Path) -> usize {
+    let log = open(dir).unwrap();
+    let entries = read(&log).len();
+    log.close();
+    entries
 }
 
 fn record(kind: RecordKind, index: u64, payload: &[u8]) -> Record {
@@ -173,9 +187,7 @@ fn every_flipped_byte_is_found() {
         flipped[at] ^= 0x41;
         fs::write(&path, &flipped).unwrap();
         fs::write(dir.path().join("SYNCED"), &marker).unwrap();
-        let log = open(dir.path()).unwrap();
-        assert_eq!(read(&log).len(), 3);
-        log.close();
+        assert_eq!(count(dir.path()), 3);
     }
 }
 
@@ -191,9 +203,7 @@ fn a_damaged_marker_bounds_nothing() {
         let mut flipped = marker.clone();
         flipped[at] ^= 1;
         fs::write(&path, &flipped).unwrap();
-        let log = open(dir.path()).unwrap();
-        assert_eq!(read(&log).len(), 1);
-        log.close();
+        assert_eq!(count(dir.path()), 1);
     }
 }
 
@@ -213,15 +223,13 @@ fn a_payload_that_looks_like_a_frame_is_not_taken_for_one() {
     torn[before] ^= 1;
     fs::write(&path, &torn).unwrap();
     fs::write(dir.path().join("SYNCED"), &marker).unwrap();
-    let log = open(dir.path()).unwrap();
-    assert_eq!(read(&log).len(), 1);
-    log.close();
+    assert_eq!(count(dir.path()), 1);
 }
 
 #[test]
 fn missing_and_short_files_are_damage() {
     let dir = tempfile::tempdir().unwrap();
-    let log = open_with(dir.path(), 8 << 10, Arc::new(OsDisk)).unwrap();
+    let log = open_sized(dir.path(), 8 << 10).unwrap();
     for index in 0..40 {
         entry(&log, index, &[index as u8; 1000]);
     }
@@ -231,28 +239,22 @@ fn missing_and_short_files_are_damage() {
     for (position, file) in files.iter().enumerate() {
         let bytes = fs::read(file).unwrap();
         fs::remove_file(file).unwrap();
-        assert!(
-            is_damage(&open_with(dir.path(), 8 << 10, Arc::new(OsDisk))),
-            "file {position} is missing"
-        );
+        assert!(is_damage(&open_sized(dir.path(), 8 << 10)), "file {position} is missing");
         // Shorter by its last frame.
         let used = bytes.iter().rposition(|&b| b != 0).unwrap() + 1;
         fs::write(file, &bytes[..used - 1050]).unwrap();
-        assert!(
-            is_damage(&open_with(dir.path(), 8 << 10, Arc::new(OsDisk))),
-            "file {position} is short"
-        );
+        assert!(is_damage(&open_sized(dir.path(), 8 << 10)), "file {position} is short");
         fs::write(file, &bytes).unwrap();
     }
-    assert_eq!(read(&open_with(dir.path(), 8 << 10, Arc::new(OsDisk)).unwrap()).len(), 40);
+    assert_eq!(read(&open_sized(dir.path(), 8 << 10).unwrap()).len(), 40);
 }
 
 #[test]
 fn waiting_writers_share_a_sync() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(TestDisk::default());
-    let log = open_with(dir.path(), 1 << 20, disk.clone()).unwrap();
-    disk.hold.store(true, Ordering::SeqCst);
+    let disk = SwitchedDisk::default();
+    let log = open_with(dir.path(), 1 << 20, Arc::new(disk.clone())).unwrap();
+    disk.0.hold.store(true, Ordering::SeqCst);
     let (sender, receiver) = mpsc::channel();
     for index in 0..100 {
         let sender = sender.clone();
@@ -261,7 +263,7 @@ fn waiting_writers_share_a_sync() {
     }
     std::thread::sleep(Duration::from_millis(20));
     assert!(receiver.try_recv().is_err(), "nothing is acknowledged before its sync");
-    disk.hold.store(false, Ordering::SeqCst);
+    disk.0.hold.store(false, Ordering::SeqCst);
     let order: Vec<u64> = (0..100)
         .map(|_| {
             let (index, result) = receiver.recv_timeout(Duration::from_secs(10)).unwrap();
@@ -279,7 +281,7 @@ fn waiting_writers_share_a_sync() {
 fn old_files_go_and_slow_groups_move() {
     let dir = tempfile::tempdir().unwrap();
     let slow = GroupId(1);
-    let log = open_with(dir.path(), 16 << 10, Arc::new(OsDisk)).unwrap();
+    let log = open_sized(dir.path(), 16 << 10).unwrap();
     let slow_record = |kind, index, payload: &[u8]| Record {
         group: slow,
         kind,
@@ -307,29 +309,24 @@ fn old_files_go_and_slow_groups_move() {
     assert!(log.bytes() < full / 3, "{} of {full} bytes are left", log.bytes());
     let on_disk: u64 = log_files(dir.path()).iter().map(|p| fs::metadata(p).unwrap().len()).sum();
     assert_eq!(log.bytes(), on_disk);
-    for round in 0..2 {
-        let group = log.group(slow);
-        assert_eq!(group.vote.unwrap(), "slow vote", "round {round}");
+    let assert_kept = |log: &Log, when: &str| {
+        assert_eq!(log.group(slow).vote.unwrap(), "slow vote", "{when}");
         assert_eq!(
             log.read(slow, 0..9).unwrap(),
-            [(0, Bytes::from("slow entry")), (1, Bytes::from("slow entry 1"))]
+            [(0, Bytes::from("slow entry")), (1, Bytes::from("slow entry 1"))],
+            "{when}"
         );
-        assert_eq!(read(&log).len(), 10);
-        if round == 0 {
-            log.close();
-        }
-    }
-    let log = open_with(dir.path(), 16 << 10, Arc::new(OsDisk)).unwrap();
-    assert_eq!(log.group(slow).vote.unwrap(), "slow vote");
-    assert_eq!(
-        log.read(slow, 0..9).unwrap(),
-        [(0, Bytes::from("slow entry")), (1, Bytes::from("slow entry 1"))]
-    );
-    assert_eq!(read(&log).len(), 10);
+        assert_eq!(read(log).len(), 10, "{when}");
+    };
+    assert_kept(&log, "open");
+    log.close();
+    assert_kept(&log, "closed");
+    let log = open_sized(dir.path(), 16 << 10).unwrap();
+    assert_kept(&log, "reopened");
     log.close();
     // The oldest file that is left must not be missing.
     fs::remove_file(&log_files(dir.path())[0]).unwrap();
-    assert!(open_with(dir.path(), 16 << 10, Arc::new(OsDisk)).is_err());
+    assert!(open_sized(dir.path(), 16 << 10).is_err());
 }
 
 #[test]
@@ -352,10 +349,10 @@ fn a_record_larger_than_a_file_is_written() {
 fn a_failed_write_or_sync_stops_the_log_and_reads_go_on() {
     for fail_sync in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Arc::new(TestDisk::default());
-        let log = open_with(dir.path(), 64 << 10, disk.clone()).unwrap();
+        let disk = SwitchedDisk::default();
+        let log = open_with(dir.path(), 64 << 10, Arc::new(disk.clone())).unwrap();
         entry(&log, 0, b"good");
-        let fault = if fail_sync { &disk.fail_sync } else { &disk.fail_write };
+        let fault = if fail_sync { &disk.0.sync_fails } else { &disk.0.torn };
         fault.store(true, Ordering::SeqCst);
         let error = write(&log, vec![record(RecordKind::Entry, 1, b"bad")]).unwrap_err();
         assert!(
@@ -384,86 +381,4 @@ fn an_empty_directory_is_refused_where_there_was_a_log() {
         disk: Arc::new(OsDisk),
     };
     assert!(is_damage(&Log::open(config)));
-}
-
-/// The operating system's files, which fail or wait on demand.
-#[derive(Default)]
-struct TestDisk {
-    fail_write: Arc<AtomicBool>,
-    fail_sync: Arc<AtomicBool>,
-    hold: Arc<AtomicBool>,
-    syncs: Arc<AtomicU64>,
-}
-
-struct TestFile {
-    file: Arc<dyn DiskFile>,
-    fail_write: Arc<AtomicBool>,
-    fail_sync: Arc<AtomicBool>,
-    hold: Arc<AtomicBool>,
-    syncs: Arc<AtomicU64>,
-}
-
-fn full() -> io::Error {
-    io::Error::from(io::ErrorKind::StorageFull)
-}
-
-impl TestDisk {
-    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(TestFile {
-            file,
-            fail_write: self.fail_write.clone(),
-            fail_sync: self.fail_sync.clone(),
-            hold: self.hold.clone(),
-            syncs: self.syncs.clone(),
-        })
-    }
-}
-
-impl Disk for TestDisk {
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(OsDisk.create(path)?))
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(OsDisk.open(path)?))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        OsDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        OsDisk.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        OsDisk.sync_dir(dir)
-    }
-}
-
-impl DiskFile for TestFile {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.fail_write.load(Ordering::SeqCst) {
-            // A short write: half of the bytes arrive.
-            self.file.write_at(&bytes[..bytes.len() / 2], offset)?;
-            return Err(full());
-        }
-        self.file.write_at(bytes, offset)
-    }
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_at(bytes, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        while self.hold.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.syncs.fetch_add(1, Ordering::SeqCst);
-        if self.fail_sync.load(Ordering::SeqCst) {
-            Err(full())
-        } else {
-            self.file.sync()
-        }
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn byte_len(&self) -> io::Result<u64> {
-        self.file.byte_len()
-    }
 }
