@@ -2,7 +2,7 @@
 
 use pyralog_storage::{ApplyOutcome, StorageError};
 
-use crate::harness::{Rows, Store, TABLE, keys, read, rows, small_options};
+use crate::harness::{Rows, Store, TABLE, bulk, keys, read, rows, small_options};
 
 fn staged_files(store: &Store) -> usize {
     std::fs::read_dir(store.dir.path().join("staging")).unwrap().count()
@@ -15,8 +15,8 @@ fn bulk_writes_are_staged_and_committed() {
     store.partition.flush().unwrap();
     store.put((0..10).map(|i| (i * 500 + 1, "memory")));
     let mut transaction = store.begin();
-    for chunk in 0..50 {
-        transaction.put(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+    for batch in bulk(0..5000) {
+        transaction.put(TABLE, &batch).unwrap();
     }
     assert!(staged_files(&store) > 2);
     assert!(transaction.memory_bytes() < 100_000);
@@ -26,12 +26,7 @@ fn bulk_writes_are_staged_and_committed() {
     assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
     assert_eq!(store.read(), wanted);
     assert_eq!(staged_files(&store), 0);
-    store.reopen();
-    assert_eq!(store.read(), wanted);
-    store.partition.flush().unwrap();
-    store.reopen();
-    assert_eq!(store.read(), wanted);
-    assert!(store.partition.verify().unwrap().is_empty());
+    store.assert_durable(&wanted);
 }
 
 #[test]
@@ -39,8 +34,8 @@ fn a_refused_bulk_write_leaves_nothing_and_is_refused_again() {
     let mut store = Store::new(small_options());
     store.put((0..100).map(|i| (i, "old")));
     let mut transaction = store.begin();
-    for chunk in 0..10 {
-        transaction.put(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+    for batch in bulk(0..1000) {
+        transaction.put(TABLE, &batch).unwrap();
     }
     store.put([(950, "other")]);
     let ApplyOutcome::Conflict(conflict) = store.commit(transaction) else {
@@ -59,10 +54,8 @@ fn inserts_find_duplicates_everywhere() {
     let mut store = Store::new(small_options());
     store.put([(5000, "committed")]);
     let mut transaction = store.begin();
-    for chunk in 0..10 {
-        transaction
-            .insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk"))))
-            .unwrap();
+    for batch in bulk(0..1000) {
+        transaction.insert(TABLE, &batch).unwrap();
     }
     for (id, known) in [(3, true), (999, true), (5000, true), (1000, false), (-1, false)] {
         let savepoint = transaction.savepoint();
@@ -86,10 +79,8 @@ fn inserts_find_duplicates_everywhere() {
 fn dropping_a_transaction_removes_its_files() {
     let store = Store::new(small_options());
     let mut transaction = store.begin();
-    for chunk in 0..10 {
-        transaction
-            .insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk"))))
-            .unwrap();
+    for batch in bulk(0..1000) {
+        transaction.insert(TABLE, &batch).unwrap();
     }
     assert!(staged_files(&store) > 0);
     store.partition.collect_garbage().unwrap();
@@ -103,8 +94,8 @@ fn deleted_bulk_rows_do_not_commit() {
     let mut store = Store::new(small_options());
     store.put((0..100).map(|i| (i, "old")));
     let mut transaction = store.begin();
-    for chunk in 0..10 {
-        transaction.put(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk")))).unwrap();
+    for batch in bulk(0..1000) {
+        transaction.put(TABLE, &batch).unwrap();
     }
     assert_eq!(transaction.delete(TABLE, &keys((0..1000).filter(|i| i % 3 == 0))).unwrap(), 334);
     let wanted: Rows = (0..1000).filter(|i| i % 3 != 0).map(|i| (i, "bulk".to_owned())).collect();

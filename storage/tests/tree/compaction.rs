@@ -1,8 +1,8 @@
 //! Compaction keeps the rows, and few files.
 
-use pyralog_storage::{PartitionCommand, Timestamp};
+use pyralog_storage::{PartitionCommand, RelationView, ScanPiece, Timestamp};
 
-use crate::harness::{Rows, Store, TABLE, read, rows, small_options};
+use crate::harness::{Rows, Store, TABLE, bulk, read, small_options};
 
 fn compact(store: &Store) -> usize {
     let mut steps = 0;
@@ -11,6 +11,12 @@ fn compact(store: &Store) -> usize {
         assert!(steps < 1000, "compaction does not come to an end");
     }
     steps
+}
+
+/// The rows in the files and in memory, visible or not.
+fn held_rows(view: &RelationView) -> usize {
+    let rows_of = |piece: &ScanPiece| (0..piece.batch_count()).map(|batch| piece.batch_rows(batch)).sum::<usize>();
+    view.pieces().iter().map(rows_of).sum()
 }
 
 #[test]
@@ -27,15 +33,9 @@ fn random_overwrites_end_in_few_live_segments() {
     assert_eq!(store.read(), wanted);
     let status = store.partition.status();
     assert!(status.compactions > 0 && status.flushes == 40);
-    let rows: u64 = wanted.len() as u64;
     store.partition.compact_all(None).unwrap();
     let view = store.view(None);
-    let held: usize = view
-        .pieces()
-        .iter()
-        .map(|piece| (0..piece.batch_count()).map(|b| piece.batch_rows(b)).sum::<usize>())
-        .sum();
-    assert_eq!(held as u64, rows, "no superseded row is left");
+    assert_eq!(held_rows(&view), wanted.len(), "no superseded row is left");
     let mut last: Option<&[u8]> = None;
     for piece in view.pieces() {
         let (first, end) = piece.key_range().unwrap();
@@ -53,20 +53,12 @@ fn deleted_keys_go_when_the_conflict_floor_has_passed() {
     store.partition.flush().unwrap();
     store.delete(0..90);
     store.partition.compact_all(None).unwrap();
-    let held = |store: &Store| {
-        store
-            .view(None)
-            .pieces()
-            .iter()
-            .map(|p| (0..p.batch_count()).map(|b| p.batch_rows(b)).sum::<usize>())
-            .sum::<usize>()
-    };
-    assert_eq!(held(&store), 100, "the trace of deleted keys stays");
+    assert_eq!(held_rows(&store.view(None)), 100, "the trace of deleted keys stays");
     assert_eq!(compact(&store), 0, "and nothing is rewritten for it again");
     let last = store.partition.last_timestamp();
     store.apply(PartitionCommand::AdvanceConflictFloor(last)).unwrap();
     store.partition.compact_all(None).unwrap();
-    assert_eq!(held(&store), 10);
+    assert_eq!(held_rows(&store.view(None)), 10);
     assert_eq!(store.read().len(), 10);
 }
 
@@ -75,9 +67,8 @@ fn ascending_bulk_is_not_rewritten() {
     let mut store = Store::new(small_options());
     for round in 0..5 {
         let mut transaction = store.begin();
-        for chunk in 0..20i64 {
-            let start = round * 2000 + chunk * 100;
-            transaction.insert(TABLE, &rows((start..start + 100).map(|i| (i, "bulk")))).unwrap();
+        for batch in bulk(round * 2000..(round + 1) * 2000) {
+            transaction.insert(TABLE, &batch).unwrap();
         }
         store.commit(transaction);
         store.partition.flush().unwrap();

@@ -2,7 +2,7 @@
 
 use pyralog_storage::{AppliedState, PartitionCommand, PartitionOptions, StorageError};
 
-use crate::harness::{Rows, Store, TABLE, keys, rows, small_options};
+use crate::harness::{Rows, Store, TABLE, bulk, keys, rows, small_options};
 
 /// Puts a file in the place of a folder, so that nothing can be made in it.
 fn block(store: &Store, folder: &str) {
@@ -72,10 +72,8 @@ fn a_failed_staging_fails_the_transaction_only() {
     let mut transaction = store.begin();
     block(&store, "staging");
     let mut failed = false;
-    for chunk in 0..10 {
-        failed |= transaction
-            .insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk"))))
-            .is_err();
+    for batch in bulk(0..1000) {
+        failed |= transaction.insert(TABLE, &batch).is_err();
     }
     assert!(failed);
     drop(transaction);
@@ -88,10 +86,8 @@ fn a_failed_staging_fails_the_transaction_only() {
 fn a_missing_staged_file_is_damage_not_an_empty_write() {
     let mut store = Store::new(small_options());
     let mut transaction = store.begin();
-    for chunk in 0..10 {
-        transaction
-            .insert(TABLE, &rows((0..100).map(|i| (chunk * 100 + i, "bulk"))))
-            .unwrap();
+    for batch in bulk(0..1000) {
+        transaction.insert(TABLE, &batch).unwrap();
     }
     let set = transaction.into_write_set().unwrap();
     for staged in set.relations.iter().flat_map(|writes| &writes.staged) {

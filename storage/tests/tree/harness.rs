@@ -1,6 +1,7 @@
 //! A partition with the log that consensus would keep for it, and shorthands for its rows.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -50,6 +51,14 @@ pub fn rows<'a>(rows: impl IntoIterator<Item = (i64, &'a str)>) -> RecordBatch {
     let (keys, values): (Vec<i64>, Vec<&str>) = rows.into_iter().unzip();
     let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(keys)), Arc::new(StringArray::from(values))];
     RecordBatch::try_new(schema().schema, columns).unwrap()
+}
+
+/// The rows of a bulk write, a hundred a batch; a thousand are more than [`small_options`] let a transaction hold in memory.
+pub fn bulk(ids: Range<i64>) -> impl Iterator<Item = RecordBatch> {
+    let Range { start, end } = ids;
+    (start..end)
+        .step_by(100)
+        .map(move |first| rows((first..end.min(first + 100)).map(|id| (id, "bulk"))))
 }
 
 pub fn keys(keys: impl IntoIterator<Item = i64>) -> RecordBatch {
@@ -151,6 +160,17 @@ impl Store {
 
     pub fn read(&self) -> Rows {
         read(&self.view(None))
+    }
+
+    /// The rows are there after a replay of the log, and after a flush and a start without one; no file is damaged.
+    #[track_caller]
+    pub fn assert_durable(&mut self, wanted: &Rows) {
+        self.reopen();
+        assert_eq!(&self.read(), wanted);
+        self.partition.flush().unwrap();
+        self.reopen();
+        assert_eq!(&self.read(), wanted);
+        assert!(self.partition.verify().unwrap().is_empty());
     }
 }
 

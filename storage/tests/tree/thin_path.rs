@@ -28,12 +28,7 @@ fn what_is_applied_is_read_before_and_after_a_flush_and_a_restart() {
     store.delete([4]);
     let wanted = expect(&[(1, "again"), (2, "B"), (3, "C")]);
     assert_eq!(store.read(), wanted);
-    store.reopen();
-    assert_eq!(store.read(), wanted);
-    store.partition.flush().unwrap();
-    store.reopen();
-    assert_eq!(store.read(), wanted);
-    assert!(store.partition.verify().unwrap().is_empty());
+    store.assert_durable(&wanted);
 }
 
 #[test]

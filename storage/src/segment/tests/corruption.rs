@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use super::*;
 
@@ -27,6 +28,14 @@ impl Written {
         };
         written.good = written.open().unwrap().1.into_iter().map(|column| column.unwrap()).collect();
         written
+    }
+
+    /// The segment and its side-car.
+    fn files(&self) -> [PathBuf; 2] {
+        [
+            segment_path(self.dir.path(), self.info.id),
+            sidecar_path(self.dir.path(), self.info.id),
+        ]
     }
 
     /// Opens the segment and reads it column by column.
@@ -64,10 +73,7 @@ fn assert_named(error: &StorageError, what: &str) {
 #[test]
 fn every_flipped_byte_is_refused_or_harmless() {
     let written = Written::new();
-    for path in [
-        segment_path(written.dir.path(), written.info.id),
-        sidecar_path(written.dir.path(), written.info.id),
-    ] {
+    for path in written.files() {
         let good = fs::read(&path).unwrap();
         // In place: replacing a whole file costs a flush on some file systems.
         let file = fs::File::options().write(true).open(&path).unwrap();
@@ -83,10 +89,7 @@ fn every_flipped_byte_is_refused_or_harmless() {
 #[test]
 fn truncated_and_lengthened_files_are_refused() {
     let written = Written::new();
-    for path in [
-        segment_path(written.dir.path(), written.info.id),
-        sidecar_path(written.dir.path(), written.info.id),
-    ] {
+    for path in written.files() {
         let good = fs::read(&path).unwrap();
         let lengths = (0..20).chain((20..good.len()).step_by(97)).chain(good.len() - 20..good.len());
         for length in lengths {
