@@ -28,11 +28,7 @@ fn main() {
     );
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR, n BIGINT)")
-            .execute()
-            .await
-            .unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, name VARCHAR, n BIGINT)").await;
         let next = Arc::new(AtomicI64::new(0));
         for clients in [1, 32] {
             for prepared in [false, true] {

@@ -12,7 +12,7 @@ use std::time::Instant;
 use pyralog_tests::measure::{asked_to_run, machine, setting};
 use pyralog_tests::runtime::block_on;
 use pyralog_tests::server::{Server, ServerOptions};
-use pyralog_tests::tpch::{TABLES, load};
+use pyralog_tests::tpch::load_all;
 
 fn main() {
     if !asked_to_run() {
@@ -23,9 +23,7 @@ fn main() {
     let mut server = Server::start_with(ServerOptions::default().memory_limit("1GB"));
     block_on(async {
         let db = server.client().await;
-        for table in TABLES {
-            load(&db, table, scale).await;
-        }
+        load_all(&db, scale).await;
     });
     for how in ["kill -9", "stop", "kill -9", "stop"] {
         match how {

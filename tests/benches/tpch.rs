@@ -19,7 +19,7 @@ use pyralog_tests::measure::{asked_to_run, best_of, machine, setting};
 use pyralog_tests::peer;
 use pyralog_tests::runtime::block_on;
 use pyralog_tests::server::{Server, ServerOptions};
-use pyralog_tests::tpch::{TABLES, TpchQuery, gives_rows, load, queries};
+use pyralog_tests::tpch::{TpchQuery, gives_rows, load_all, queries};
 
 const RUNS: usize = 3;
 
@@ -34,9 +34,7 @@ fn main() {
     block_on(async {
         let db = server.client().await;
         let started = Instant::now();
-        for table in TABLES {
-            load(&db, table, scale).await;
-        }
+        load_all(&db, scale).await;
         println!("loaded durably with primary keys in {:.2} s", started.elapsed().as_secs_f64());
         db.sql("CHECKPOINT").execute().await.unwrap();
         let context = peer::load(scale);

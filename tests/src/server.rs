@@ -223,6 +223,16 @@ impl Server {
             .expect("connection")
     }
 
+    /// A new connection and session, over which a table was made: `t (id BIGINT PRIMARY KEY)`.
+    pub async fn client_with_table(&self, table: &str) -> Client {
+        let db = self.client().await;
+        db.sql(format!("CREATE TABLE {table}"))
+            .execute()
+            .await
+            .unwrap_or_else(|error| panic!("{table}: {error}"));
+        db
+    }
+
     /// The Flight SQL address.
     pub fn flight_url(&self) -> String {
         format!("grpc://127.0.0.1:{}", self.flight_port)

@@ -114,6 +114,13 @@ pub async fn load(db: &Client, table: TpchTable, scale: f64) -> u64 {
         .unwrap_or_else(|error| panic!("{}: {error}", table.name))
 }
 
+/// Makes all tables and ingests their rows.
+pub async fn load_all(db: &Client, scale: f64) {
+    for table in TABLES {
+        load(db, table, scale).await;
+    }
+}
+
 /// One query: its number, and its statements (query 15 makes and drops a view).
 #[derive(Debug, Clone)]
 pub struct TpchQuery {

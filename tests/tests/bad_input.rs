@@ -11,11 +11,9 @@ use pyralog_tests::server::{Server, ServerOptions};
 const WITHIN: Duration = Duration::from_secs(60);
 
 async fn prepared(server: &Server) -> Client {
-    let db = server.client().await;
-    db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, small SMALLINT, n INT NOT NULL, d DATE)")
-        .execute()
-        .await
-        .unwrap();
+    let db = server
+        .client_with_table("t (id BIGINT PRIMARY KEY, small SMALLINT, n INT NOT NULL, d DATE)")
+        .await;
     db.sql("INSERT INTO t VALUES (1, 1, 10, DATE '2026-01-01'), (2, 2, 20, NULL)")
         .execute()
         .await

@@ -67,11 +67,7 @@ fn a_full_disk_stops_writes_and_loses_nothing() {
     };
     let mut server = Server::start_with(ServerOptions::default().data_dir(&disk.folder.join("data")).memory_limit("64MB"));
     let acknowledged = block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, payload VARCHAR)")
-            .execute()
-            .await
-            .unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, payload VARCHAR)").await;
         let (acknowledged, error) = fill(&db, 1).await;
         println!("{acknowledged} rows, then: {error}");
         assert!(acknowledged > 10, "only {acknowledged} rows fitted");

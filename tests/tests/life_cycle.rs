@@ -15,11 +15,7 @@ async fn rows(server: &Server) -> i64 {
 fn data_survives_a_stop_and_a_kill() {
     let mut server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR)")
-            .execute()
-            .await
-            .unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, name VARCHAR)").await;
         db.sql("INSERT INTO t VALUES (1, 'a'), (2, 'b')").execute().await.unwrap();
     });
     let status = server.stop();
@@ -37,8 +33,7 @@ fn data_survives_a_stop_and_a_kill() {
 fn an_open_transaction_is_not_there_after_a_kill() {
     let mut server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY)").execute().await.unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY)").await;
         let tx = db.begin().await.unwrap();
         tx.sql("INSERT INTO t VALUES (1)").execute().await.unwrap();
         server.kill();
@@ -52,8 +47,7 @@ fn an_open_transaction_is_not_there_after_a_kill() {
 fn a_client_finds_the_server_again_after_a_restart() {
     let mut server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY)").execute().await.unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY)").await;
         server.kill_and_restart();
         assert_eq!(db.sql("SELECT count(*) FROM t").fetch_scalar::<i64>().await.unwrap(), 0);
         db.sql("INSERT INTO t VALUES (1)").execute().await.unwrap();

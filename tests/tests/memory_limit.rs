@@ -74,11 +74,9 @@ fn memory_stays_under_the_limit() {
         );
     };
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE big (id BIGINT PRIMARY KEY, grp BIGINT, payload VARCHAR)")
-            .execute()
-            .await
-            .unwrap();
+        let db = server
+            .client_with_table("big (id BIGINT PRIMARY KEY, grp BIGINT, payload VARCHAR)")
+            .await;
         let starts = (0..rows)
             .step_by(BATCH_ROWS as usize)
             .map(move |start| batch(start, BATCH_ROWS.min(rows - start)));

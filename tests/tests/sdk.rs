@@ -10,11 +10,8 @@ use pyralog_tests::server::{Server, free_port};
 fn values_go_and_come_back() {
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, b BOOLEAN, f DOUBLE, s VARCHAR, x BYTEA, d DATE, m DECIMAL(10,2), at TIMESTAMP)")
-            .execute()
-            .await
-            .unwrap();
+        let table = "t (id BIGINT PRIMARY KEY, b BOOLEAN, f DOUBLE, s VARCHAR, x BYTEA, d DATE, m DECIMAL(10,2), at TIMESTAMP)";
+        let db = server.client_with_table(table).await;
         let insert = db.sql("INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
         let money = Value::Decimal {
             digits: 12345,
@@ -78,8 +75,7 @@ fn values_go_and_come_back() {
 fn wrong_bindings_are_errors() {
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, s VARCHAR)").execute().await.unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, s VARCHAR)").await;
         for statement in [
             db.sql("SELECT * FROM t WHERE id = $1 AND s = $2").bind(1),
             db.sql("SELECT * FROM t WHERE id = $1"),
@@ -101,8 +97,7 @@ fn wrong_bindings_are_errors() {
 fn prepared_statements_run_often_and_see_changes() {
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, n INT)").execute().await.unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, n INT)").await;
         let mut insert = db.prepare("INSERT INTO t VALUES ($1, $2)").await.unwrap();
         assert_eq!(insert.parameters().fields().len(), 2);
         assert_eq!(insert.schema().fields().len(), 0);
@@ -125,8 +120,7 @@ fn prepared_statements_run_often_and_see_changes() {
 fn transactions_isolate_conflict_and_roll_back() {
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, n INT)").execute().await.unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, n INT)").await;
         db.sql("INSERT INTO t VALUES (1, 0), (2, 0)").execute().await.unwrap();
         let sum = async |of: &Client| of.sql("SELECT sum(n) FROM t").fetch_scalar::<i64>().await.unwrap();
         let (first, second) = (db.begin().await.unwrap(), db.begin().await.unwrap());
@@ -167,8 +161,7 @@ fn transactions_isolate_conflict_and_roll_back() {
 fn concurrent_increments_are_all_counted() {
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT)").execute().await.unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, n BIGINT)").await;
         db.sql("INSERT INTO t VALUES (1, 0)").execute().await.unwrap();
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..4 {

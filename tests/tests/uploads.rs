@@ -50,11 +50,9 @@ fn all_modes() {
 fn columns_go_by_name_and_defaults_fill_in() {
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (name VARCHAR, extra INT DEFAULT 7, id BIGINT PRIMARY KEY)")
-            .execute()
-            .await
-            .unwrap();
+        let db = server
+            .client_with_table("t (name VARCHAR, extra INT DEFAULT 7, id BIGINT PRIMARY KEY)")
+            .await;
         db.table("t").insert(batch(1, 2)).await.unwrap();
         let row = db
             .sql("SELECT id, name, extra FROM t WHERE id = 2")
@@ -90,11 +88,7 @@ fn columns_go_by_name_and_defaults_fill_in() {
 fn one_wrong_row_keeps_all_out() {
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR NOT NULL)")
-            .execute()
-            .await
-            .unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, name VARCHAR NOT NULL)").await;
         db.sql("INSERT INTO t VALUES (5000, 'there')").execute().await.unwrap();
         let error = db
             .table("t")
@@ -113,11 +107,7 @@ fn one_wrong_row_keeps_all_out() {
 fn a_transaction_covers_an_ingest() {
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR)")
-            .execute()
-            .await
-            .unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, name VARCHAR)").await;
         let tx = db.begin().await.unwrap();
         assert_eq!(tx.table("t").insert(batch(0, 100)).await.unwrap(), 100);
         assert_eq!(tx.sql("SELECT count(*) FROM t").fetch_scalar::<i64>().await.unwrap(), 100);
@@ -135,11 +125,7 @@ fn a_transaction_covers_an_ingest() {
 fn an_upload_that_breaks_off_inserts_nothing() {
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR)")
-            .execute()
-            .await
-            .unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, name VARCHAR)").await;
         let slowly = |fails_at: i64| {
             stream::iter(0..).then(move |i| async move {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -177,11 +163,7 @@ fn a_cancelled_upload_of_another_client_inserts_nothing() {
 
     let server = Server::start();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR)")
-            .execute()
-            .await
-            .unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, name VARCHAR)").await;
         let definition = TableDefinitionOptions {
             if_not_exist: TableNotExistOption::Fail.into(),
             if_exists: TableExistsOption::Append.into(),

@@ -117,8 +117,7 @@ fn scans_page_and_stream() {
 fn a_transaction_covers_bucket_and_table() {
     let server = with_bucket();
     block_on(async {
-        let db = server.client().await;
-        db.sql("CREATE TABLE t (id BIGINT PRIMARY KEY)").execute().await.unwrap();
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY)").await;
         let tx = db.begin().await.unwrap();
         tx.kv("cache").put("k", b"v").await.unwrap();
         tx.sql("INSERT INTO t VALUES (1)").execute().await.unwrap();
