@@ -66,6 +66,8 @@ impl Engine {
         let mut node_config = NodeConfig::new(&config.data_dir);
         node_config.partitions = config.partitions;
         node_config.partition_options = partition_options(config.memory_limit);
+        // Mapped files may have what the rest leaves; an eighth stays for what is touched between two looks.
+        pyralog_storage::set_resident_limit(config.memory_limit - config.memory_limit / 8);
         let node = Node::open(node_config).await?;
         let catalog = Catalog::open(Arc::clone(&node)).await?;
 

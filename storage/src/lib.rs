@@ -29,6 +29,7 @@ pub use error::{Result, StorageError};
 pub use ids::{PartitionId, RelationId, SegmentId, Timestamp};
 pub use partition::{AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, WriteConflict};
 pub use schema::RelationSchema;
+pub use segment::set_resident_limit;
 pub use snapshot::{KeyRange, RelationView, RowAddress, ScanPiece, Snapshot};
 pub use transaction::{Savepoint, Transaction};
 pub use write_set::{ConflictPolicy, RelationWrites, StagedSegment, WriteSet};

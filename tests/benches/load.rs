@@ -1,5 +1,5 @@
 //! Loading TPC-H into durable tables with primary keys, by Flight SQL's ingest and (where the server can) by `COPY` from Parquet:
-//! seconds, rows a second, and the peak of anonymous memory against the limit. `TPCH_SF` is the scale (default 0.1),
+//! seconds, rows a second, and the peak of resident memory against the limit. `TPCH_SF` is the scale (default 0.1),
 //! `PYRALOG_MEMORY` the limit (default 1GB).
 #![allow(
     clippy::unwrap_used,

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Anonymous resident memory of a process in bytes (`RssAnon`); `None` if it is gone.
-pub fn anonymous_bytes(pid: u32) -> Option<u64> {
+/// Resident memory of a process in bytes, pages of mapped files included (`VmRSS`); `None` if it is gone.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-/// Watches a process's anonymous memory and keeps the peak.
+/// Watches a process's resident memory and keeps the peak.
 pub struct PeakMemory {
     stop: Arc<AtomicBool>,
     peak: Arc<AtomicU64>,
@@ -26,7 +26,7 @@ impl PeakMemory {
         let (stopped, highest) = (Arc::clone(&stop), Arc::clone(&peak));
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                highest.fetch_max(anonymous_bytes(pid).unwrap_or(0), Ordering::Relaxed);
+                highest.fetch_max(resident_bytes(pid).unwrap_or(0), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(10));
             }
         });

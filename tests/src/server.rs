@@ -266,9 +266,9 @@ impl Server {
         &self.data_dir
     }
 
-    /// Anonymous resident memory in bytes: what `--memory-limit` bounds (mapped segments are the kernel's to drop).
-    pub fn anonymous_memory_bytes(&self) -> u64 {
-        memory::anonymous_bytes(self.pid()).expect("the server runs")
+    /// Resident memory in bytes: what `--memory-limit` bounds.
+    pub fn resident_memory_bytes(&self) -> u64 {
+        memory::resident_bytes(self.pid()).expect("the server runs")
     }
 
     /// The process id.

@@ -15,8 +15,8 @@ use pyralog_tests::runtime::block_on;
 use pyralog_tests::server::{Server, ServerOptions};
 
 const LIMIT_MB: u64 = 128;
-/// What a process has besides what is counted: stacks, the allocator's slack, buffers of the wires.
-const SLACK_MB: u64 = 64;
+/// What a process has besides what is counted: stacks, the allocator's slack, buffers of the wires, its own code (large in a debug build).
+const SLACK_MB: u64 = 96;
 const BATCH_ROWS: i64 = 8192;
 const WITHIN: Duration = Duration::from_secs(600);
 
@@ -70,7 +70,7 @@ fn memory_stays_under_the_limit() {
         println!("{what}: peak of {megabytes} MB");
         assert!(
             megabytes <= LIMIT_MB + SLACK_MB,
-            "{what}: {megabytes} MB of anonymous memory under a limit of {LIMIT_MB} MB"
+            "{what}: {megabytes} MB resident under a limit of {LIMIT_MB} MB"
         );
     };
     block_on(async {

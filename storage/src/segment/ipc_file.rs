@@ -13,6 +13,7 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use memmap2::Mmap;
 
+use super::mapped::Mapping;
 use super::sidecar::{FORMAT, FORMAT_KEY};
 use crate::error::{Result, StorageError};
 
@@ -24,7 +25,17 @@ const WHAT: &str = "Arrow file";
 #[derive(Debug, Clone)]
 pub struct IpcFile {
     path: PathBuf,
+    mapping: Arc<Mapping>,
     data: Buffer,
+}
+
+/// What the arrays of a file keep alive.
+struct Owner(Arc<Mapping>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
 }
 
 /// A parsed footer.
@@ -59,9 +70,11 @@ impl IpcFile {
         // SAFETY: the engine never changes or truncates a file after it is written (new content gets a new file), so the mapped bytes stay as
         // they are. Only tampering by another program could break that, as with every memory map.
         let map = unsafe { Mmap::map(&file) }.map_err(StorageError::io(path, "map"))?;
+        let mapping = Mapping::new(map);
         Ok(IpcFile {
             path: path.to_owned(),
-            data: Buffer::from(Bytes::from_owner(map)),
+            data: Buffer::from(Bytes::from_owner(Owner(Arc::clone(&mapping)))),
+            mapping,
         })
     }
 
@@ -74,6 +87,11 @@ impl IpcFile {
     pub fn slice(&self, offset: u64, length: u64) -> Option<Buffer> {
         let (offset, length) = (usize::try_from(offset).ok()?, usize::try_from(length).ok()?);
         (offset.checked_add(length)? <= self.data.len()).then(|| self.data.slice_with_length(offset, length))
+    }
+
+    /// Says that so many bytes are about to be read, whoever holds them: the pages they lie in become the process's.
+    pub fn about_to_read(&self, bytes: u64) {
+        self.mapping.about_to_read(bytes);
     }
 
     /// Reads the footer, which lies behind `tail_offset`. The caller has checked the checksum of what lies there.

@@ -24,6 +24,7 @@ mod chunk;
 pub mod distinct;
 mod find;
 mod ipc_file;
+mod mapped;
 mod reader;
 mod sidecar;
 mod sink;
@@ -34,6 +35,7 @@ mod zones;
 mod tests;
 
 pub use distinct::DistinctSketch;
+pub use mapped::set_resident_limit;
 pub use reader::{Segment, Timestamps};
 pub use writer::{SegmentWriteOptions, SegmentWriter};
 

@@ -324,6 +324,7 @@ impl Segment {
         let facts = self.sidecar.facts();
         let damaged = |part: String, detail: String| StorageError::damaged(&self.path, "segment", format!("{part}: {detail}"));
         let stretch = |part: String, from: u64, to: u64, crc: u32| {
+            self.file.about_to_read(to.saturating_sub(from));
             let bytes = to.checked_sub(from).and_then(|length| self.file.slice(from, length));
             let bytes = bytes.ok_or_else(|| damaged(part.clone(), "it lies outside of the file".to_owned()))?;
             check_crc(&bytes, crc).map_err(|e| damaged(part, e))
@@ -376,6 +377,8 @@ impl Segment {
         let decoded = self.batch(batch)?;
         let array = decoded.columns.get(column);
         let array = array.ok_or_else(|| StorageError::damaged(&self.path, "segment", format!("there is no column {column}")))?;
+        let (start, end) = decoded.extent(column);
+        self.file.about_to_read(end - start);
         let (word, bit) = (&decoded.checked[column / 64], 1u64 << (column % 64));
         if word.load(Ordering::Acquire) & bit == 0 {
             self.check_column(batch, column, decoded)?;
