@@ -8,6 +8,7 @@ pub mod log;
 pub mod meta;
 pub mod node;
 pub mod partition;
+pub mod peer;
 mod raft;
 
 pub use error::{ConsensusError, Result};

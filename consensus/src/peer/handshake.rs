@@ -1,0 +1,173 @@
+//! The first bytes of a connection: both sides say who they are. Little-endian.
+//!
+//! ```text
+//! part      magic:4 protocol:4 length:4 crc32c:4              = 16 bytes, then `length` bytes
+//! hello     from:8 to:8, then the database's id               from the caller
+//! verdict   0:1 node:8, then the database's id                from the server: welcome
+//!           1:1, then the reason                              from the server: refused; it closes
+//! ```
+//!
+//! The checksum covers everything but itself. The layout of a part and of a refusal is the same in every protocol, so that nodes of
+//! different protocols can tell each other why they do not speak.
+
+use std::io;
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::PeerIdentity;
+
+const MAGIC: [u8; 4] = *b"PYRP";
+const HEADER_BYTES: usize = 16;
+const MAX_BODY_BYTES: usize = 1024;
+const MAX_DATABASE_BYTES: usize = 256;
+const WELCOME: u8 = 0;
+const REFUSED: u8 = 1;
+
+/// Why two nodes do not speak.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The network's reason.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Something else than a node speaks there.
+    #[error("no handshake of a Pyralog node ({0})")]
+    Garbage(&'static str),
+    /// One of them does not want to.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The caller's side: introduces itself to the node that it means to reach.
+pub async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, own: &PeerIdentity, to: u64) -> Result<(), HandshakeError> {
+    if own.database.len() > MAX_DATABASE_BYTES {
+        let bytes = own.database.len();
+        return Err(refused(format!(
+            "the database's id has {bytes} bytes, more than {MAX_DATABASE_BYTES}"
+        )));
+    }
+    let mut hello = Vec::new();
+    hello.extend_from_slice(&own.node.to_le_bytes());
+    hello.extend_from_slice(&to.to_le_bytes());
+    hello.extend_from_slice(own.database.as_bytes());
+    write_part(stream, own.format, &hello).await?;
+
+    let (protocol, verdict) = read_part(stream).await?;
+    let mut fields = &verdict[..];
+    match fields.try_get_u8() {
+        Ok(REFUSED) => Err(refused(String::from_utf8_lossy(fields).into_owned())),
+        Ok(WELCOME) if protocol != own.format => Err(refused(other_protocol(protocol, own.format))),
+        Ok(WELCOME) => {
+            let node = fields
+                .try_get_u64_le()
+                .map_err(|_| HandshakeError::Garbage("a welcome that is too short"))?;
+            check_database(fields, own)?;
+            if node != to {
+                return Err(refused(format!(
+                    "this is node {node}, not node {to}; correct the address of node {to}"
+                )));
+            }
+            Ok(())
+        }
+        _ => Err(HandshakeError::Garbage("an unknown verdict")),
+    }
+}
+
+/// The server's side: who calls. A caller that is refused has been told why.
+pub async fn receive<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, own: &PeerIdentity) -> Result<u64, HandshakeError> {
+    let (protocol, hello) = read_part(stream).await?;
+    let checked = check_hello(protocol, &hello, own);
+    let mut verdict = Vec::new();
+    match &checked {
+        Ok(_) => {
+            verdict.push(WELCOME);
+            verdict.extend_from_slice(&own.node.to_le_bytes());
+            verdict.extend_from_slice(own.database.as_bytes());
+        }
+        Err(HandshakeError::Refused(reason)) => {
+            verdict.push(REFUSED);
+            verdict.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(MAX_BODY_BYTES - 1)]);
+        }
+        Err(_) => return checked,
+    }
+    write_part(stream, own.format, &verdict).await?;
+    if checked.is_err() {
+        stream.shutdown().await?;
+    }
+    checked
+}
+
+fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<u64, HandshakeError> {
+    if protocol != own.format {
+        return Err(refused(other_protocol(own.format, protocol)));
+    }
+    let mut fields = hello;
+    let (Ok(from), Ok(to)) = (fields.try_get_u64_le(), fields.try_get_u64_le()) else {
+        return Err(HandshakeError::Garbage("a hello that is too short"));
+    };
+    check_database(fields, own)?;
+    if to != own.node {
+        let node = own.node;
+        return Err(refused(format!(
+            "this is node {node}, not node {to}; correct the address of node {to}"
+        )));
+    }
+    if from == own.node {
+        return Err(refused(format!("this is node {from} itself; give each node an id of its own")));
+    }
+    Ok(from)
+}
+
+fn check_database(theirs: &[u8], own: &PeerIdentity) -> Result<(), HandshakeError> {
+    if theirs == own.database.as_bytes() {
+        return Ok(());
+    }
+    let theirs = String::from_utf8_lossy(&theirs[..theirs.len().min(MAX_DATABASE_BYTES)]);
+    Err(refused(format!(
+        "database {theirs:?} is not database {:?}; correct the address, or the node's directory",
+        own.database
+    )))
+}
+
+fn other_protocol(server: u32, caller: u32) -> String {
+    format!("this node speaks peer protocol {server}, the caller speaks {caller}; run versions that are made to work together")
+}
+
+fn refused(reason: String) -> HandshakeError {
+    HandshakeError::Refused(reason)
+}
+
+async fn write_part<S: AsyncWrite + Unpin>(stream: &mut S, protocol: u32, body: &[u8]) -> io::Result<()> {
+    let mut part = Vec::with_capacity(HEADER_BYTES + body.len());
+    part.extend_from_slice(&MAGIC);
+    part.extend_from_slice(&protocol.to_le_bytes());
+    part.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&part), body);
+    part.extend_from_slice(&crc.to_le_bytes());
+    part.extend_from_slice(body);
+    stream.write_all(&part).await?;
+    stream.flush().await
+}
+
+async fn read_part<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(u32, Vec<u8>), HandshakeError> {
+    let mut magic = [0; 4];
+    stream.read_exact(&mut magic).await?;
+    if magic != MAGIC {
+        return Err(HandshakeError::Garbage("wrong magic"));
+    }
+    let protocol = stream.read_u32_le().await?;
+    let length = stream.read_u32_le().await?;
+    let crc = stream.read_u32_le().await?;
+    if length as usize > MAX_BODY_BYTES {
+        return Err(HandshakeError::Garbage("too long"));
+    }
+    let mut body = vec![0; length as usize];
+    stream.read_exact(&mut body).await?;
+    let mut expected = crc32c::crc32c(&magic);
+    expected = crc32c::crc32c_append(expected, &protocol.to_le_bytes());
+    expected = crc32c::crc32c_append(expected, &length.to_le_bytes());
+    if crc != crc32c::crc32c_append(expected, &body) {
+        return Err(HandshakeError::Garbage("wrong checksum"));
+    }
+    Ok((protocol, body))
+}

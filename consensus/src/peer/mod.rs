@@ -1,0 +1,112 @@
+//! The transport between nodes: requests with their answers, and files, over one TCP stream from each node to each other node it calls
+//! (so two per pair, one each way). It knows bytes, not Raft.
+//!
+//! ```text
+//! Peers ─▶ connection ═ handshake, frames ═▶ server ─▶ session ─▶ PeerService
+//!              ◀═ answers in any order, file chunks ═
+//! ```
+//!
+//! Invariants:
+//! - [`PeerError::Unreachable`] and [`PeerError::Refused`] are given only where no byte of the request was written.
+//! - Nothing is allocated by a length that the other side claims, and what one connection can make a node hold is bounded: see
+//!   [`MAX_CONNECTIONS`], [`MAX_REQUESTS`], [`FILES_AT_ONCE`].
+//! - Neither a large file nor a slow disk at its receiver holds up calls: few chunks are queued, and the receiver grants each further one.
+//! - A connection on which nothing arrives for `SILENCE_LIMIT` is broken; each side sends at least every `ALIVE_INTERVAL`. So the
+//!   calls after a node's power loss do not wait on a stream that nobody answers.
+
+mod connection;
+mod file;
+mod frame;
+mod handshake;
+mod peers;
+mod server;
+mod session;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+pub use peers::Peers;
+pub use server::{PeerServer, PeerServing};
+
+/// The protocol that this build speaks.
+pub const PROTOCOL: u32 = 1;
+/// Largest request or answer.
+pub const MAX_MESSAGE_BYTES: usize = 80 << 20;
+/// Connections that a server has open; further ones wait to be accepted.
+pub const MAX_CONNECTIONS: usize = 256;
+/// Requests in progress on one connection; the server does not read further ones before one of them is answered.
+pub const MAX_REQUESTS: usize = 1024;
+/// Files that one node fetches from another at once; further fetches wait.
+pub const FILES_AT_ONCE: usize = 32;
+
+/// How long finding and reaching an address may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// How long the handshake may take.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// For how long a failed connect stands for the next ones, so that a dead peer costs nothing.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How long nothing may arrive on a connection.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection's writer may write nothing.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Who may speak: nodes of one database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The database's id.
+    pub database: String,
+    /// The node's id in it.
+    pub node: u64,
+    /// The protocol it speaks; nodes of different protocols refuse each other.
+    pub format: u32,
+}
+
+impl PeerIdentity {
+    /// A node that speaks this build's protocol.
+    pub fn new(database: String, node: u64) -> PeerIdentity {
+        PeerIdentity {
+            database,
+            node,
+            format: PROTOCOL,
+        }
+    }
+}
+
+/// What a node answers. `from` is the calling node's id as its handshake gave it.
+///
+/// The futures are dropped when the caller's connection ends or the server stops. A future that never ends takes one of its connection's
+/// [`MAX_REQUESTS`] for ever.
+pub trait PeerService: Send + Sync + 'static {
+    /// Answers a request. An `Err` is a message for the caller, who gets it as [`PeerError::Failed`].
+    fn call(&self, from: u64, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+
+    /// Opens a file for the caller; the name is one the service understands, and not to be trusted as a path. `None`: no such file.
+    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<tokio::fs::File>, String>>;
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// There was no connection, or it broke before the request was written: nothing was done.
+    #[error("{0}; the request was not sent, so it can be sent again")]
+    Unreachable(String),
+    /// The connection broke after the request was sent (or while it was).
+    #[error("{0}; whether the request was carried out is not known")]
+    Lost(String),
+    /// The call's time is over.
+    #[error("the peer did not answer in time; whether the request was carried out is not known")]
+    TimedOut,
+    /// One of the two nodes refuses to speak with the other: another database, another protocol, a wrong or duplicate node id. Nothing was
+    /// done, and trying again does not help before somebody corrects the configuration.
+    #[error("{0}")]
+    Refused(String),
+    /// The service answered with this message. Also a request that is too large to be sent, and a fetched file that cannot be written or
+    /// arrived damaged.
+    #[error("{0}")]
+    Failed(String),
+}

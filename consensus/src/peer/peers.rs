@@ -1,0 +1,146 @@
+//! The nodes that this one can call, and its connection to each.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use super::connection::{Connection, Target};
+use super::frame::MAX_TEXT_BYTES;
+use super::{MAX_MESSAGE_BYTES, PeerError, PeerIdentity, RETRY_AFTER, file};
+
+/// Calls other nodes. Cheap to clone; the connections close with the last clone. A connection is made at the first call that needs it.
+#[derive(Clone)]
+pub struct Peers {
+    book: Arc<Book>,
+}
+
+struct Book {
+    identity: PeerIdentity,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    closed: bool,
+    peers: HashMap<u64, Peer>,
+}
+
+struct Peer {
+    address: String,
+    connection: Option<Arc<Connection>>,
+}
+
+impl Peers {
+    /// Knows nobody yet.
+    pub fn new(identity: PeerIdentity) -> Peers {
+        let entries = Mutex::default();
+        Peers {
+            book: Arc::new(Book { identity, entries }),
+        }
+    }
+
+    /// Says where a node is, as `host:port`, which is resolved at each connect. Another address than before closes the connection.
+    pub fn set_address(&self, node: u64, address: String) {
+        let mut entries = self.book.entries.lock();
+        if entries.peers.get(&node).is_some_and(|peer| peer.address == address) {
+            return;
+        }
+        let connection = None;
+        let before = entries.peers.insert(node, Peer { address, connection });
+        drop(entries);
+        before.into_iter().for_each(Peer::close);
+    }
+
+    /// Forgets a node and closes the connection to it.
+    pub fn remove(&self, node: u64) {
+        let before = self.book.entries.lock().peers.remove(&node);
+        before.into_iter().for_each(Peer::close);
+    }
+
+    /// Sends a request and waits for the answer, both together for at most `limit`. To drop the future gives the call up.
+    pub async fn call(&self, node: u64, request: Bytes, limit: Duration) -> Result<Bytes, PeerError> {
+        if request.len() > MAX_MESSAGE_BYTES {
+            let bytes = request.len();
+            return Err(PeerError::Failed(format!(
+                "a request of {bytes} bytes is larger than the {MAX_MESSAGE_BYTES} that one message holds; nothing was sent"
+            )));
+        }
+        let connection = self.connection(node)?;
+        timeout(limit, connection.call(request)).await.unwrap_or(Err(PeerError::TimedOut))
+    }
+
+    /// Streams the file that the node's service knows as `name` into `to`, checks its length and checksum and syncs it; its size, or `None`
+    /// where there is no such file. What was at `to` is replaced. After a failure nothing is there; when the future is dropped, nothing is
+    /// soon. The directory is not synced. Takes as long as it takes: put a time-out around it.
+    pub async fn fetch_file(&self, node: u64, name: &str, to: &Path) -> Result<Option<u64>, PeerError> {
+        if name.len() > MAX_TEXT_BYTES {
+            let bytes = name.len();
+            return Err(PeerError::Failed(format!(
+                "a file name of {bytes} bytes is too long; nothing was sent"
+            )));
+        }
+        let connection = self.connection(node)?;
+        let closed = |_| PeerError::Unreachable("this node closed the connection".to_owned());
+        let _permit = connection.files.acquire().await.map_err(closed)?;
+        file::fetch(&connection, name, to).await
+    }
+
+    /// Closes all connections; later calls fail.
+    pub fn close(&self) {
+        self.book.close();
+    }
+
+    fn connection(&self, node: u64) -> Result<Arc<Connection>, PeerError> {
+        let mut entries = self.book.entries.lock();
+        if entries.closed {
+            return Err(PeerError::Unreachable("this node is stopping".to_owned()));
+        }
+        let Some(peer) = entries.peers.get_mut(&node) else {
+            return Err(PeerError::Unreachable(format!("the address of node {node} is not known")));
+        };
+        if let Some(connection) = &peer.connection {
+            match connection.ended() {
+                None => return Ok(connection.clone()),
+                Some(ended) if !ended.was_open && ended.at.elapsed() < RETRY_AFTER => return Err(ended.error),
+                Some(_) => {}
+            }
+        }
+        let connection = Arc::new(Connection::open(Target {
+            identity: self.book.identity.clone(),
+            node,
+            address: peer.address.clone(),
+        }));
+        peer.connection = Some(connection.clone());
+        Ok(connection)
+    }
+}
+
+impl Peer {
+    fn close(self) {
+        if let Some(connection) = self.connection {
+            connection.close();
+        }
+    }
+}
+
+impl Book {
+    fn close(&self) {
+        let peers = {
+            let mut entries = self.entries.lock();
+            entries.closed = true;
+            std::mem::take(&mut entries.peers)
+        };
+        peers.into_values().for_each(Peer::close);
+    }
+}
+
+impl Drop for Book {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
