@@ -3,14 +3,23 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Fetch, Ident, LimitClause, Offset, Query, Select, SelectItem, Statement, VisitMut, VisitorMut,
+    Expr, Fetch, Ident, LimitClause, Offset, Query, Select, SelectItem, SetExpr, Statement, VisitMut, VisitorMut,
 };
 
 use super::quantified;
 use crate::error::{Error, Result};
 
+/// Longest name that a column gets from its expression, in characters.
+const NAME_CHARS: usize = 63;
+
 /// Rewrites a statement in place.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<()> {
+    match statement {
+        Statement::Query(query) => name_outputs(&mut query.body),
+        Statement::CreateTable(create) => create.query.iter_mut().for_each(|query| name_outputs(&mut query.body)),
+        Statement::CreateView(create) => name_outputs(&mut create.query.body),
+        _ => {}
+    }
     match statement.visit(&mut Rewrite) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
@@ -20,6 +29,48 @@ pub(crate) fn rewrite(statement: &mut Statement) -> Result<()> {
 /// Gives every unnamed expression of every SELECT a name of its own: DataFusion refuses two columns of one name, `SELECT 1, 1`.
 pub(crate) fn name_columns(statement: &mut Statement) {
     let _: ControlFlow<()> = statement.visit(&mut NameColumns);
+}
+
+/// Calls the unnamed columns of a result as they are written: the planner would call `sum(a * 2)` something like `sum(t.a * Int64(2))`.
+fn name_outputs(body: &mut SetExpr) {
+    match body {
+        // The planner looks for what DISTINCT is ordered by among the columns as they are written.
+        SetExpr::Select(select) if select.distinct.is_none() => {
+            name_items(&mut select.projection, false);
+        }
+        SetExpr::Query(query) => name_outputs(&mut query.body),
+        SetExpr::SetOperation { left, .. } => name_outputs(left),
+        _ => {}
+    }
+}
+
+/// Names the unnamed expressions of a SELECT, each its own; plain columns too if asked.
+fn name_items(items: &mut [SelectItem], columns_too: bool) {
+    let mut used: Vec<String> = Vec::with_capacity(items.len());
+    for item in items {
+        match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let column = match &*expr {
+                    Expr::Identifier(ident) => Some(super::name::fold(ident)),
+                    Expr::CompoundIdentifier(parts) => parts.last().map(super::name::fold),
+                    _ => None,
+                };
+                if let Some(column) = column.as_ref().filter(|_| !columns_too) {
+                    used.push(column.clone());
+                    continue;
+                }
+                let text = column.unwrap_or_else(|| expr.to_string().chars().take(NAME_CHARS).collect());
+                let name = unused(&used, text);
+                *item = SelectItem::ExprWithAlias {
+                    expr: expr.clone(),
+                    alias: Ident::with_quote('"', name.clone()),
+                };
+                used.push(name);
+            }
+            SelectItem::ExprWithAlias { alias, .. } => used.push(super::name::fold(alias)),
+            _ => {}
+        }
+    }
 }
 
 struct Rewrite;
@@ -92,26 +143,7 @@ impl VisitorMut for NameColumns {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        let mut used: Vec<String> = Vec::with_capacity(select.projection.len());
-        for item in &mut select.projection {
-            match item {
-                SelectItem::UnnamedExpr(expr) => {
-                    let text = match &*expr {
-                        Expr::Identifier(ident) => super::name::fold(ident),
-                        Expr::CompoundIdentifier(parts) => parts.last().map(super::name::fold).unwrap_or_default(),
-                        other => other.to_string(),
-                    };
-                    let name = unused(&used, text);
-                    *item = SelectItem::ExprWithAlias {
-                        expr: expr.clone(),
-                        alias: Ident::with_quote('"', name.clone()),
-                    };
-                    used.push(name);
-                }
-                SelectItem::ExprWithAlias { alias, .. } => used.push(super::name::fold(alias)),
-                _ => {}
-            }
-        }
+        name_items(&mut select.projection, true);
         ControlFlow::Continue(())
     }
 }

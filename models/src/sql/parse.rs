@@ -327,10 +327,30 @@ mod tests {
 
     #[test]
     fn numbers_question_marks() {
-        let Statement::Sql(statement) = parse_one("SELECT ? + ?, '?'").unwrap() else {
+        let Statement::Sql(statement) = parse_one("SELECT ? + ? AS a, '?' AS b").unwrap() else {
             unreachable!()
         };
-        assert_eq!(statement.to_string(), "SELECT $1 + $2, '?'");
+        assert_eq!(statement.to_string(), "SELECT $1 + $2 AS a, '?' AS b");
+    }
+
+    #[test]
+    fn results_are_named_as_written() {
+        let named = |sql: &str| match parse_one(sql).unwrap() {
+            Statement::Sql(statement) => statement.to_string(),
+            _ => unreachable!(),
+        };
+        assert_eq!(
+            named("SELECT a, sum(a * 2), 1, 1, t.*, b AS c FROM t"),
+            r#"SELECT a, sum(a * 2) AS "sum(a * 2)", 1 AS "1", 1 AS "1_1", t.*, b AS c FROM t"#
+        );
+        assert_eq!(
+            named("(SELECT 1 UNION SELECT 2) EXCEPT SELECT 3"),
+            r#"(SELECT 1 AS "1" UNION SELECT 2) EXCEPT SELECT 3"#
+        );
+        assert_eq!(
+            named("SELECT DISTINCT a + 1 FROM t ORDER BY a + 1"),
+            "SELECT DISTINCT a + 1 FROM t ORDER BY a + 1"
+        );
     }
 
     #[test]
