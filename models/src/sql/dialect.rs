@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Fetch, Ident, LimitClause, Offset, Query, Select, SelectItem, SetExpr, Statement, VisitMut, VisitorMut,
 };
 
-use super::quantified;
+use super::{quantified, subquery_value};
 use crate::error::{Error, Result};
 
 /// Longest name that a column gets from its expression, in characters.
@@ -20,7 +20,11 @@ pub(crate) fn rewrite(statement: &mut Statement) -> Result<()> {
         Statement::CreateView(create) => name_outputs(&mut create.query.body),
         _ => {}
     }
-    match statement.visit(&mut Rewrite) {
+    let rewritten = match statement.visit(&mut Rewrite) {
+        ControlFlow::Continue(()) => subquery_value::rewrite(statement),
+        stopped => stopped,
+    };
+    match rewritten {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }

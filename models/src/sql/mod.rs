@@ -17,5 +17,6 @@ pub(crate) mod quantified;
 pub(crate) mod scalar_subquery;
 pub(crate) mod set_operations;
 pub(crate) mod show;
+pub(crate) mod subquery_value;
 pub(crate) mod table_function;
 pub(crate) mod template;
