@@ -31,7 +31,7 @@ use datafusion::sql::resolve::resolve_table_references;
 use super::name::resolve_reference;
 use super::scalar_subquery::allow_nulls;
 use super::set_operations::count_duplicates;
-use super::{information_schema, table_function, template};
+use super::{information_schema, mixed_types, table_function, template};
 use crate::catalog::{CatalogSnapshot, CollectionKind, DEFAULT_SCHEMA, Object, ObjectName, TableDefinition};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ impl Planner<'_> {
             }
             plan => plan?,
         };
-        let plan = allow_nulls(count_duplicates(plan)?)?;
+        let plan = mixed_types::settle(allow_nulls(count_duplicates(plan)?)?)?;
         if names
             .tables
             .values()
@@ -96,7 +96,8 @@ impl Planner<'_> {
             tables: HashMap::new(),
         };
         let planner = SqlToRel::new_with_options(&names, parser_options(self.state));
-        Ok(planner.sql_to_expr(expr, schema, &mut PlannerContext::new())?)
+        let expr = planner.sql_to_expr(expr, schema, &mut PlannerContext::new())?;
+        Ok(mixed_types::settle_expr(expr, schema)?.data)
     }
 
     /// The target of a DML statement with its hidden columns.
@@ -182,7 +183,7 @@ impl Planner<'_> {
         };
         let names = self.resolve(&statement, HashMap::new(), depth).await?;
         let plan = SqlToRel::new_with_options(&names, parser_options(self.state)).statement_to_plan(*statement)?;
-        rename_columns(allow_nulls(count_duplicates(plan)?)?, columns)
+        rename_columns(mixed_types::settle(allow_nulls(count_duplicates(plan)?)?)?, columns)
     }
 }
 

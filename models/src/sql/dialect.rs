@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Fetch, Ident, LimitClause, Offset, Query, Select, SelectItem, SetExpr, Statement, VisitMut, VisitorMut,
+    Expr, Fetch, Ident, LimitClause, Offset, Query, Select, SelectItem, SetExpr, Statement, Value, VisitMut, VisitorMut,
 };
 
-use super::{quantified, subquery_value};
+use super::{quantified, subquery_value, using_joins};
 use crate::error::{Error, Result};
 
 /// Longest name that a column gets from its expression, in characters.
@@ -88,10 +88,23 @@ impl VisitorMut for Rewrite {
         {
             return ControlFlow::Break(error);
         }
-        ControlFlow::Continue(())
+        match using_joins::rewrite(query) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        match using_joins::rewrite_select(select) {
+            Ok(_) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if let Expr::SimilarTo { pattern, escape_char, .. } = expr {
+            return similar_to(pattern, escape_char.is_some());
+        }
         let quantified = match &*expr {
             Expr::AnyOp {
                 left, compare_op, right, ..
@@ -113,6 +126,35 @@ impl VisitorMut for Rewrite {
             Err(error) => ControlFlow::Break(error),
         }
     }
+}
+
+/// Makes the pattern of SIMILAR TO the regular expression that the planner takes it for: it covers the whole text, and has wildcards.
+fn similar_to(pattern: &mut Expr, has_escape: bool) -> ControlFlow<Error> {
+    let Expr::Value(value) = pattern else {
+        return ControlFlow::Break(
+            Error::unsupported("SIMILAR TO takes a literal pattern only").with_hint("use ~ with a regular expression"),
+        );
+    };
+    let Value::SingleQuotedString(text) = &mut value.value else {
+        return ControlFlow::Continue(());
+    };
+    if has_escape || text.contains('\\') {
+        return ControlFlow::Break(
+            Error::unsupported("SIMILAR TO with escapes is not supported").with_hint("use ~ with a regular expression"),
+        );
+    }
+    let mut regex = String::from("^(?s:");
+    for c in text.chars() {
+        match c {
+            '%' => regex.push_str(".*"),
+            '_' => regex.push('.'),
+            '.' | '^' | '$' => regex.extend(['\\', c]),
+            c => regex.push(c),
+        }
+    }
+    regex.push_str(")$");
+    *text = regex;
+    ControlFlow::Continue(())
 }
 
 /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.

@@ -8,7 +8,7 @@ use pyralog_storage::schema::with_field_id;
 use std::sync::Arc;
 
 use super::column;
-use crate::catalog::{CatalogEntry, CheckConstraint, DEFAULT_SCHEMA, Object, TableDefinition};
+use crate::catalog::{CatalogEntry, CheckConstraint, CollectionKind, DEFAULT_SCHEMA, Object, TableDefinition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::{QueryResult, Reader, Session, done};
 use crate::sql::context::Planner;
@@ -28,6 +28,12 @@ pub(super) async fn alter(session: &Session, alter: AlterTable) -> Result<QueryR
             break;
         }
         let (entry, table) = catalog.require_table(&target)?;
+        if table.kind != CollectionKind::Table {
+            return Err(Error::unsupported(format!(
+                "{target} is a {} collection, whose columns are fixed; only its name can be changed",
+                table.kind.word()
+            )));
+        }
         apply(session, &entry, (*table).clone(), operation).await?;
     }
     Ok(done("ALTER TABLE", None))
@@ -63,10 +69,21 @@ async fn apply(session: &Session, entry: &CatalogEntry, mut table: TableDefiniti
             constraint: TableConstraint::Check(check),
             ..
         } => {
-            let check_name = check
-                .name
-                .as_ref()
-                .map_or_else(|| format!("{}_check{}", table.name.name, table.checks.len() + 1), name::fold);
+            let taken = |name: &String| table.checks.iter().any(|known| known.name == *name);
+            let check_name = match &check.name {
+                Some(given) => name::fold(given),
+                None => (1..)
+                    .map(|n| format!("{}_check{n}", table.name.name))
+                    .find(|name| !taken(name))
+                    .unwrap_or_default(),
+            };
+            if taken(&check_name) {
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    "42710",
+                    format!("constraint {check_name} of {} exists already", table.name),
+                ));
+            }
             refuse_violations(
                 session,
                 &table,
