@@ -64,3 +64,34 @@ fn failures_leave_nothing() {
             .contains("not supported by this version")
     );
 }
+
+/// A file whose rows go bad far behind its first batches: the fault is told, and no row is there.
+fn bad_row(scratch: &Scratch, target: &[&str]) {
+    let sql = |query: &str| succeed(&[&["sql"], target, &["--format", "csv", "-c", query]].concat());
+    sql("CREATE TABLE o (id INT, w INT)");
+    let import = |name: &str, text: String| {
+        let file = scratch.path(name);
+        std::fs::write(&file, text).unwrap();
+        run(&[&["import"], target, &["--into", "o", &file]].concat())
+    };
+    for good in [1, 100_000] {
+        let rows: String = (0..good).map(|i| format!("{i},1\n")).collect();
+        let failed = import("bad.csv", format!("id,w\n{rows}x,3\n"));
+        assert_eq!(failed.status.code(), Some(1));
+        let said = String::from_utf8(failed.stderr).unwrap();
+        assert!(said.contains("bad.csv") && said.contains('x'), "{said}");
+        assert_eq!(sql("SELECT count(*) AS n FROM o"), "n\r\n0\r\n", "after {good} good rows");
+    }
+    let empty = import("empty.csv", "id,w\n".to_owned());
+    assert!(empty.status.success(), "{}", String::from_utf8_lossy(&empty.stderr));
+    assert_eq!(sql("SELECT count(*) AS n FROM o"), "n\r\n0\r\n");
+}
+
+#[test]
+fn bad_rows_keep_all_out() {
+    let scratch = Scratch::new("files-bad-rows");
+    let db = scratch.path("db");
+    bad_row(&scratch, &["--data-dir", &db]);
+    let server = Server::start(&scratch.0.join("served"));
+    bad_row(&scratch, &["--url", &server.url()]);
+}

@@ -9,17 +9,22 @@ use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::{FlightSqlServiceClient, PreparedStatement};
-use arrow_flight::sql::{CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption};
-use arrow_flight::{FlightInfo, Ticket};
+use arrow_flight::sql::{
+    CommandStatementIngest, DoPutUpdateResult, ProstMessageExt, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+};
+use arrow_flight::{FlightData, FlightDescriptor, FlightInfo, Ticket};
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
+use prost::Message;
 use pyralog_models::Position;
+use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Connection, Outcome, StatementError, TableName};
@@ -113,9 +118,25 @@ impl Connection for Remote {
             schema: table.schema.clone(),
             ..CommandStatementIngest::default()
         };
-        let rows = rows.map_err(|error: DataFusionError| FlightError::ExternalError(Box::new(error)));
-        let count = self.client.clone().execute_ingest(command, rows).await.map_err(from_flight)?;
-        Ok(u64::try_from(count).unwrap_or(0))
+        let (failed, failure) = oneshot::channel();
+        let messages = upload(command, rows, failed);
+        let mut client = self.client.clone();
+        let call = async {
+            let mut answers = client.do_put(messages).await?;
+            answers
+                .message()
+                .await?
+                .ok_or_else(|| FlightError::protocol("the server took the rows without an answer"))
+        };
+        // Biased: when the source has failed, its error is the one to tell, and leaving the call breaks it off.
+        let answer = tokio::select! {
+            biased;
+            Ok(error) = failure => return Err(from_flight(error)),
+            answer = call => answer.map_err(from_flight)?,
+        };
+        let result =
+            DoPutUpdateResult::decode(&*answer.app_metadata).map_err(|error| from_flight(FlightError::DecodeError(error.to_string())))?;
+        Ok(u64::try_from(result.record_count).unwrap_or(0))
     }
 
     fn target(&self) -> String {
@@ -134,6 +155,33 @@ impl Connection for Remote {
         }
         Ok(())
     }
+}
+
+/// The messages of an ingest. A stream that ended where its source failed would look whole to the server, so then it never ends: the error
+/// goes to `failed`, and whoever waits for it breaks the call off.
+fn upload(
+    command: CommandStatementIngest,
+    rows: SendableRecordBatchStream,
+    failed: oneshot::Sender<FlightError>,
+) -> impl Stream<Item = FlightData> + Send + 'static {
+    let schema = rows.schema();
+    let batches = rows.map_err(|error: DataFusionError| FlightError::ExternalError(Box::new(error)));
+    let messages = FlightDataEncoderBuilder::new()
+        .with_flight_descriptor(Some(FlightDescriptor::new_cmd(command.as_any().encode_to_vec())))
+        .with_schema(schema)
+        .build(batches);
+    stream::unfold((messages, Some(failed)), |(mut messages, mut failed)| async move {
+        match messages.next().await? {
+            Ok(message) => Some((message, (messages, failed))),
+            Err(error) => {
+                if let Some(failed) = failed.take() {
+                    // Nobody waits only when the call is over already.
+                    let _ = failed.send(error);
+                }
+                std::future::pending().await
+            }
+        }
+    })
 }
 
 /// Lets go of a statement. If that fails, the statement has run nevertheless, and the server lets go of it in time.
