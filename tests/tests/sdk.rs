@@ -71,6 +71,18 @@ fn values_go_and_come_back() {
     });
 }
 
+/// The text alone does not tell these columns' types; the bound values do.
+#[test]
+fn parameters_may_be_all_of_a_column() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        assert_eq!(db.sql("SELECT $1").bind(5).fetch_scalar::<i64>().await.unwrap(), 5);
+        let chosen = db.sql("SELECT CASE WHEN 1 = $1 THEN $2 ELSE $3 END").bind(1).bind("a").bind("b");
+        assert_eq!(chosen.fetch_scalar::<String>().await.unwrap(), "a");
+    });
+}
+
 #[test]
 fn wrong_bindings_are_errors() {
     let server = Server::start();

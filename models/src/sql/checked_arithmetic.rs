@@ -1,15 +1,18 @@
 //! Integer arithmetic that refuses to overflow.
 //!
 //! DataFusion wraps: `9223372036854775807 + 1` is a negative number there. After types are settled, `+`, `-` and `*` of integers (and minus
-//! before one) are replaced by functions over Arrow's checked kernels. Decimals are checked by Arrow already, floats have infinity.
+//! before one) are replaced by functions over Arrow's checked kernels. Decimals are checked by Arrow to fit their
+//! 128 bits, and here to have no more than their 38 digits; floats have infinity.
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::kernels::numeric;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
+use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -19,6 +22,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
+
+use crate::error::Error;
 
 /// The rule. Runs behind type coercion.
 #[derive(Debug)]
@@ -57,7 +62,7 @@ impl CheckedArithmetic {
     fn rewrite(&self, expr: Expr, schema: &datafusion::common::DFSchema) -> Result<Transformed<Expr>> {
         expr.transform_up(|expr| match expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => match self.function(op) {
-                Some(function) if is_integer(&left, schema) && is_integer(&right, schema) => {
+                Some(function) if (is_integer(&left, schema) && is_integer(&right, schema)) || may_outgrow(&left, op, &right, schema) => {
                     Ok(Transformed::yes(call(function, vec![*left, *right])))
                 }
                 _ => Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
@@ -94,6 +99,19 @@ fn is_integer(expr: &Expr, schema: &datafusion::common::DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|data_type| data_type.is_integer())
 }
 
+/// Whether a result of decimals may have more digits than 38: the kernels check that it fits 128 bits, which hold a little more.
+fn may_outgrow(left: &Expr, operator: Operator, right: &Expr, schema: &datafusion::common::DFSchema) -> bool {
+    let (Ok(DataType::Decimal128(p1, s1)), Ok(DataType::Decimal128(p2, s2))) = (left.get_type(schema), right.get_type(schema)) else {
+        return false;
+    };
+    let (p1, s1, p2, s2) = (i32::from(p1), i32::from(s1), i32::from(p2), i32::from(s2));
+    let digits = match operator {
+        Operator::Multiply => p1 + p2,
+        _ => (p1 - s1).max(p2 - s2) + s1.max(s2) + 1,
+    };
+    digits > i32::from(DECIMAL128_MAX_PRECISION)
+}
+
 fn call(function: &Arc<ScalarUDF>, args: Vec<Expr>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), args))
 }
@@ -107,6 +125,14 @@ enum Operation {
 }
 
 impl Operation {
+    fn operator(self) -> Operator {
+        match self {
+            Operation::Add => Operator::Plus,
+            Operation::Subtract | Operation::Negate => Operator::Minus,
+            Operation::Multiply => Operator::Multiply,
+        }
+    }
+
     fn arity(self) -> usize {
         if self == Operation::Negate { 1 } else { 2 }
     }
@@ -133,6 +159,9 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        if let [left @ DataType::Decimal128(..), right @ DataType::Decimal128(..)] = types {
+            return BinaryTypeCoercer::new(left, &self.operation.operator(), right).get_result_type();
+        }
         // Coercion has made both sides one type; where it left them apart, the kernel says so.
         Ok(types.first().cloned().unwrap_or(DataType::Null))
     }
@@ -140,9 +169,9 @@ impl ScalarUDFImpl for Checked {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         use datafusion::physical_expr_common::datum::apply;
         match (self.operation, args.args.as_slice()) {
-            (Operation::Add, [a, b]) => apply(a, b, numeric::add),
-            (Operation::Subtract, [a, b]) => apply(a, b, numeric::sub),
-            (Operation::Multiply, [a, b]) => apply(a, b, numeric::mul),
+            (Operation::Add, [a, b]) => has_digits(apply(a, b, numeric::add)?),
+            (Operation::Subtract, [a, b]) => has_digits(apply(a, b, numeric::sub)?),
+            (Operation::Multiply, [a, b]) => has_digits(apply(a, b, numeric::mul)?),
             (Operation::Negate, [a]) => match a {
                 ColumnarValue::Array(array) => Ok(ColumnarValue::Array(numeric::neg(array)?)),
                 ColumnarValue::Scalar(value) => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
@@ -153,4 +182,19 @@ impl ScalarUDFImpl for Checked {
             _ => datafusion::common::internal_err!("{} was called with {} arguments", self.name(), args.args.len()),
         }
     }
+}
+
+/// Refuses decimals of more digits than their type has.
+fn has_digits(value: ColumnarValue) -> Result<ColumnarValue> {
+    if let DataType::Decimal128(precision, _) = value.data_type() {
+        let array = value.to_array(1)?;
+        array
+            .as_primitive::<Decimal128Type>()
+            .validate_decimal_precision(precision)
+            .map_err(|_| {
+                Error::invalid("22003", format!("a decimal result has more than {precision} digits"))
+                    .with_hint("cast an operand to DOUBLE, or to a decimal of fewer digits")
+            })?;
+    }
+    Ok(value)
 }

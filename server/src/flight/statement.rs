@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use arrow_flight::FlightInfo;
 use arrow_flight::sql::{CommandStatementQuery, CommandStatementUpdate};
 use futures::TryStreamExt;
@@ -66,7 +66,8 @@ impl State {
             return self.offer(lease, Arc::new(Schema::empty()), Work::Batches(Vec::new()), count);
         }
         let schema = wire::wire_schema(&prepared.schema);
-        if effect::only_reads(&prepared.sql) {
+        let untyped = has_null(&prepared.schema) && has_null(&prepared.parameters);
+        if effect::only_reads(&prepared.sql) && !untyped {
             return self.offer(lease, schema, Work::Statement(bindings), NO_COUNT);
         }
         let Some(first) = bindings.next().await? else {
@@ -76,6 +77,8 @@ impl State {
             None => {
                 let result = lease.slot.execute(&prepared.sql, first).await?;
                 self.keep_if_changed(caller, &mut lease, result.tag)?;
+                // The values tell the type of a column that the text alone does not: `SELECT ?`.
+                let schema = if untyped { wire::wire_schema(&result.schema) } else { schema };
                 self.offer(lease, schema, Work::Rows(result.stream), NO_COUNT)
             }
             Some(second) => {
@@ -122,6 +125,11 @@ impl State {
         outcome.add(result).await?;
         Ok(outcome.count)
     }
+}
+
+/// Whether a column's type is not known.
+fn has_null(schema: &Schema) -> bool {
+    schema.fields().iter().any(|field| field.data_type() == &DataType::Null)
 }
 
 /// What several runs of a statement gave.

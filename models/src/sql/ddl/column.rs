@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::ExprSchemable;
 use datafusion::sql::planner::SqlToRel;
-use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption};
+use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, DataType as SqlType};
 
 use crate::catalog::{CheckConstraint, ColumnDefinition};
 use crate::error::{Error, Result};
@@ -68,10 +68,14 @@ pub(super) fn read(planner: &Planner<'_>, column: &ColumnDef) -> Result<NewColum
 
 /// The Arrow type of a SQL type, by DataFusion's rules.
 fn arrow_type(planner: &Planner<'_>, column: &ColumnDef) -> Result<DataType> {
-    let plain = ColumnDef {
+    let mut plain = ColumnDef {
         options: Vec::new(),
         ..column.clone()
     };
+    // The planner knows bytes as BYTEA only.
+    if matches!(plain.data_type, SqlType::Blob(_) | SqlType::Binary(_) | SqlType::Varbinary(_)) {
+        plain.data_type = SqlType::Bytea;
+    }
     let names = no_tables(planner.state);
     let schema = SqlToRel::new_with_options(&names, parser_options(planner.state)).build_schema(vec![plain])?;
     let data_type = schema.field(0).data_type().clone();
