@@ -5,23 +5,28 @@
 //! - A date plus an interval stays a date there, and the interval's hours are lost. Here it becomes a timestamp where the interval has a
 //!   part of a day.
 
+use std::sync::Arc;
+
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union, cast};
 use datafusion::scalar::ScalarValue;
 
 use crate::error::Result;
 
 /// Functions whose arguments get one type.
-const SAME_TYPE: [&str; 6] = ["coalesce", "greatest", "least", "nullif", "nvl", "nvl2"];
+const SAME_TYPE: [&str; 7] = ["coalesce", "greatest", "least", "nullif", "nvl", "nvl2", "make_array"];
 
 /// Settles the types in a fresh plan.
 pub(crate) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|plan| {
+        if let LogicalPlan::Union(union) = plan {
+            return settle_union(union);
+        }
         let mut schema = merge_schema(&plan.inputs());
         if let LogicalPlan::TableScan(scan) = &plan {
             schema.merge(&scan.projected_schema);
@@ -44,6 +49,39 @@ pub(crate) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(plan.data)
 }
 
+/// Makes the decimal columns of a union floats where another input has floats.
+fn settle_union(mut union: Union) -> DataFusionResult<Transformed<LogicalPlan>> {
+    let type_of = |input: &Arc<LogicalPlan>, at: usize| input.schema().fields().get(at).map(|field| field.data_type().clone());
+    let columns = union.inputs.first().map_or(0, |input| input.schema().fields().len());
+    let mixed: Vec<bool> = (0..columns)
+        .map(|at| {
+            let types: Vec<DataType> = union.inputs.iter().filter_map(|input| type_of(input, at)).collect();
+            types.iter().any(DataType::is_floating) && types.iter().any(DataType::is_decimal)
+        })
+        .collect();
+    if !mixed.contains(&true) {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    for input in &mut union.inputs {
+        let items: Vec<Expr> = input
+            .schema()
+            .columns()
+            .into_iter()
+            .enumerate()
+            .map(|(at, column)| {
+                let is_decimal = type_of(input, at).is_some_and(|data_type| data_type.is_decimal());
+                if mixed[at] && is_decimal {
+                    let (relation, name) = (column.relation.clone(), column.name.clone());
+                    return cast(Expr::Column(column), DataType::Float64).alias_qualified(relation, name);
+                }
+                Expr::Column(column)
+            })
+            .collect();
+        *input = Arc::new(LogicalPlanBuilder::from(input.as_ref().clone()).project(items)?.build()?);
+    }
+    Ok(Transformed::yes(LogicalPlan::Union(Union::try_new(union.inputs)?)))
+}
+
 /// Settles the types in an expression over a schema.
 pub(crate) fn settle_expr(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transformed<Expr>> {
     expr.transform_up(|mut expr| {
@@ -62,6 +100,29 @@ pub(crate) fn settle_expr(expr: Expr, schema: &DFSchema) -> DataFusionResult<Tra
                 right,
             }) => keep_hours(schema, left, right),
             Expr::Between(between) => floats(schema, [between.expr.as_mut(), between.low.as_mut(), between.high.as_mut()]),
+            Expr::InSubquery(search) => {
+                let found = search
+                    .subquery
+                    .subquery
+                    .schema()
+                    .fields()
+                    .first()
+                    .map(|field| field.data_type().clone());
+                match (search.expr.get_type(schema), found) {
+                    (Ok(left), Some(right)) if left.is_decimal() && right.is_floating() => {
+                        *search.expr = cast(std::mem::take(search.expr.as_mut()), DataType::Float64);
+                        true
+                    }
+                    (Ok(left), Some(right)) if left.is_floating() && right.is_decimal() => {
+                        let columns = search.subquery.subquery.schema().columns().into_iter();
+                        let items = columns.map(|column| cast(Expr::Column(column), DataType::Float64).alias("__float"));
+                        let plan = search.subquery.subquery.as_ref().clone();
+                        search.subquery.subquery = Arc::new(LogicalPlanBuilder::from(plan).project(items)?.build()?);
+                        true
+                    }
+                    _ => false,
+                }
+            }
             Expr::InList(list) => floats(schema, std::iter::once(list.expr.as_mut()).chain(&mut list.list)),
             Expr::Case(case) => {
                 let whens = case.when_then_expr.iter_mut();
