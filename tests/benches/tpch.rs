@@ -2,7 +2,7 @@
 //! memory, in the same run. `TPCH_SF` is the scale (default 0.1).
 //!
 //! ```text
-//! TPCH_SF=1 cargo bench -p pyralog-tests --bench tpch
+//! TPCH_SF=1 cargo bench -p pyralog-tests -p pyralog-server --bench tpch
 //! ```
 //! `tests/peers/tpch.py` runs DuckDB beside Pyralog.
 #![allow(

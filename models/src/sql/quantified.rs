@@ -108,20 +108,26 @@ impl VisitorMut for Fill {
 /// A query that gives one value for each row of its FROM and WHERE, whose aggregate can stand in the same SELECT. That matters where the
 /// query refers to columns outside: the planner finds those in a subquery, but not in a table made from one.
 fn plain(query: &Query) -> Option<(&Select, &Expr)> {
-    let SetExpr::Select(select) = query.body.as_ref() else {
-        return None;
-    };
+    let select = ungrouped(query)?;
     let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = select.projection.as_slice() else {
         return None;
     };
-    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty()) || select.having.is_some();
-    let cut = select.distinct.is_some() || query.limit_clause.is_some() || query.with.is_some();
     // Any function may be an aggregate.
     let calls = visit_expressions(value, |expr| match expr {
         Expr::Function(_) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
-    (!grouped && !cut && !select.from.is_empty() && calls.is_continue()).then_some((select, value))
+    calls.is_continue().then_some((select, value))
+}
+
+/// A query that, unless its list aggregates, gives a row for each row of its FROM and WHERE.
+pub(super) fn ungrouped(query: &Query) -> Option<&Select> {
+    let SetExpr::Select(select) = query.body.as_ref() else {
+        return None;
+    };
+    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty()) || select.having.is_some();
+    let cut = select.distinct.is_some() || query.limit_clause.is_some() || query.with.is_some();
+    (!grouped && !cut && !select.from.is_empty()).then_some(select)
 }
 
 /// Puts a value in place of `q.c`.

@@ -4,10 +4,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, Statement, TableFactor, UnaryOperator, VisitMut, VisitorMut,
+    Expr, Query, Select, SelectItem, SetExpr, Statement, TableFactor, UnaryOperator, VisitMut, VisitorMut,
 };
 
 use super::parse::parse_expression;
+use super::quantified::ungrouped;
 use crate::error::Error;
 
 /// Stands for the left side of IN in the template.
@@ -140,16 +141,12 @@ impl VisitorMut for Fill<'_> {
 
 /// A query that gives a row for each row of its FROM and WHERE.
 fn rows_of(query: &Query) -> Option<&Select> {
-    let SetExpr::Select(select) = query.body.as_ref() else {
-        return None;
-    };
-    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty()) || select.having.is_some();
-    let cut = select.distinct.is_some() || query.limit_clause.is_some() || query.with.is_some();
+    let select = ungrouped(query)?;
     let aggregates = select.projection.iter().any(|item| match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
             !matches!(expr, Expr::Value(_) | Expr::Identifier(_) | Expr::CompoundIdentifier(_))
         }
         _ => false,
     });
-    (!grouped && !cut && !aggregates && !select.from.is_empty()).then_some(select)
+    (!aggregates).then_some(select)
 }
