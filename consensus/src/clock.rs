@@ -38,6 +38,11 @@ impl Clock {
         }
     }
 
+    /// A clock over the operating system's.
+    pub fn system() -> Clock {
+        Clock::new(Box::new(SystemClock))
+    }
+
     /// A timestamp above every one given out or observed before.
     pub fn next(&self) -> Timestamp {
         let physical = Timestamp::from_millis(self.wall.millis()).0;

@@ -214,6 +214,25 @@ pub fn decode_write_set(bytes: &Bytes) -> Result<WriteSet, CodecError> {
     })
 }
 
+/// The staged segments that a write set names, as a write set without rows; `None` where it names none.
+pub fn staged_only(encoded: &EncodedWriteSet) -> Result<Option<WriteSet>, CodecError> {
+    let wire: WireWriteSet<'_> = decode_borrowed(&encoded.bytes.0)?;
+    if wire.relations.iter().all(|writes| writes.staged.is_empty()) {
+        return Ok(None);
+    }
+    let relations = wire.relations.into_iter().map(|writes| RelationWrites {
+        relation: writes.relation,
+        puts: Vec::new(),
+        deletes: Vec::new(),
+        staged: writes.staged,
+        policy: writes.policy,
+    });
+    Ok(Some(WriteSet {
+        start: wire.start,
+        relations: relations.collect(),
+    }))
+}
+
 /// Encodes a relation's schema.
 pub fn encode_schema(schema: &RelationSchema) -> Result<Bytes, CodecError> {
     let stream = encode_stream(&schema.schema, &[])?;

@@ -13,5 +13,5 @@ mod raft;
 
 pub use error::{ConsensusError, Result};
 pub use meta::{Meta, MetaChange, MetaExpect, MetaRevision};
-pub use node::{Node, NodeConfig, NodeEnvironment, NodeStatus};
+pub use node::{Node, NodeConfig, NodeEnvironment, NodeStatus, PeerConfig};
 pub use partition::PartitionHandle;

@@ -1,6 +1,7 @@
 //! Behaviour of a whole node, one module a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cluster;
 mod commits;
 mod directory;
 mod disk;

@@ -305,9 +305,14 @@ impl Drop for Server {
         self.kill();
         if std::thread::panicking() {
             let output = self.output();
-            let tail: Vec<&str> = output.lines().rev().take(40).collect();
+            let lines: Vec<&str> = output.lines().collect();
+            // A panic's trace is longer than the tail, and its head is what matters.
+            if let Some(panic) = lines.iter().position(|line| line.contains("panicked at")) {
+                eprintln!("--- the server's first panic:");
+                lines[panic..].iter().take(60).for_each(|line| eprintln!("{line}"));
+            }
             eprintln!("--- the server's last lines:");
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            lines[lines.len().saturating_sub(40)..].iter().for_each(|line| eprintln!("{line}"));
         } else {
             self.assert_no_panic();
         }

@@ -35,7 +35,7 @@ pub use frame::MAX_PAYLOAD_BYTES;
 use writer::Shared;
 
 /// A group's number within the node's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct GroupId(pub u32);
 
 impl GroupId {

@@ -12,14 +12,19 @@ use std::sync::Arc;
 use openraft::Raft;
 
 use crate::error::{ConsensusError, Result};
-use crate::log::Log;
+use crate::log::{GroupId, Log};
+use crate::node::cluster::Cluster;
+use crate::raft::leadership::{Leader, Search};
 use crate::raft::meta_machine::MetaMachine;
-use crate::raft::proposal;
+use crate::raft::proposal::{self, Proposal, Refusal};
+use crate::raft::read_index::ReadBarrier;
 use crate::raft::types::{Command, Outcome, Reply, Types};
 use state::MetaState;
 
 /// Keys of [`Meta::allocate`] start with this.
 const SEQUENCE_PREFIX: &str = "sequence/";
+/// How long a change that another node acknowledged may take to arrive here.
+const APPLY_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Attempts of [`Meta::allocate`] against others that allocate under the same name.
 const ALLOCATE_ATTEMPTS: usize = 1000;
 
@@ -36,6 +41,14 @@ pub struct MetaChange {
     pub put: Vec<(String, Vec<u8>)>,
     /// Keys to remove.
     pub delete: Vec<String>,
+}
+
+impl MetaChange {
+    /// About how many bytes it takes.
+    pub(crate) fn byte_size(&self) -> usize {
+        let puts = self.put.iter().map(|(key, value)| key.len() + value.len());
+        puts.chain(self.delete.iter().map(String::len)).sum()
+    }
 }
 
 /// A condition on one key.
@@ -57,13 +70,30 @@ struct Inner {
     state: Arc<MetaState>,
     raft: Raft<Types, MetaMachine>,
     log: Log,
+    barrier: ReadBarrier<MetaMachine>,
+    cluster: Option<Arc<Cluster>>,
 }
 
+/// The group's name in messages.
+pub(crate) const GROUP_NAME: &str = "meta";
+
 impl Meta {
-    pub(crate) fn new(state: Arc<MetaState>, raft: Raft<Types, MetaMachine>, log: Log) -> Meta {
+    pub(crate) fn new(state: Arc<MetaState>, raft: Raft<Types, MetaMachine>, log: Log, cluster: Option<Arc<Cluster>>) -> Meta {
+        let barrier = ReadBarrier::new(GROUP_NAME.to_owned(), GroupId::META, raft.clone(), cluster.clone());
         Meta {
-            inner: Arc::new(Inner { state, raft, log }),
+            inner: Arc::new(Inner {
+                state,
+                raft,
+                log,
+                barrier,
+                cluster,
+            }),
         }
+    }
+
+    /// Returns once reads here see every change that was acknowledged, by any node, before the call.
+    pub async fn barrier(&self) -> Result<()> {
+        self.inner.barrier.pass().await
     }
 
     pub(crate) fn raft(&self) -> &Raft<Types, MetaMachine> {
@@ -89,20 +119,53 @@ impl Meta {
         Ok(self.inner.state.scan(prefix))
     }
 
-    /// Replicates a change; returns its revision once it is durable and applied.
+    /// Replicates a change; returns its revision once it is durable and applied here.
     pub async fn change(&self, change: MetaChange) -> Result<MetaRevision> {
-        if let Some(failure) = self.inner.log.failure() {
-            return Err(ConsensusError::Unavailable(failure));
+        let mut search = Search::new(GROUP_NAME, &self.inner.raft);
+        loop {
+            let proposal = Proposal::Meta(change.clone());
+            let answer = match (search.find().await?, &self.inner.cluster) {
+                (Leader::There(node), Some(cluster)) => cluster.propose(node, GroupId::META, proposal).await,
+                _ => self.propose_here(proposal).await,
+            };
+            match answer {
+                Ok(Outcome::MetaChanged(revision)) => {
+                    self.applied(revision).await?;
+                    return Ok(revision);
+                }
+                Ok(other) => {
+                    other.into_commit()?;
+                    return Err(ConsensusError::Unknown("unexpected answer of the meta group".to_owned()));
+                }
+                Err(Refusal::NotLeader) => search.refused(None).await?,
+                Err(refusal) => return Err(refusal.into_error()),
+            }
         }
+    }
+
+    /// Proposes at this node, if it leads.
+    pub(crate) async fn propose_here(&self, proposal: Proposal) -> Result<Outcome, Refusal> {
+        if let Some(failure) = self.inner.log.failure() {
+            return Err(Refusal::Unavailable(failure));
+        }
+        let Proposal::Meta(change) = proposal else {
+            return Err(Refusal::Unavailable("a data command for the meta group".to_owned()));
+        };
         let (reply, receiver) = Reply::new(None);
         let sent = self.inner.raft.client_write_ff(Command::Meta(change), Some(reply)).await;
-        sent.map_err(|fatal| ConsensusError::Unavailable(fatal.to_string()))?;
-        match proposal::outcome(receiver, &self.inner.log).await? {
-            Outcome::MetaChanged(revision) => Ok(revision),
-            other => {
-                other.into_commit()?;
-                Err(ConsensusError::Unknown("unexpected answer of the meta group".to_owned()))
-            }
+        sent.map_err(|fatal| Refusal::Unavailable(fatal.to_string()))?;
+        proposal::outcome(receiver, &self.inner.raft, &self.inner.log).await
+    }
+
+    /// Waits until this node has applied a change that was acknowledged elsewhere.
+    async fn applied(&self, revision: MetaRevision) -> Result<()> {
+        let mut revisions = self.watch();
+        let applied = revisions.wait_for(|applied| *applied >= revision);
+        let late = |detail: &str| ConsensusError::Unknown(format!("the change was made, but this node does not see it yet: {detail}"));
+        match tokio::time::timeout(APPLY_LIMIT, applied).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(late("it is stopping")),
+            Err(_) => Err(late("it is behind")),
         }
     }
 

@@ -6,9 +6,10 @@ use std::path::Path;
 use openraft::SnapshotPolicy;
 
 use super::*;
+use crate::clock::Clock;
 use crate::log::disk::OsDisk;
 use crate::log::{GroupId, LogConfig};
-use crate::raft::group;
+use crate::raft::group::{self, Start};
 use crate::raft::log_store::LogStore;
 
 /// A meta group without the rest of a node.
@@ -20,7 +21,7 @@ async fn open(dir: &Path, snapshot_every: u64) -> Result<Meta> {
         disk: Arc::new(OsDisk),
     };
     let log = Log::open(config)?;
-    let store = LogStore::open(log.clone(), GroupId::META)?;
+    let store = LogStore::open(log.clone(), GroupId::META, Arc::new(Clock::system()))?;
     let state = match MetaState::open(&dir.join("meta"), store.purged().map(|id| id.index()), store.last_index()) {
         Ok(state) => Arc::new(state),
         Err(error) => {
@@ -29,8 +30,17 @@ async fn open(dir: &Path, snapshot_every: u64) -> Result<Meta> {
         }
     };
     let machine = MetaMachine::new(state.clone(), store.clone()).unwrap();
-    let raft = group::start("meta", 1, store, machine, SnapshotPolicy::LogsSinceLast(snapshot_every)).await?;
-    Ok(Meta::new(state, raft, log))
+    let start = Start {
+        group: GroupId::META,
+        name: "meta".to_owned(),
+        node: 1,
+        peers: None,
+        address: String::new(),
+        founder: true,
+        policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
+    };
+    let raft = group::start(start, store, machine).await?;
+    Ok(Meta::new(state, raft, log, None))
 }
 
 async fn close(meta: Meta) {

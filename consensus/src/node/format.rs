@@ -13,6 +13,8 @@ const NAME: &str = "FORMAT";
 const MAGIC: &str = "pyralog";
 /// The version that this build writes, and the newest it reads.
 const VERSION: u32 = 1;
+/// The node that makes a new database.
+pub const FOUNDER: u64 = 1;
 /// A FORMAT file is never near this long; a longer one is not read.
 const LIMIT_BYTES: u64 = 64 << 10;
 
@@ -41,38 +43,41 @@ struct AnyFormat {
 }
 
 impl Format {
-    /// Reads the file, or initialises an empty directory. `partitions` is the number asked for (0: any).
-    pub fn open_or_create(dir: &Path, partitions: u32) -> Result<Format> {
+    /// Reads the file; `None` where the directory is to be initialised. `partitions` is the number asked for (0: any).
+    pub fn open(dir: &Path, partitions: u32) -> Result<Option<Format>> {
         let path = dir.join(NAME);
-        let format = if path.exists() {
-            let format = Self::read(&path)?;
-            if partitions != 0 && partitions != format.partitions {
-                return Err(ConsensusError::Unsupported(format!(
-                    "{} was initialised with {} data partitions, and the configuration asks for {partitions}; the number is fixed",
-                    dir.display(),
-                    format.partitions
-                )));
-            }
-            format
-        } else {
+        if !path.exists() {
             refuse_foreign(dir)?;
-            Self::create(dir, partitions.max(1))?
-        };
-        Ok(format)
+            return Ok(None);
+        }
+        let format = Self::read(&path)?;
+        if partitions != 0 && partitions != format.partitions {
+            return Err(ConsensusError::Unsupported(format!(
+                "{} was initialised with {} data partitions, and the configuration asks for {partitions}; the number is fixed",
+                dir.display(),
+                format.partitions
+            )));
+        }
+        Ok(Some(format))
     }
 
-    fn create(dir: &Path, partitions: u32) -> Result<Format> {
+    /// Initialises a directory as the first node of a new database.
+    pub fn found(dir: &Path, partitions: u32) -> Result<Format> {
+        Self::create(dir, uuid::Uuid::new_v4().to_string(), FOUNDER, partitions.max(1))
+    }
+
+    /// Initialises a directory.
+    pub fn create(dir: &Path, database: String, node: u64, partitions: u32) -> Result<Format> {
         if partitions > 1 {
             return Err(ConsensusError::Unsupported(
                 "several data partitions need transactions over groups, which this version does not have yet; use 1".to_owned(),
             ));
         }
-        let database = uuid::Uuid::new_v4().to_string();
         let mut format = Format {
             magic: MAGIC.to_owned(),
             format: VERSION,
             database,
-            node: 1,
+            node,
             partitions,
             checksum: 0,
         };

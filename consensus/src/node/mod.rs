@@ -1,14 +1,22 @@
-//! A node: the shared log, the meta group, the data groups, and the threads that flush and compact.
+//! A node: the shared log, the meta group, the data groups, the threads that flush and compact, and the other nodes.
 
+pub(crate) mod cluster;
 mod format;
+mod joining;
 pub(crate) mod lock;
+mod membership;
 mod opening;
+mod service;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::storage::RaftStateMachine;
+use openraft::{Raft, RaftMetrics};
 use parking_lot::Mutex;
 use pyralog_storage::{PartitionOptions, PartitionStatus, Timestamp};
 use tokio::sync::watch;
@@ -20,13 +28,19 @@ use crate::log::Log;
 use crate::log::disk::{Disk, OsDisk};
 use crate::meta::Meta;
 use crate::partition::PartitionHandle;
+use crate::peer::{PeerIdentity, PeerServing};
 use crate::raft::group;
+use crate::raft::types::Types;
+use cluster::Cluster;
 use format::Format;
 use lock::DirectoryLock;
-use opening::{blocking, open_files, open_groups};
+use opening::{Opening, blocking, open_directory, open_log};
+use service::Service;
 
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
 const CLOSE_FLUSH_BYTES: u64 = 1 << 20;
+/// Longest wait for other nodes to take over what this one leads, when closing.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(3);
 /// Longest wait for writes in flight, and for background work, when closing.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -43,6 +57,21 @@ pub struct NodeConfig {
     pub log_file_bytes: u64,
     /// Writes that may wait in a partition's queue before it answers "overloaded".
     pub queue_limit: usize,
+    /// Where other nodes reach this one; `None`: it is alone.
+    pub peer: Option<PeerConfig>,
+}
+
+/// A node among others.
+#[derive(Debug, Clone)]
+pub struct PeerConfig {
+    /// Where to listen for other nodes.
+    pub listen: SocketAddr,
+    /// Where they reach this node, as `host:port`; `None`: where it listens.
+    pub advertise: Option<String>,
+    /// Nodes (`host:port`) of the cluster that an empty directory is to join; none: a new database begins.
+    pub join: Vec<String>,
+    /// The id that a node wants which joins; `None`: any.
+    pub node_id: Option<u64>,
 }
 
 impl NodeConfig {
@@ -54,6 +83,7 @@ impl NodeConfig {
             partition_options: PartitionOptions::default(),
             log_file_bytes: 64 << 20,
             queue_limit: 4096,
+            peer: None,
         }
     }
 }
@@ -71,6 +101,8 @@ pub struct NodeStatus {
     pub log_bytes: u64,
     /// fdatasync calls of the log since start.
     pub log_syncs: u64,
+    /// All nodes and where they reach each other, as far as this one knows. Empty for a node that is alone.
+    pub members: Vec<(u64, String)>,
 }
 
 /// One group's state.
@@ -80,12 +112,22 @@ pub struct GroupStatus {
     pub name: String,
     /// Whether this node leads it.
     pub leader: bool,
+    /// The node that leads it, as far as this one knows.
+    pub leader_id: Option<u64>,
     /// Raft term.
     pub term: u64,
     /// Last index in the log.
     pub last_index: u64,
     /// Last index applied.
     pub applied_index: u64,
+    /// Last index that is gone from the log.
+    pub purged_index: u64,
+    /// Nodes that vote.
+    pub voters: Vec<u64>,
+    /// Nodes that get the log and do not vote.
+    pub learners: Vec<u64>,
+    /// On the leader: a node and the last index that it is known to have.
+    pub replicated: Vec<(u64, u64)>,
     /// Storage counts (default for meta).
     pub storage: PartitionStatus,
 }
@@ -114,6 +156,9 @@ pub struct Node {
     meta: Meta,
     partitions: Vec<PartitionHandle>,
     clock: Arc<Clock>,
+    cluster: Option<Arc<Cluster>>,
+    /// Answers other nodes until it is dropped.
+    serving: tokio::sync::Mutex<Option<PeerServing>>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     closed: AtomicBool,
@@ -132,15 +177,43 @@ impl Node {
     pub async fn open_in(config: NodeConfig, environment: NodeEnvironment) -> Result<Arc<Node>> {
         let NodeEnvironment { wall, disk } = environment;
         let config = Arc::new(config);
-        let (lock, format, log) = {
+        let (lock, format) = {
             let config = config.clone();
-            blocking(move || open_files(&config, disk)).await?
+            blocking(move || open_directory(&config)).await?
+        };
+        let format = match format {
+            Some(format) => {
+                joining::check(&config, &format)?;
+                format
+            }
+            None => joining::initialise(&config).await?,
+        };
+        let (log, server) = {
+            let (config, peer) = (config.clone(), config.peer.clone());
+            let identity = PeerIdentity::new(format.database.clone(), format.node);
+            let server = match &peer {
+                Some(peer) => Some(joining::bind(peer, identity).await?),
+                None => None,
+            };
+            (blocking(move || open_log(&config, disk)).await?, server)
         };
         let clock = Arc::new(Clock::new(wall));
-        let opened = open_groups(&config, &format, &log, &lock, &clock).await;
-        let (meta, partitions) = match opened {
-            Ok(opened) => opened,
+        let cluster = match (&config.peer, &server) {
+            (Some(peer), Some(server)) => Some(Arc::new(joining::cluster(peer, &format, server.address()))),
+            _ => None,
+        };
+        let opening = Opening {
+            config: config.clone(),
+            format: format.clone(),
+            log: log.clone(),
+            lock: lock.clone(),
+            clock: clock.clone(),
+            cluster: cluster.clone(),
+        };
+        let groups = match opening.groups().await {
+            Ok(groups) => groups,
             Err(error) => {
+                drop(opening);
                 // Later opens of this process must find the files free.
                 blocking(move || {
                     log.close();
@@ -152,18 +225,48 @@ impl Node {
             }
         };
         let (stop, stopping) = watch::channel(false);
-        let tasks = partitions.iter().flat_map(|partition| partition.work().spawn(&stopping)).collect();
+        let mut tasks: Vec<_> = groups
+            .partitions
+            .iter()
+            .flat_map(|partition| partition.work().spawn(&stopping))
+            .collect();
+        let serving = server.zip(cluster.clone()).map(|(server, cluster)| {
+            let service = Arc::new(Service::new(cluster.clone(), format.database.clone()));
+            service.open(groups.clone());
+            tasks.push(tokio::spawn(joining::keep_up(
+                config.clone(),
+                cluster,
+                groups.clone(),
+                stopping.clone(),
+            )));
+            server.serve(service)
+        });
+        for partition in &groups.partitions {
+            tasks.push(tokio::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));
+        }
         Ok(Arc::new(Node {
             format,
             log,
-            meta,
-            partitions,
+            meta: groups.meta,
+            partitions: groups.partitions,
             clock,
+            cluster,
+            serving: tokio::sync::Mutex::new(serving),
             stop,
             tasks: Mutex::new(tasks),
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
         }))
+    }
+
+    /// Waits until every group has a leader that this node reaches, and this node sees what was acknowledged before. A node that is alone
+    /// has that from the start.
+    pub async fn ready(&self) -> Result<()> {
+        self.meta.barrier().await?;
+        for partition in &self.partitions {
+            partition.barrier().await?;
+        }
+        Ok(())
     }
 
     /// The meta group.
@@ -195,6 +298,13 @@ impl Node {
             groups,
             log_bytes: self.log.bytes(),
             log_syncs: self.log.syncs(),
+            members: match self.cluster {
+                Some(_) => membership::members(&self.meta)
+                    .into_iter()
+                    .map(|member| (member.node, member.address))
+                    .collect(),
+                None => Vec::new(),
+            },
         }
     }
 
@@ -207,6 +317,7 @@ impl Node {
             partition.admission().close();
         }
         self.drain().await;
+        self.hand_over().await;
         let flushed = self.flush_all().await;
         self.stop.send_replace(true);
         let tasks = std::mem::take(&mut *self.tasks.lock());
@@ -221,6 +332,12 @@ impl Node {
             let _ = partition.work().raft.shutdown().await;
             partition.actor().stop();
         }
+        if let Some(serving) = self.serving.lock().await.take() {
+            serving.stop().await;
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.peers.close();
+        }
         let (log, state, partitions) = (self.log.clone(), self.meta.state().clone(), self.partitions.clone());
         let lock = self.lock.lock().take();
         blocking(move || {
@@ -232,6 +349,15 @@ impl Node {
         })
         .await?;
         flushed
+    }
+
+    /// Gives the groups that this node leads to others, so that nobody has to wait for an election.
+    async fn hand_over(&self) {
+        let groups = self.partitions.iter().map(|partition| hand_over(&partition.work().raft));
+        let groups = futures::future::join(hand_over(self.meta.raft()), futures::future::join_all(groups));
+        if tokio::time::timeout(HAND_OVER_LIMIT, groups).await.is_err() {
+            tracing::warn!("not every group has another leader yet; the others elect one");
+        }
     }
 
     /// Waits for writes in flight.
@@ -259,6 +385,30 @@ impl Node {
     }
 }
 
+/// Gives one group to the voter that has most of its log.
+async fn hand_over<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) {
+    let (node, to) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let followers = metrics.replication.iter().flatten();
+        let candidates = followers.filter(|(node, _)| **node != metrics.id && voters.contains(node));
+        let to = candidates
+            .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index()))
+            .map(|(node, _)| *node);
+        (metrics.id, to.filter(|_| metrics.state.is_leader()))
+    };
+    let Some(to) = to else { return };
+    if let Err(error) = raft.trigger().transfer_leader(to).await {
+        tracing::debug!(%error, "a group stopped before it had another leader");
+        return;
+    }
+    let handed =
+        move |metrics: &RaftMetrics<Types>| metrics.current_leader.is_some_and(|leader| leader != node) || metrics.running_state.is_err();
+    // Not handed over in time: the others elect one by themselves.
+    let _ = raft.wait(Some(HAND_OVER_LIMIT)).metrics(handed, "hand over").await;
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -273,6 +423,9 @@ impl Drop for Node {
         self.tasks.lock().drain(..).for_each(|task| task.abort());
         self.log.close();
         self.meta.state().close();
+        if let Some(cluster) = &self.cluster {
+            cluster.peers.close();
+        }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (meta, partitions) = (self.meta.clone(), self.partitions.clone());
             runtime.spawn(async move {

@@ -3,33 +3,41 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use pyralog_storage::{Partition, PartitionId, StorageError};
+use tokio::sync::watch;
 
 use super::NodeConfig;
-use super::format::Format;
+use super::cluster::Cluster;
+use super::format::{FOUNDER, Format};
 use super::lock::DirectoryLock;
+use super::service::Groups;
 use crate::clock::Clock;
 use crate::error::{ConsensusError, Result};
 use crate::log::disk::Disk;
 use crate::log::{GroupId, Log, LogConfig};
-use crate::meta::Meta;
 use crate::meta::state::MetaState;
+use crate::meta::{self, Meta};
 use crate::partition::PartitionHandle;
 use crate::partition::actor::ActorThread;
 use crate::partition::admission::Admission;
 use crate::partition::background::Work;
 use crate::partition::pressure::Pressure;
 use crate::raft::data_machine::{self, DataMachine};
-use crate::raft::group;
+use crate::raft::group::{self, Start};
 use crate::raft::log_store::LogStore;
 use crate::raft::meta_machine::MetaMachine;
+use crate::raft::retained::Retained;
 
 /// The meta group dumps its state after this many entries.
 const META_SNAPSHOT_ENTRIES: u64 = 512;
 /// Log bytes, in files' and memtables' sizes, at which a memtable is flushed though it is not full.
 const LOG_FILES: u64 = 4;
+
+/// How long to wait for a leader before garbage is tried again.
+const GARBAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs blocking work off the async workers.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -58,105 +66,123 @@ fn make_dir(dir: &Path) -> Result<(), StorageError> {
         .map_err(StorageError::io(parent, "sync directory"))
 }
 
-/// Lock, format, log.
-pub(super) fn open_files(config: &NodeConfig, disk: Arc<dyn Disk>) -> Result<(Arc<DirectoryLock>, Format, Log)> {
+/// Lock, and format if the directory has one.
+pub(super) fn open_directory(config: &NodeConfig) -> Result<(Arc<DirectoryLock>, Option<Format>)> {
     let dir = config.data_dir.as_path();
     make_dir(dir)?;
     let lock = Arc::new(DirectoryLock::take(dir)?);
-    let format = Format::open_or_create(dir, config.partitions)?;
+    let format = Format::open(dir, config.partitions)?;
+    Ok((lock, format))
+}
+
+/// The log.
+pub(super) fn open_log(config: &NodeConfig, disk: Arc<dyn Disk>) -> Result<Log> {
+    let dir = config.data_dir.as_path();
     // Meta and partitions are made after the log, so where they are, there was one.
     let may_create = !dir.join("meta").exists() && !dir.join("partitions").exists();
     make_dir(&dir.join("log"))?;
-    let log = Log::open(LogConfig {
+    Log::open(LogConfig {
         dir: dir.join("log"),
         file_bytes: config.log_file_bytes,
         may_create,
         disk,
-    })?;
-    Ok((lock, format, log))
+    })
 }
 
-pub(super) async fn open_groups(
-    config: &Arc<NodeConfig>,
-    format: &Format,
-    log: &Log,
-    lock: &Arc<DirectoryLock>,
-    clock: &Arc<Clock>,
-) -> Result<(Meta, Vec<PartitionHandle>)> {
-    let meta = open_meta(&config.data_dir, format, log).await?;
-    let mut partitions = Vec::new();
-    for number in 0..format.partitions {
-        match open_partition(number, config, format, log, lock, clock).await {
-            Ok(partition) => partitions.push(partition),
-            Err(error) => {
-                let _ = meta.raft().shutdown().await;
-                meta.state().close();
-                return Err(error);
+/// What all groups are opened with.
+pub(super) struct Opening {
+    pub config: Arc<NodeConfig>,
+    pub format: Format,
+    pub log: Log,
+    pub lock: Arc<DirectoryLock>,
+    pub clock: Arc<Clock>,
+    /// The other nodes, if there are any.
+    pub cluster: Option<Arc<Cluster>>,
+}
+
+impl Opening {
+    pub(super) async fn groups(&self) -> Result<Groups> {
+        let meta = self.meta().await?;
+        let mut partitions = Vec::new();
+        for number in 0..self.format.partitions {
+            match self.partition(number).await {
+                Ok(partition) => partitions.push(partition),
+                Err(error) => {
+                    let _ = meta.raft().shutdown().await;
+                    meta.state().close();
+                    return Err(error);
+                }
             }
         }
+        Ok(Groups { meta, partitions })
     }
-    Ok((meta, partitions))
-}
 
-async fn open_meta(dir: &Path, format: &Format, log: &Log) -> Result<Meta> {
-    let (dir, opened_log) = (dir.join("meta"), log.clone());
-    let (store, state) = blocking(move || {
-        let store = LogStore::open(opened_log, GroupId::META)?;
-        make_dir(&dir)?;
-        let state = MetaState::open(&dir, store.purged().map(|id| id.index()), store.last_index())?;
-        Ok((store, Arc::new(state)))
-    })
-    .await?;
-    let machine = MetaMachine::new(state.clone(), store.clone()).map_err(StorageError::io("meta", "start apply thread"))?;
-    let raft = group::start(
-        "meta",
-        format.node,
-        store,
-        machine,
-        SnapshotPolicy::LogsSinceLast(META_SNAPSHOT_ENTRIES),
-    )
-    .await?;
-    Ok(Meta::new(state, raft, log.clone()))
-}
+    fn start(&self, group: GroupId, name: String, policy: SnapshotPolicy) -> Start {
+        Start {
+            group,
+            name,
+            node: self.format.node,
+            peers: self.cluster.as_ref().map(|cluster| cluster.peers.clone()),
+            address: self.cluster.as_ref().map_or_else(String::new, |cluster| cluster.address.clone()),
+            founder: self.format.node == FOUNDER,
+            policy,
+        }
+    }
 
-async fn open_partition(
-    number: u32,
-    config: &Arc<NodeConfig>,
-    format: &Format,
-    log: &Log,
-    lock: &Arc<DirectoryLock>,
-    clock: &Arc<Clock>,
-) -> Result<PartitionHandle> {
-    let id = PartitionId(number);
-    let pressure = Arc::new(Pressure::new(config.partition_options.memtable_bytes));
-    let (store, partition, machine) = {
-        let (config, log, pressure, lock) = (config.clone(), log.clone(), pressure.clone(), Arc::downgrade(lock));
-        blocking(move || {
-            let store = LogStore::open(log, GroupId::data(number))?;
-            let dir = config.data_dir.join("partitions").join(number.to_string());
+    async fn meta(&self) -> Result<Meta> {
+        let (dir, log, clock) = (self.config.data_dir.join("meta"), self.log.clone(), self.clock.clone());
+        let (store, state) = blocking(move || {
+            let store = LogStore::open(log, GroupId::META, clock)?;
             make_dir(&dir)?;
-            let partition = Partition::open(id, &dir, config.partition_options.clone())?;
-            check_coverage(&partition, &store)?;
-            let machine = DataMachine::open(partition.clone(), store.clone(), pressure, lock)?;
-            Ok((store, partition, machine))
+            let state = MetaState::open(&dir, store.purged().map(|id| id.index()), store.last_index())?;
+            Ok((store, Arc::new(state)))
         })
-        .await?
-    };
-    let raft = group::start(&id.to_string(), format.node, store, machine, SnapshotPolicy::Never).await?;
-    clock.observe(partition.last_timestamp());
-    let cleaned = partition.clone();
-    blocking(move || Ok(cleaned.collect_garbage()?)).await?;
-    let log_limit = LOG_FILES * config.log_file_bytes.max(config.partition_options.memtable_bytes);
-    let work = Work {
-        partition,
-        raft: raft.clone(),
-        pressure,
-        log: log.clone(),
-        log_limit,
-        lock: Arc::downgrade(lock),
-    };
-    let actor = ActorThread::start(&id.to_string(), raft, clock.clone(), config.queue_limit)?;
-    Ok(PartitionHandle::new(work, actor, Admission::new(config.queue_limit)))
+        .await?;
+        let machine = MetaMachine::new(state.clone(), store.clone()).map_err(StorageError::io("meta", "start apply thread"))?;
+        let policy = SnapshotPolicy::LogsSinceLast(META_SNAPSHOT_ENTRIES);
+        let raft = group::start(self.start(GroupId::META, meta::GROUP_NAME.to_owned(), policy), store, machine).await?;
+        Ok(Meta::new(state, raft, self.log.clone(), self.cluster.clone()))
+    }
+
+    async fn partition(&self, number: u32) -> Result<PartitionHandle> {
+        let (id, config) = (PartitionId(number), &self.config);
+        let pressure = Arc::new(Pressure::new(config.partition_options.memtable_bytes));
+        let (store, partition, machine) = {
+            let (config, log, clock, pressure) = (config.clone(), self.log.clone(), self.clock.clone(), pressure.clone());
+            let (lock, replicated) = (Arc::downgrade(&self.lock), self.cluster.is_some());
+            blocking(move || {
+                let store = LogStore::open(log, GroupId::data(number), clock.clone())?;
+                let dir = config.data_dir.join("partitions").join(number.to_string());
+                make_dir(&dir)?;
+                let partition = Partition::open(id, &dir, config.partition_options.clone())?;
+                check_coverage(&partition, &store)?;
+                clock.observe(partition.last_timestamp());
+                let retained = if replicated { Some(Retained::open(&partition)?) } else { None };
+                let machine = DataMachine::open(partition.clone(), store.clone(), pressure, lock, retained)?;
+                Ok((store, partition, machine))
+            })
+            .await?
+        };
+        let start = self.start(GroupId::data(number), id.to_string(), SnapshotPolicy::Never);
+        let raft = group::start(start, store, machine).await?;
+        self.clock.observe(partition.last_timestamp());
+        let log_limit = LOG_FILES * config.log_file_bytes.max(config.partition_options.memtable_bytes);
+        let work = Work {
+            partition,
+            raft: raft.clone(),
+            pressure,
+            log: self.log.clone(),
+            log_limit,
+            lock: Arc::downgrade(&self.lock),
+        };
+        let actor = ActorThread::start(&id.to_string(), raft, self.clock.clone(), config.queue_limit)?;
+        Ok(PartitionHandle::new(
+            work,
+            actor,
+            Admission::new(config.queue_limit),
+            self.cluster.clone(),
+        ))
+    }
 }
 
 /// The log must go on where the partition's segments end.
@@ -171,4 +197,22 @@ fn check_coverage(partition: &Partition, store: &LogStore) -> Result<()> {
         return Ok(());
     };
     Err(StorageError::damaged(partition.dir().clone(), "partition", problem).into())
+}
+
+/// Removes what no manifest and no write set names, once everything that the log held at the start is applied or cut off.
+pub(super) async fn collect_garbage(partition: PartitionHandle, mut stop: watch::Receiver<bool>) {
+    loop {
+        let passed = tokio::select! {
+            () = super::joining::stopped(&mut stop) => return,
+            passed = partition.barrier() => passed,
+        };
+        match passed {
+            Ok(()) => break,
+            Err(error) => tracing::debug!(partition = %partition.id(), %error, "garbage waits"),
+        }
+        tokio::time::sleep(GARBAGE_PAUSE).await;
+    }
+    if let Err(error) = partition.work().blocking(|partition| partition.collect_garbage()).await {
+        tracing::warn!(partition = %partition.id(), %error, "garbage stays until the next start");
+    }
 }

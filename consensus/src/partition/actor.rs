@@ -10,27 +10,13 @@ use actix_rt::System;
 use futures::FutureExt;
 use openraft::Raft;
 use parking_lot::Mutex;
-use pyralog_storage::{RelationId, StorageError, Timestamp};
+use pyralog_storage::StorageError;
 
 use crate::clock::Clock;
-use crate::codec::{Blob, EncodedWriteSet};
 use crate::error::{ConsensusError, Result};
 use crate::raft::data_machine::DataMachine;
+use crate::raft::proposal::Proposal;
 use crate::raft::types::{Command, Reply, Types, WriteResult};
-
-/// What to propose; the actor adds the timestamp.
-pub enum Proposal {
-    /// A write set.
-    Write(EncodedWriteSet),
-    /// An encoded schema of a new relation.
-    CreateRelation(Blob),
-    /// An encoded later schema.
-    AlterRelation(Blob),
-    /// A relation to remove.
-    DropRelation(RelationId),
-    /// A promise that no transaction from before this commits.
-    AdvanceConflictFloor(Timestamp),
-}
 
 /// A message to the actor. The answer comes through `reply`; when that is dropped unanswered and `refused` is told, nothing was written.
 pub struct Propose {
@@ -79,6 +65,7 @@ impl Handler<Propose> for PartitionActor {
             Proposal::AlterRelation(schema) => Command::AlterRelation(schema),
             Proposal::DropRelation(relation) => Command::DropRelation(relation),
             Proposal::AdvanceConflictFloor(floor) => Command::AdvanceConflictFloor(floor),
+            Proposal::Meta(change) => Command::Meta(change),
         };
         let send = self.raft.client_write_ff(command, Some(message.reply));
         // Unconstrained: tokio's cooperative budget must not make a queue with room look full. One poll either sends or leaves no trace.

@@ -12,14 +12,22 @@ use tokio::sync::oneshot;
 
 use crate::codec::{self, Blob, CodecError, EncodedWriteSet};
 use crate::error::{ConsensusError, Result};
-use crate::raft::proposal;
-use crate::raft::types::Reply;
-use actor::{ActorThread, Proposal, Propose, Refused};
+use crate::log::GroupId;
+use crate::node::cluster::Cluster;
+use crate::raft::data_machine::DataMachine;
+use crate::raft::leadership::{Leader, Search};
+use crate::raft::proposal::{self, Proposal, Refusal};
+use crate::raft::read_index::ReadBarrier;
+use crate::raft::types::{Outcome, Reply};
+use actor::{ActorThread, Propose, Refused};
 use admission::Admission;
 use background::Work;
 
 /// A write set larger than this is encoded on a blocking thread. Bytes.
 const INLINE_ENCODE_BYTES: usize = 256 << 10;
+
+/// Largest write set that goes from node to node: a message holds it. Larger transactions are staged as segments.
+const MAX_FORWARDED_BYTES: usize = 64 << 20;
 
 /// A handle on one partition. Cheap to clone.
 #[derive(Clone)]
@@ -31,13 +39,33 @@ struct Inner {
     work: Work,
     actor: ActorThread,
     admission: Arc<Admission>,
+    barrier: ReadBarrier<DataMachine>,
+    cluster: Option<Arc<Cluster>>,
 }
 
 impl PartitionHandle {
-    pub(crate) fn new(work: Work, actor: ActorThread, admission: Arc<Admission>) -> PartitionHandle {
+    pub(crate) fn new(work: Work, actor: ActorThread, admission: Arc<Admission>, cluster: Option<Arc<Cluster>>) -> PartitionHandle {
+        let id = work.partition.id();
+        let barrier = ReadBarrier::new(id.to_string(), GroupId::data(id.0), work.raft.clone(), cluster.clone());
         PartitionHandle {
-            inner: Arc::new(Inner { work, actor, admission }),
+            inner: Arc::new(Inner {
+                work,
+                actor,
+                admission,
+                barrier,
+                cluster,
+            }),
         }
+    }
+
+    /// The Raft group of this partition.
+    pub(crate) fn group(&self) -> GroupId {
+        GroupId::data(self.id().0)
+    }
+
+    /// Returns once snapshots taken here see everything that was acknowledged, by any node, before the call.
+    pub async fn barrier(&self) -> Result<()> {
+        self.inner.barrier.pass().await
     }
 
     pub(crate) fn work(&self) -> &Work {
@@ -81,10 +109,7 @@ impl PartitionHandle {
             return Err(ConsensusError::Unavailable("the write set is gone".to_owned()));
         };
         let encoded = encode(write_set).await?;
-        match self
-            .propose(encoded.byte_size(), Proposal::Write(encoded), Some(&mut staged))
-            .await?
-        {
+        match self.propose(Proposal::Write(encoded), Some(&mut staged)).await? {
             Some(timestamp) => Ok(timestamp),
             None => Err(ConsensusError::Unknown("unexpected answer of the group".to_owned())),
         }
@@ -93,22 +118,18 @@ impl PartitionHandle {
     /// Makes a relation (idempotent).
     pub async fn create_relation(&self, schema: RelationSchema) -> Result<()> {
         let bytes = codec::encode_schema(&schema).map_err(codec_error)?;
-        self.propose(bytes.len(), Proposal::CreateRelation(Blob(bytes)), None)
-            .await
-            .map(drop)
+        self.propose(Proposal::CreateRelation(Blob(bytes)), None).await.map(drop)
     }
 
     /// Changes a relation's schema.
     pub async fn alter_relation(&self, schema: RelationSchema) -> Result<()> {
         let bytes = codec::encode_schema(&schema).map_err(codec_error)?;
-        self.propose(bytes.len(), Proposal::AlterRelation(Blob(bytes)), None)
-            .await
-            .map(drop)
+        self.propose(Proposal::AlterRelation(Blob(bytes)), None).await.map(drop)
     }
 
     /// Removes a relation (idempotent).
     pub async fn drop_relation(&self, relation: RelationId) -> Result<()> {
-        self.propose(0, Proposal::DropRelation(relation), None).await.map(drop)
+        self.propose(Proposal::DropRelation(relation), None).await.map(drop)
     }
 
     /// Flushes the memtable, so that every row applied before is in segments; then lets the log go up to there.
@@ -121,7 +142,7 @@ impl PartitionHandle {
         let partition = self.storage();
         let newest = partition.last_timestamp();
         let floor = partition.oldest_pinned().map_or(newest, |oldest| oldest.min(newest));
-        self.propose(0, Proposal::AdvanceConflictFloor(floor), None).await?;
+        self.propose(Proposal::AdvanceConflictFloor(floor), None).await?;
         self.inner.work.blocking(move |partition| partition.compact_all(relation)).await
     }
 
@@ -132,41 +153,80 @@ impl PartitionHandle {
         }
     }
 
-    /// Proposes and waits. `staged` keeps its files from the moment on at which the proposal may be in the log; from then on the state
-    /// machine sees to them.
-    async fn propose(&self, bytes: usize, proposal: Proposal, mut staged: Option<&mut Unproposed>) -> Result<Option<Timestamp>> {
+    /// Proposes at the group's leader and waits. `staged` keeps its files from the moment on at which the proposal may be in the log; from
+    /// then on the state machine sees to them.
+    async fn propose(&self, proposal: Proposal, mut staged: Option<&mut Unproposed>) -> Result<Option<Timestamp>> {
         self.check()?;
-        let place = self.inner.admission.enter(bytes).await?;
+        let mut search = Search::new(self.id().to_string(), &self.inner.work.raft);
+        loop {
+            let leader = search.find().await?;
+            let write_set = staged.as_mut().and_then(|staged| staged.write_set.take());
+            let refusal = match self.propose_at(leader, proposal.clone()).await {
+                Ok(outcome) => return outcome.into_commit(),
+                Err(refusal @ Refusal::Unknown(_)) => return Err(refusal.into_error()),
+                Err(refusal) => refusal,
+            };
+            // Nothing was written after all.
+            if let Some(staged) = staged.as_mut() {
+                staged.write_set = write_set;
+            }
+            match refusal {
+                Refusal::NotLeader => search.refused(None).await?,
+                refusal => return Err(refusal.into_error()),
+            }
+        }
+    }
+
+    async fn propose_at(&self, leader: Leader, proposal: Proposal) -> Result<Outcome, Refusal> {
+        match (leader, &self.inner.cluster) {
+            (Leader::There(node), Some(cluster)) => {
+                let bytes = proposal.byte_size();
+                if bytes > MAX_FORWARDED_BYTES {
+                    return Err(Refusal::Unavailable(format!(
+                        "a write of {bytes} bytes is larger than the {MAX_FORWARDED_BYTES} that nodes replicate in one piece; split it"
+                    )));
+                }
+                let _place = self.inner.admission.enter(bytes).await.map_err(refusal)?;
+                cluster.propose(node, self.group(), proposal).await
+            }
+            _ => self.propose_here(proposal).await,
+        }
+    }
+
+    /// Proposes at this node, if it leads.
+    pub(crate) async fn propose_here(&self, proposal: Proposal) -> Result<Outcome, Refusal> {
+        if let Some(failure) = self.inner.work.log.failure() {
+            return Err(Refusal::Unavailable(failure));
+        }
+        let place = self.inner.admission.enter(proposal.byte_size()).await.map_err(refusal)?;
         let (reply, receiver) = Reply::new(Some(Box::new(place)));
-        let (refused, refusal) = oneshot::channel();
+        let (refused, told) = oneshot::channel();
         self.inner
             .actor
             .propose(Propose { proposal, reply, refused })
             .map_err(|refused| self.refused(refused))?;
-        let write_set = staged.as_mut().and_then(|staged| staged.write_set.take());
-        let error = match proposal::outcome(receiver, &self.inner.work.log).await {
-            Ok(outcome) => return outcome.into_commit(),
-            Err(error @ ConsensusError::Unavailable(_)) => error,
-            Err(unknown) => match refusal.await {
-                Ok(refused) => self.refused(refused),
+        match proposal::outcome(receiver, &self.inner.work.raft, &self.inner.work.log).await {
+            Err(unknown @ Refusal::Unknown(_)) => match told.await {
+                Ok(refused) => Err(self.refused(refused)),
                 // The actor dropped the sender: it handed the proposal over, so it may be in the log.
-                Err(_) => return Err(unknown),
+                Err(_) => Err(unknown),
             },
-        };
-        // Nothing was written after all.
-        if let Some(staged) = staged {
-            staged.write_set = write_set;
+            answer => answer,
         }
-        Err(error)
     }
 
-    fn refused(&self, refused: Refused) -> ConsensusError {
+    fn refused(&self, refused: Refused) -> Refusal {
         match refused {
-            Refused::Full => ConsensusError::Overloaded {
-                waiting: self.inner.admission.in_flight(),
-            },
-            Refused::Stopped(reason) => ConsensusError::Unavailable(self.inner.work.log.failure().unwrap_or(reason)),
+            Refused::Full => Refusal::Overloaded(self.inner.admission.in_flight()),
+            Refused::Stopped(reason) => Refusal::Unavailable(self.inner.work.log.failure().unwrap_or(reason)),
         }
+    }
+}
+
+fn refusal(error: ConsensusError) -> Refusal {
+    match error {
+        ConsensusError::Overloaded { waiting } => Refusal::Overloaded(waiting),
+        error => Refusal::Unavailable(error.to_string()),
     }
 }
 

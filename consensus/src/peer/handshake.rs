@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! part      magic:4 protocol:4 length:4 crc32c:4              = 16 bytes, then `length` bytes
-//! hello     from:8 to:8, then the database's id               from the caller
+//! hello     from:8 to:8, then the database's id               from the caller; zeros and no id: a node that wants to join
 //! verdict   0:1 node:8, then the database's id                from the server: welcome
 //!           1:1, then the reason                              from the server: refused; it closes
 //! ```
@@ -23,6 +23,8 @@ const MAX_BODY_BYTES: usize = 1024;
 const MAX_DATABASE_BYTES: usize = 256;
 const WELCOME: u8 = 0;
 const REFUSED: u8 = 1;
+/// As the callee's id: whoever is there. As the caller's id, with an empty database: a node that belongs to no database yet.
+const ANY: u64 = 0;
 
 /// Why two nodes do not speak.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +63,10 @@ pub async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, own: &
             let node = fields
                 .try_get_u64_le()
                 .map_err(|_| HandshakeError::Garbage("a welcome that is too short"))?;
-            check_database(fields, own)?;
-            if node != to {
+            if !own.is_stranger() {
+                check_database(fields, own)?;
+            }
+            if node != to && to != ANY {
                 return Err(refused(format!(
                     "this is node {node}, not node {to}; correct the address of node {to}"
                 )));
@@ -105,8 +109,11 @@ fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<u64, H
     let (Ok(from), Ok(to)) = (fields.try_get_u64_le(), fields.try_get_u64_le()) else {
         return Err(HandshakeError::Garbage("a hello that is too short"));
     };
+    if from == ANY && to == ANY && fields.is_empty() {
+        return Ok(ANY);
+    }
     check_database(fields, own)?;
-    if to != own.node {
+    if to != own.node && to != ANY {
         let node = own.node;
         return Err(refused(format!(
             "this is node {node}, not node {to}; correct the address of node {to}"

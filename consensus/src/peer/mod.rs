@@ -75,9 +75,19 @@ impl PeerIdentity {
             format: PROTOCOL,
         }
     }
+
+    /// A node that belongs to no database yet; a server's service knows it as node 0.
+    pub fn stranger() -> PeerIdentity {
+        PeerIdentity::new(String::new(), 0)
+    }
+
+    fn is_stranger(&self) -> bool {
+        self.node == 0 && self.database.is_empty()
+    }
 }
 
-/// What a node answers. `from` is the calling node's id as its handshake gave it.
+/// What a node answers. `from` is the calling node's id as its handshake gave it; 0: a node that belongs to no database yet
+/// ([`PeerIdentity::stranger`]).
 ///
 /// The futures are dropped when the caller's connection ends or the server stops. A future that never ends takes one of its connection's
 /// [`MAX_REQUESTS`] for ever.

@@ -44,7 +44,7 @@ impl Peers {
         }
     }
 
-    /// Says where a node is, as `host:port`, which is resolved at each connect. Another address than before closes the connection.
+    /// Says where a node is, as `host:port`, which is resolved at each connect. Node 0 stands for whoever is at the address. Another address than before closes the connection.
     pub fn set_address(&self, node: u64, address: String) {
         let mut entries = self.book.entries.lock();
         if entries.peers.get(&node).is_some_and(|peer| peer.address == address) {

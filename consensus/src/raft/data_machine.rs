@@ -18,6 +18,7 @@ use pyralog_storage::{AppliedState, ApplyOutcome, Partition, PartitionCommand, S
 use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
 use super::position::Position;
+use super::retained::Retained;
 use super::types::{Command, Entry, LogId, Outcome, Rejection, SnapshotMeta, StoredMembership, Types};
 use crate::codec;
 use crate::node::lock::DirectoryLock;
@@ -39,6 +40,8 @@ struct Core {
     pressure: Arc<Pressure>,
     /// Kept alive while entries are applied, since staged segments are files; gone once the node is closed.
     lock: Weak<DirectoryLock>,
+    /// `None` where nobody fetches staged segments from here.
+    retained: Option<Retained>,
 }
 
 /// What a data snapshot is made of: the partition's directory at its manifest.
@@ -51,6 +54,7 @@ impl DataMachine {
         store: LogStore,
         pressure: Arc<Pressure>,
         lock: Weak<DirectoryLock>,
+        retained: Option<Retained>,
     ) -> Result<DataMachine, StorageError> {
         let dir = partition.dir().clone();
         let position = decode_position(&partition, &partition.applied())?;
@@ -62,6 +66,7 @@ impl DataMachine {
                 store,
                 pressure,
                 lock,
+                retained,
             }),
             thread,
         })
@@ -95,6 +100,11 @@ impl Core {
             respond(responder, outcome);
         }
         if let Some(id) = last {
+            if let Some(retained) = &self.retained {
+                retained
+                    .release(self.store.purged().map(|id| id.index()))
+                    .map_err(io::Error::other)?;
+            }
             self.store.applied(id.index());
             self.pressure.after_apply(&self.partition);
         }
@@ -112,6 +122,11 @@ impl Core {
             EntryPayload::Blank | EntryPayload::Membership(_) => self.run(state, &PartitionCommand::Nothing, Outcome::Done)?,
             EntryPayload::Normal(Command::Write(timestamp, encoded)) => {
                 let write_set = encoded.write_set().map_err(io::Error::other)?;
+                if let Some(retained) = &self.retained {
+                    retained
+                        .keep(&self.partition, entry.index(), &write_set)
+                        .map_err(io::Error::other)?;
+                }
                 let command = PartitionCommand::Write(*timestamp, write_set.clone());
                 let outcome = self.run(state, &command, Outcome::Committed(*timestamp))?;
                 if !matches!(outcome, Outcome::Committed(_)) {

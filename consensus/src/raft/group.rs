@@ -4,28 +4,51 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::storage::RaftStateMachine;
 use openraft::{Config, Raft, SnapshotPolicy};
 
+use super::leadership::leads;
 use super::log_store::LogStore;
-use super::network::NoPeers;
+use super::network::Network;
 use super::types::Types;
 use crate::error::{ConsensusError, Result};
+use crate::log::GroupId;
 use crate::node::GroupStatus;
+use crate::peer::Peers;
 
 /// Longest wait for a single voter to replay and elect itself. Replay of a very long log must fit.
 const START_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// Starts a group on this node, and returns once it leads and has applied everything in its log.
-pub async fn start<SM>(name: &str, node: u64, store: LogStore, machine: SM, policy: SnapshotPolicy) -> Result<Raft<Types, SM>>
+/// What a group is started with besides its parts.
+pub struct Start {
+    /// Which group.
+    pub group: GroupId,
+    /// Its name in messages.
+    pub name: String,
+    /// This node.
+    pub node: u64,
+    /// The other nodes; `None`: there are none.
+    pub peers: Option<Peers>,
+    /// Where other nodes reach this one; empty if they do not.
+    pub address: String,
+    /// Whether an empty log means a new group with this node as its first voter (and not one that waits to be told of its group).
+    pub founder: bool,
+    /// When Raft makes snapshots.
+    pub policy: SnapshotPolicy,
+}
+
+/// Starts a group on this node. Where this node is the only voter, returns once it leads and has applied everything in its log; otherwise
+/// at once: the others may be away.
+pub async fn start<SM>(start: Start, store: LogStore, machine: SM) -> Result<Raft<Types, SM>>
 where
     SM: RaftStateMachine<Types>,
 {
-    let failed = |error: &dyn std::fmt::Display| ConsensusError::Unavailable(format!("group {name} cannot start: {error}"));
+    let failed = |error: &dyn std::fmt::Display| ConsensusError::Unavailable(format!("group {} cannot start: {error}", start.name));
     let config = Config {
-        cluster_name: name.to_owned(),
+        cluster_name: start.name.clone(),
         heartbeat_interval: 250,
         election_timeout_min: 1_000,
         election_timeout_max: 2_000,
@@ -33,27 +56,39 @@ where
         enable_leader_restore: Some(false),
         // Shorter values let an old leader's heartbeats block elections.
         quorum_loss_probe_interval: Some(5_000),
-        snapshot_policy: policy,
+        snapshot_policy: start.policy,
         max_in_snapshot_log_to_keep: 0,
         ..Config::default()
     };
     let config = Arc::new(config.validate().map_err(|e| failed(&e))?);
-    let network = NoPeers::<SM::SnapshotData>::default();
+    let network = Network::<SM::SnapshotData>::new(start.group, start.node, start.peers.clone());
     let last = store.last_index();
-    let raft = Raft::new(node, config, network, store, machine).await.map_err(|e| failed(&e))?;
-    if raft.is_initialized().await.map_err(|e| failed(&e))? {
-        raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
-    } else {
-        let members = BTreeMap::from([(node, BasicNode::default())]);
+    let raft = Raft::new(start.node, config, network, store, machine)
+        .await
+        .map_err(|e| failed(&e))?;
+    let initialized = raft.is_initialized().await.map_err(|e| failed(&e))?;
+    if !initialized {
+        if !start.founder {
+            return Ok(raft);
+        }
+        let members = BTreeMap::from([(start.node, BasicNode::new(start.address.clone()))]);
         match raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
             Err(error) => return Err(failed(&error)),
         }
     }
+    // From Raft itself: its metrics may still be those of before.
+    let voters = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<Vec<u64>>());
+    if voters.await.map_err(|e| failed(&e))? != [start.node] {
+        return Ok(raft);
+    }
+    if initialized {
+        raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
+    }
     let led = move |metrics: &openraft::RaftMetrics<Types>| {
         let applied = metrics.last_applied.map(|id| id.index());
         // The blank entry of the new term is behind everything that earlier terms left.
-        let led = metrics.state.is_leader() && applied >= last && applied.is_some() && applied == metrics.last_log_index;
+        let led = leads(metrics) && applied >= last && applied == metrics.last_log_index;
         led || metrics.running_state.is_err()
     };
     let metrics = raft
@@ -67,15 +102,24 @@ where
 
 /// A group's Raft numbers; the storage part is left at its default.
 pub fn status<SM: RaftStateMachine<Types>>(name: String, raft: &Raft<Types, SM>) -> GroupStatus {
-    use openraft::async_runtime::watch::WatchReceiver;
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     GroupStatus {
         name,
         leader: metrics.state.is_leader(),
+        leader_id: metrics.current_leader,
         term: metrics.current_term,
         last_index: metrics.last_log_index.unwrap_or(0),
         applied_index: metrics.last_applied.map_or(0, |id| id.index()),
+        purged_index: metrics.purged.map_or(0, |id| id.index()),
+        voters: metrics.membership_config.membership().voter_ids().collect(),
+        learners: metrics.membership_config.membership().learner_ids().collect(),
+        replicated: metrics
+            .replication
+            .iter()
+            .flatten()
+            .map(|(node, matched)| (*node, matched.as_ref().map_or(0, |id| id.index())))
+            .collect(),
         ..GroupStatus::default()
     }
 }

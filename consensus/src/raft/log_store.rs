@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::Stream;
-use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::types::{Entry, LogId, Types, Vote};
+use super::types::{Command, Entry, LogId, Types, Vote};
+use crate::clock::Clock;
 use crate::codec;
 use crate::error::{ConsensusError, Result};
 use crate::log::{GroupId, Log, LogError, Record, RecordKind, Urgency};
@@ -36,6 +37,7 @@ pub struct LogStore {
 struct Shared {
     log: Log,
     group: GroupId,
+    clock: Arc<Clock>,
     state: Mutex<State>,
     /// One above the highest applied index: entries below it need not stay in memory.
     applied: AtomicU64,
@@ -63,7 +65,7 @@ struct Cached {
 
 impl LogStore {
     /// Takes up a group's log as it was recovered. Blocking: reads the last entry.
-    pub fn open(log: Log, group: GroupId) -> Result<LogStore> {
+    pub fn open(log: Log, group: GroupId, clock: Arc<Clock>) -> Result<LogStore> {
         let records = log.group(group);
         let damaged = |what: &str, error: &dyn std::fmt::Display| {
             ConsensusError::Unsupported(format!("the log's {what} of group {} cannot be read: {error}", group.0))
@@ -92,6 +94,7 @@ impl LogStore {
             shared: Arc::new(Shared {
                 log,
                 group,
+                clock,
                 state: Mutex::new(state),
                 applied: AtomicU64::new(0),
             }),
@@ -280,6 +283,10 @@ impl RaftLogStorage<Types> for LogStore {
             state.appends += 1;
             let append = state.appends;
             for entry in entries {
+                // Should this node lead one day, its timestamps must lie above those of entries that it got and did not apply yet.
+                if let EntryPayload::Normal(Command::Write(timestamp, _)) = &entry.payload {
+                    self.shared.clock.observe(*timestamp);
+                }
                 let (id, payload) = (entry.log_id(), codec::encode(&entry).map_err(io::Error::other)?);
                 let bytes = payload.len();
                 state.cache_bytes += bytes;

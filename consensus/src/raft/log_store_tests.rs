@@ -26,7 +26,7 @@ struct Builder;
 impl StoreBuilder<Types, LogStore, MetaMachine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, MetaMachine), openraft::StorageError<Types>> {
         let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::open(open_log(dir.path()), GROUP).unwrap();
+        let store = LogStore::open(open_log(dir.path()), GROUP, Arc::new(Clock::system())).unwrap();
         let state = Arc::new(MetaState::open(&dir.path().join("meta"), None, None).unwrap());
         let machine = MetaMachine::new(state, store.clone()).unwrap();
         Ok((dir, store, machine))
@@ -56,7 +56,7 @@ async fn indexes(store: &mut LogStore) -> Vec<(u64, u64)> {
 async fn what_raft_saved_is_there_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let log = open_log(dir.path());
-    let mut store = LogStore::open(log.clone(), GROUP).unwrap();
+    let mut store = LogStore::open(log.clone(), GROUP, Arc::new(Clock::system())).unwrap();
     let vote = Vote::new(7, 1);
     store.save_vote(&vote).await.unwrap();
     store.blocking_append(entries(1, 0..10)).await.unwrap();
@@ -68,7 +68,7 @@ async fn what_raft_saved_is_there_after_reopening() {
     assert_eq!(indexes(&mut store).await, expected);
     log.close();
     drop(store);
-    let mut store = LogStore::open(open_log(dir.path()), GROUP).unwrap();
+    let mut store = LogStore::open(open_log(dir.path()), GROUP, Arc::new(Clock::system())).unwrap();
     assert_eq!(indexes(&mut store).await, expected);
     assert_eq!(store.read_vote().await.unwrap(), Some(vote));
     assert_eq!(store.read_committed().await.unwrap(), Some(id(1, 5)));
@@ -81,7 +81,7 @@ async fn the_cache_is_bounded_once_entries_are_applied() {
     use crate::codec::Blob;
     use crate::raft::types::Command;
     let dir = tempfile::tempdir().unwrap();
-    let mut store = LogStore::open(open_log(dir.path()), GROUP).unwrap();
+    let mut store = LogStore::open(open_log(dir.path()), GROUP, Arc::new(Clock::system())).unwrap();
     let payload = bytes::Bytes::from(vec![1; 1 << 20]);
     for index in 0..40 {
         let entry = Entry::new_normal(id(1, index), Command::CreateRelation(Blob(payload.clone())));

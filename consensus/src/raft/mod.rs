@@ -4,9 +4,13 @@
 pub mod apply_thread;
 pub mod data_machine;
 pub mod group;
+pub mod leadership;
 pub mod log_store;
 pub mod meta_machine;
 pub mod network;
 pub mod position;
 pub mod proposal;
+pub mod read_index;
+pub mod retained;
 pub mod types;
+pub mod wire;

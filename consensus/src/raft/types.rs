@@ -71,6 +71,18 @@ pub enum Command {
     AdvanceConflictFloor(Timestamp),
 }
 
+impl Command {
+    /// About how many bytes it takes in a message.
+    pub fn byte_size(&self) -> usize {
+        match self {
+            Command::Write(_, write_set) => write_set.byte_size(),
+            Command::CreateRelation(schema) | Command::AlterRelation(schema) => schema.0.len(),
+            Command::DropRelation(_) | Command::AdvanceConflictFloor(_) => 0,
+            Command::Meta(change) => change.byte_size(),
+        }
+    }
+}
+
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,0 +1,71 @@
+//! A node among others: what it asks them, beside Raft.
+
+use std::time::Duration;
+
+use crate::log::GroupId;
+use crate::peer::{PeerError, Peers};
+use crate::raft::proposal::{Proposal, Refusal};
+use crate::raft::types::{LogId, Outcome};
+use crate::raft::wire::{self, Admission, Answer, Member, Request};
+
+/// How long a forwarded proposal may take: the leader may have to fetch staged segments first. A leader that is gone is known earlier.
+const PROPOSE_LIMIT: Duration = Duration::from_secs(300);
+/// How long a node may take to become a voter before it is asked again.
+const ADMIT_LIMIT: Duration = Duration::from_secs(60);
+const MEMBERS_LIMIT: Duration = Duration::from_secs(5);
+
+/// The other nodes.
+pub struct Cluster {
+    /// This node.
+    pub node: u64,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// Calls them.
+    pub peers: Peers,
+}
+
+impl Cluster {
+    async fn call(&self, node: u64, request: &Request, limit: Duration) -> Result<Answer, PeerError> {
+        let bytes = wire::encode(request).map_err(|error| PeerError::Failed(error.to_string()))?;
+        let answer = self.peers.call(node, bytes, limit).await?;
+        wire::decode(&answer).map_err(|error| PeerError::Lost(format!("the answer of node {node} cannot be read: {error}")))
+    }
+
+    /// Forwards a proposal to a group's leader. [`Refusal::NotLeader`] also stands for a leader that is out of reach.
+    pub async fn propose(&self, node: u64, group: GroupId, proposal: Proposal) -> Result<Outcome, Refusal> {
+        match self.call(node, &Request::Propose(group, proposal), PROPOSE_LIMIT).await {
+            Ok(Answer::Propose(answer)) => answer,
+            Ok(_) => Err(Refusal::Unknown(format!("node {node} gave an answer to another question"))),
+            Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(Refusal::NotLeader),
+            Err(PeerError::Failed(reason)) => Err(Refusal::Unavailable(reason)),
+            Err(error @ (PeerError::Lost(_) | PeerError::TimedOut)) => Err(Refusal::Unknown(error.to_string())),
+        }
+    }
+
+    /// Asks a group's leader for a read index. `Ok(None)`: it does not lead. An error is why there is no answer.
+    pub async fn read_index(&self, node: u64, group: GroupId, limit: Duration) -> Result<Option<LogId>, String> {
+        match self.call(node, &Request::ReadIndex(group), limit).await {
+            Ok(Answer::ReadIndex(answer)) => Ok(answer),
+            Ok(_) => Err(format!("node {node} gave an answer to another question")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Asks a node to make `member` a voter of a group that it leads.
+    pub async fn admit(&self, node: u64, group: GroupId, member: Member) -> Admission {
+        match self.call(node, &Request::Admit(group, member), ADMIT_LIMIT).await {
+            Ok(Answer::Admit(answer)) => answer,
+            Ok(_) => Admission::NotNow(format!("node {node} gave an answer to another question")),
+            Err(error) => Admission::NotNow(error.to_string()),
+        }
+    }
+
+    /// Asks a node for all nodes.
+    pub async fn members(&self, node: u64) -> Result<Vec<Member>, String> {
+        match self.call(node, &Request::Members, MEMBERS_LIMIT).await {
+            Ok(Answer::Members(members)) => Ok(members),
+            Ok(_) => Err(format!("node {node} gave an answer to another question")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Which nodes a cluster has: joining, and becoming a voter of every group.
+//!
+//! A node's id is registered in the meta state (`node/<id>`) before the node writes anything, and stays there for ever: an id is never
+//! used again, neither for a wiped disk nor after the node was removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::impls::BasicNode;
+use openraft::storage::RaftStateMachine;
+use openraft::{ChangeMembers, Raft};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ConsensusError;
+use crate::meta::{Meta, MetaChange, MetaExpect};
+use crate::raft::types::Types;
+use crate::raft::wire::{Admission, JoinRequest, Member};
+
+/// Names of the records.
+const PREFIX: &str = "node/";
+/// How long a node may take to catch up before the admission is tried again.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(45);
+
+/// What the meta state knows of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Made by the node before it joined; tells it from another one that wants its id.
+    pub token: String,
+    /// Whether it was removed. Its id stays taken.
+    pub removed: bool,
+}
+
+fn key(node: u64) -> String {
+    format!("{PREFIX}{node}")
+}
+
+fn record(meta: &Meta, node: u64) -> Result<Option<NodeRecord>, String> {
+    let found = meta.get(&key(node)).map_err(|error| error.to_string())?;
+    found
+        .map(|(bytes, _)| serde_json::from_slice(&bytes).map_err(|error| format!("the record of node {node}: {error}")))
+        .transpose()
+}
+
+/// Registers a node that joins, and returns its id.
+pub async fn register(meta: &Meta, request: &JoinRequest) -> Result<u64, String> {
+    meta.barrier().await.map_err(|error| error.to_string())?;
+    for (name, bytes, _) in meta.scan(PREFIX).map_err(|error| error.to_string())? {
+        let known: NodeRecord = serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))?;
+        let node: u64 = name[PREFIX.len()..].parse().map_err(|_| format!("{name} names no node"))?;
+        if known.token == request.token && !known.removed && request.node.is_none_or(|wanted| wanted == node) {
+            return Ok(node);
+        }
+    }
+    match request.node {
+        Some(0) => Err("a node's id is 1 or more".to_owned()),
+        Some(node) => match claim(meta, node, &request.token).await? {
+            true => Ok(node),
+            false => Err(format!(
+                "the id {node} was given to a node before, and ids are not used again; leave out the id, or give one that is new"
+            )),
+        },
+        None => loop {
+            let node = meta.allocate("node", 1).await.map_err(|error| error.to_string())?;
+            if claim(meta, node, &request.token).await? {
+                return Ok(node);
+            }
+        },
+    }
+}
+
+/// Makes the record, if there is none.
+async fn claim(meta: &Meta, node: u64, token: &str) -> Result<bool, String> {
+    let record = NodeRecord {
+        token: token.to_owned(),
+        removed: false,
+    };
+    let value = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
+    let change = MetaChange {
+        expect: vec![MetaExpect {
+            key: key(node),
+            revision: None,
+        }],
+        put: vec![(key(node), value)],
+        delete: Vec::new(),
+    };
+    match meta.change(change).await {
+        Ok(_) => Ok(true),
+        Err(ConsensusError::MetaConflict { .. }) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The founder's record.
+pub async fn register_founder(meta: &Meta, node: u64) -> Result<(), String> {
+    if record(meta, node)?.is_none() {
+        claim(meta, node, "founder").await?;
+    }
+    Ok(())
+}
+
+/// Why a node cannot become a voter, if it cannot.
+pub async fn refused(meta: &Meta, member: &Member) -> Option<Admission> {
+    // A node that lags does not know the newest record.
+    if let Err(error) = meta.barrier().await {
+        return Some(Admission::NotNow(error.to_string()));
+    }
+    match record(meta, member.node) {
+        Ok(Some(record)) if !record.removed => None,
+        Ok(Some(_)) => Some(Admission::Refused(format!(
+            "node {} was removed from this cluster; it can come back only with an empty directory, as a new node",
+            member.node
+        ))),
+        Ok(None) => Some(Admission::Refused(format!("node {} never joined this cluster", member.node))),
+        Err(error) => Some(Admission::NotNow(error)),
+    }
+}
+
+/// As the group's leader: makes a node a voter at its address, first as one that learns, then by joint consensus.
+pub async fn admit<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, member: Member) -> Admission {
+    let (leads, known, voter) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let known = membership.get_node(&member.node).map(|node| node.addr.clone());
+        let voter = membership.voter_ids().any(|voter| voter == member.node);
+        (metrics.state.is_leader(), known, voter)
+    };
+    if !leads {
+        return Admission::NotNow("this node does not lead the group".to_owned());
+    }
+    let node = BasicNode::new(&member.address);
+    let changed = async {
+        match known {
+            None => {
+                raft.add_learner(member.node, node, false).await?;
+            }
+            Some(address) if address != member.address => {
+                let moved = ChangeMembers::SetNodes(BTreeMap::from([(member.node, node)]));
+                raft.change_membership(moved, true).await?;
+            }
+            Some(_) => {}
+        }
+        if voter {
+            return Ok(Admission::Voter);
+        }
+        if !caught_up(raft, member.node).await {
+            return Ok(Admission::NotNow("the node has not caught up yet".to_owned()));
+        }
+        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([member.node]));
+        raft.change_membership(voters, true).await?;
+        Ok::<_, RaftError<Types, ClientWriteError<Types>>>(Admission::Voter)
+    };
+    // Another change under way, or another leader: both end by themselves.
+    changed.await.unwrap_or_else(|error| Admission::NotNow(error.to_string()))
+}
+
+/// Waits until a learner has all but the newest entries.
+async fn caught_up<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, node: u64) -> bool {
+    /// Entries that a node may lag behind and still become a voter.
+    const LAG: u64 = 256;
+    let near = move |metrics: &openraft::RaftMetrics<Types>| {
+        let matched = metrics
+            .replication
+            .as_ref()
+            .and_then(|replication| replication.get(&node).cloned().flatten());
+        let matched = matched.map(|id| id.index());
+        matched.is_some_and(|matched| matched + LAG >= metrics.last_log_index.unwrap_or(0)) || !metrics.state.is_leader()
+    };
+    raft.wait(Some(CATCH_UP_LIMIT)).metrics(near, "catch up").await.is_ok()
+}
+
+/// The nodes of the cluster as this node knows them.
+pub fn members(meta: &Meta) -> Vec<Member> {
+    let metrics = meta.raft().metrics();
+    let metrics = metrics.borrow_watched();
+    let nodes = metrics.membership_config.membership().nodes();
+    nodes
+        .map(|(node, known)| Member {
+            node: *node,
+            address: known.addr.clone(),
+        })
+        .collect()
+}

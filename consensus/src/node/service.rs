@@ -1,0 +1,262 @@
+//! What a node answers other nodes.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use openraft::entry::RaftEntry;
+use openraft::raft::AppendEntriesRequest;
+use openraft::storage::RaftStateMachine;
+use openraft::{EntryPayload, Raft};
+use pyralog_storage::SegmentId;
+
+use super::cluster::Cluster;
+use super::membership;
+use crate::codec;
+use crate::log::GroupId;
+use crate::meta::Meta;
+use crate::partition::PartitionHandle;
+use crate::peer::PeerService;
+use crate::raft::proposal::{Proposal, Refusal};
+use crate::raft::read_index::read_index;
+use crate::raft::retained;
+use crate::raft::types::{Command, Outcome, Types};
+use crate::raft::wire::{self, Answer, JoinRequest, RaftRequest, Request};
+
+/// The groups of this node.
+#[derive(Clone)]
+pub struct Groups {
+    /// The meta group.
+    pub meta: Meta,
+    /// The data groups, by partition.
+    pub partitions: Vec<PartitionHandle>,
+}
+
+/// The service. It answers once it has been given the groups.
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Arc<Cluster>,
+    database: String,
+    groups: OnceLock<Groups>,
+}
+
+impl Service {
+    /// A service without groups.
+    pub fn new(cluster: Arc<Cluster>, database: String) -> Service {
+        Service {
+            inner: Arc::new(Inner {
+                cluster,
+                database,
+                groups: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Gives it the groups, once.
+    pub fn open(&self, groups: Groups) {
+        // A second call would find the first one's groups, which are the same.
+        let _ = self.inner.groups.set(groups);
+    }
+}
+
+impl PeerService for Service {
+    fn call(&self, from: u64, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let inner = self.inner.clone();
+        async move {
+            let request = wire::decode(&request).map_err(|error| format!("the request cannot be read: {error}"))?;
+            let answer = inner.answer(from, request).await?;
+            wire::encode(&answer).map_err(|error| error.to_string())
+        }
+        .boxed()
+    }
+
+    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<tokio::fs::File>, String>> {
+        let inner = self.inner.clone();
+        async move {
+            if from == 0 {
+                return Err("files are for nodes of the cluster".to_owned());
+            }
+            match FileName::parse(&name) {
+                Some(FileName::Staged { group, segment, part }) => {
+                    let storage = inner.partition(group)?.storage().clone();
+                    let staged = storage.segment_files(None, segment)[part].clone();
+                    if let Some(file) = open_if_there(&staged).await? {
+                        return Ok(Some(file));
+                    }
+                    let find = tokio::task::spawn_blocking(move || retained::find(&storage, segment, part));
+                    let found = find.await.map_err(|error| error.to_string())?;
+                    match found.map_err(|error| error.to_string())? {
+                        Some(path) => open_if_there(&path).await,
+                        None => Ok(None),
+                    }
+                }
+                None => Err(format!("no file is called {name:?}")),
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn open_if_there(path: &Path) -> Result<Option<tokio::fs::File>, String> {
+    match tokio::fs::File::open(path).await {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// The names of the files that nodes fetch from each other.
+enum FileName {
+    /// Part 0 or 1 of a staged segment.
+    Staged { group: GroupId, segment: SegmentId, part: usize },
+}
+
+impl FileName {
+    fn staged(group: GroupId, segment: SegmentId, part: usize) -> String {
+        format!("staged/{}/{:016x}/{part}", group.0, segment.0)
+    }
+
+    fn parse(name: &str) -> Option<FileName> {
+        let mut parts = name.split('/');
+        let (Some("staged"), Some(group), Some(segment), Some(part), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return None;
+        };
+        Some(FileName::Staged {
+            group: GroupId(group.parse().ok()?),
+            segment: SegmentId(u64::from_str_radix(segment, 16).ok()?),
+            part: part.parse().ok().filter(|part| *part < 2)?,
+        })
+    }
+}
+
+impl Inner {
+    fn groups(&self) -> Result<&Groups, String> {
+        self.groups.get().ok_or_else(|| "the node is opening; try again".to_owned())
+    }
+
+    fn partition(&self, group: GroupId) -> Result<&PartitionHandle, String> {
+        let found = self.groups()?.partitions.iter().find(|partition| partition.group() == group);
+        found.ok_or_else(|| format!("this node has no group {}", group.0))
+    }
+
+    async fn answer(&self, from: u64, request: Request) -> Result<Answer, String> {
+        let groups = self.groups()?;
+        if from == 0 && !matches!(request, Request::Join(_) | Request::Members) {
+            return Err("only a request to join is answered to a node that is not of the cluster".to_owned());
+        }
+        Ok(match request {
+            Request::Raft(GroupId::META, request) => raft(groups.meta.raft(), request).await?,
+            Request::Raft(group, request) => {
+                let partition = self.partition(group)?;
+                if let RaftRequest::Append(append) = &request {
+                    self.fetch_for_append(from, partition, append).await?;
+                }
+                raft(&partition.work().raft, request).await?
+            }
+            Request::Propose(group, proposal) => Answer::Propose(self.propose(from, group, proposal).await?),
+            Request::ReadIndex(GroupId::META) => Answer::ReadIndex(read_index(groups.meta.raft()).await?),
+            Request::ReadIndex(group) => Answer::ReadIndex(read_index(&self.partition(group)?.work().raft).await?),
+            Request::Join(request) => Answer::Join(self.join(groups, request).await),
+            Request::Admit(group, member) => {
+                let refused = membership::refused(&groups.meta, &member).await;
+                Answer::Admit(match (refused, group) {
+                    (Some(refused), _) => refused,
+                    (None, GroupId::META) => membership::admit(groups.meta.raft(), member).await,
+                    (None, group) => membership::admit(&self.partition(group)?.work().raft, member).await,
+                })
+            }
+            Request::Members => Answer::Members(membership::members(&groups.meta)),
+        })
+    }
+
+    /// Takes a proposal of another node if this one leads; it is not forwarded again.
+    async fn propose(&self, from: u64, group: GroupId, proposal: Proposal) -> Result<Result<Outcome, Refusal>, String> {
+        let groups = self.groups()?;
+        if group == GroupId::META {
+            return Ok(groups.meta.propose_here(proposal).await);
+        }
+        let partition = self.partition(group)?;
+        let staged = proposal.staged().map_err(|error| error.to_string())?;
+        let Some(staged) = staged else {
+            return Ok(partition.propose_here(proposal).await);
+        };
+        let answer = match self.fetch_staged(from, partition, &staged).await {
+            Ok(()) => partition.propose_here(proposal).await,
+            Err(reason) => Err(Refusal::Unavailable(reason)),
+        };
+        if !matches!(answer, Ok(_) | Err(Refusal::Unknown(_))) {
+            // It is in nobody's log, so the files that were fetched for it are nobody's.
+            let storage = partition.storage().clone();
+            tokio::task::spawn_blocking(move || storage.discard(&staged));
+        }
+        Ok(answer)
+    }
+
+    async fn fetch_for_append(&self, from: u64, partition: &PartitionHandle, append: &AppendEntriesRequest<Types>) -> Result<(), String> {
+        // Storage counts from 1. What is applied has its files, elsewhere than where they arrive.
+        let applied = partition.storage().applied().index;
+        for entry in append.entries.iter().filter(|entry| entry.index() >= applied) {
+            if let EntryPayload::Normal(Command::Write(_, encoded)) = &entry.payload
+                && let Some(staged) = codec::staged_only(encoded).map_err(|error| error.to_string())?
+            {
+                self.fetch_staged(from, partition, &staged).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the files of staged segments here, durably, before anything that names them is acknowledged.
+    async fn fetch_staged(&self, from: u64, partition: &PartitionHandle, staged: &pyralog_storage::WriteSet) -> Result<(), String> {
+        let storage = partition.storage();
+        storage.claim(staged);
+        for segment in staged.relations.iter().flat_map(|writes| &writes.staged) {
+            for (part, path) in storage.segment_files(None, segment.segment).iter().enumerate() {
+                if tokio::fs::try_exists(path)
+                    .await
+                    .map_err(|error| format!("{}: {error}", path.display()))?
+                {
+                    continue;
+                }
+                let name = FileName::staged(partition.group(), segment.segment, part);
+                let arriving = path.with_extension(format!("arriving{part}"));
+                let fetched = self.cluster.peers.fetch_file(from, &name, &arriving).await;
+                match fetched.map_err(|error| format!("staged segment {} of node {from}: {error}", segment.segment))? {
+                    Some(_) => tokio::fs::rename(&arriving, path)
+                        .await
+                        .map_err(|error| format!("{}: {error}", path.display()))?,
+                    None => return Err(format!("node {from} does not have staged segment {} any more", segment.segment)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn join(&self, groups: &Groups, request: JoinRequest) -> Result<wire::Joined, String> {
+        let node = membership::register(&groups.meta, &request).await?;
+        Ok(wire::Joined {
+            database: self.database.clone(),
+            node,
+            partitions: groups.partitions.len() as u32,
+            members: membership::members(&groups.meta),
+        })
+    }
+}
+
+async fn raft<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, request: RaftRequest) -> Result<Answer, String> {
+    let failed = |error: &dyn std::fmt::Display| error.to_string();
+    Ok(match request {
+        RaftRequest::Append(append) => Answer::Append(raft.append_entries(append).await.map_err(|e| failed(&e))?),
+        RaftRequest::Vote(vote) => Answer::Vote(raft.vote(vote).await.map_err(|e| failed(&e))?),
+        RaftRequest::PreVote(vote) => Answer::Vote(raft.pre_vote(vote).await.map_err(|e| failed(&e))?),
+        RaftRequest::TransferLeader(transfer) => {
+            Answer::TransferLeader(raft.handle_transfer_leader(transfer).await.map_err(|e| failed(&e))?)
+        }
+    })
+}

@@ -1,0 +1,119 @@
+//! What nodes say to each other, as bytes of the peer transport.
+
+use bytes::Bytes;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::proposal::{Proposal, Refusal};
+use super::types::{LogId, Outcome, Types};
+use crate::codec::{self, CodecError};
+use crate::error::{ConsensusError, Result};
+use crate::log::GroupId;
+
+/// A request to another node.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Raft of one group.
+    Raft(GroupId, RaftRequest),
+    /// To a group's leader: replicate this.
+    Propose(GroupId, Proposal),
+    /// To a group's leader: what must a replica have applied so that a read that begins now sees everything acknowledged before?
+    ReadIndex(GroupId),
+    /// Of a node that belongs to no cluster yet.
+    Join(JoinRequest),
+    /// To a group's leader: make this node a voter at this address.
+    Admit(GroupId, Member),
+    /// The nodes of the cluster.
+    Members,
+}
+
+/// What openraft asks a group's member.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum RaftRequest {
+    /// Entries, or a heartbeat.
+    Append(AppendEntriesRequest<Types>),
+    /// A vote.
+    Vote(VoteRequest<Types>),
+    /// Whether a vote would be given.
+    PreVote(VoteRequest<Types>),
+    /// To lead.
+    TransferLeader(TransferLeaderRequest<Types>),
+}
+
+/// A node that wants to join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// The id that it wants; `None`: any.
+    pub node: Option<u64>,
+    /// Where other nodes reach it, as `host:port`.
+    pub address: String,
+    /// Made by the node before it first asked, so that asking again gives the same answer.
+    pub token: String,
+}
+
+/// What a node that joins is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The database's id.
+    pub database: String,
+    /// The new node's id.
+    pub node: u64,
+    /// Data partitions of the database.
+    pub partitions: u32,
+    /// The other nodes.
+    pub members: Vec<Member>,
+}
+
+/// A node and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub node: u64,
+    /// Where other nodes reach it, as `host:port`.
+    pub address: String,
+}
+
+/// The answer to a [`Request`], of the same name.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// To an append.
+    Append(AppendEntriesResponse<Types>),
+    /// To a vote or pre-vote.
+    Vote(VoteResponse<Types>),
+    /// To a transfer.
+    TransferLeader(TransferLeaderResponse<Types>),
+    /// To a proposal.
+    Propose(Result<Outcome, Refusal>),
+    /// To a read index; `None`: this node does not lead the group.
+    ReadIndex(Option<LogId>),
+    /// To a join: an error is why not.
+    Join(Result<Joined, String>),
+    /// To an admission.
+    Admit(Admission),
+    /// To a question for members.
+    Members(Vec<Member>),
+}
+
+/// What came of an admission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Admission {
+    /// The node is a voter.
+    Voter,
+    /// Not now: this node does not lead the group, or another change is under way. Ask again, here or elsewhere.
+    NotNow(String),
+    /// Never.
+    Refused(String),
+}
+
+/// Encodes a message.
+pub fn encode<T: Serialize>(message: &T) -> Result<Bytes> {
+    codec::encode(message).map_err(|error| ConsensusError::Unavailable(format!("a message to another node cannot be encoded: {error}")))
+}
+
+/// Decodes a message.
+pub fn decode<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, CodecError> {
+    codec::decode(bytes)
+}

@@ -1,0 +1,230 @@
+//! Several nodes in one process: joining, writing and reading at any node, losing the leader, coming back.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig, PeerConfig};
+
+use crate::table::{blind, rows, schema};
+
+/// A node's configuration; `join` holds the addresses of others.
+fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
+    let mut config = NodeConfig::new(dir);
+    config.peer = Some(PeerConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        advertise: None,
+        join,
+        node_id: None,
+    });
+    config
+}
+
+/// Nodes with their directories and addresses, by number from 0.
+struct Cluster {
+    dirs: Vec<tempfile::TempDir>,
+    addresses: Vec<String>,
+    nodes: Vec<Option<Arc<Node>>>,
+}
+
+impl Cluster {
+    async fn start(size: usize) -> Cluster {
+        let mut cluster = Cluster {
+            dirs: Vec::new(),
+            addresses: Vec::new(),
+            nodes: Vec::new(),
+        };
+        for _ in 0..size {
+            cluster.add().await;
+        }
+        cluster
+    }
+
+    /// Adds a node and waits until it is a voter of all groups.
+    async fn add(&mut self) -> usize {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::open(config(dir.path(), self.addresses.clone())).await.unwrap();
+        let id = node.status().node_id;
+        until("the new node votes", || {
+            let status = node.status();
+            status.groups.iter().all(|group| group.voters.contains(&id))
+        })
+        .await;
+        let members = node.status().members;
+        let address = members.into_iter().find(|(member, _)| *member == id).unwrap().1;
+        self.dirs.push(dir);
+        self.addresses.push(address);
+        self.nodes.push(Some(node));
+        self.nodes.len() - 1
+    }
+
+    fn node(&self, number: usize) -> &Arc<Node> {
+        self.nodes[number].as_ref().unwrap()
+    }
+
+    fn alive(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.iter().flatten()
+    }
+
+    /// The number of the node that leads the data group.
+    async fn leader(&self) -> usize {
+        let mut found = None;
+        until("a leader of the data group", || {
+            found = self
+                .nodes
+                .iter()
+                .position(|node| node.as_ref().is_some_and(|node| node.status().groups[1].leader));
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
+    /// As in a crash, as far as one process can.
+    async fn kill(&mut self, number: usize) {
+        drop(self.nodes[number].take());
+        // The groups' tasks end by and by.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    async fn restart(&mut self, number: usize) {
+        let mut config = config(self.dirs[number].path(), Vec::new());
+        config.peer.as_mut().unwrap().listen = self.addresses[number].parse().unwrap();
+        self.nodes[number] = Some(Node::open(config).await.unwrap());
+    }
+
+    async fn close(mut self) {
+        for node in self.nodes.drain(..).flatten() {
+            node.close().await.unwrap();
+        }
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn three() -> Cluster {
+    let cluster = Cluster::start(3).await;
+    cluster.node(0).partitions()[0].create_relation(schema()).await.unwrap();
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_writes_and_any_node_reads_what_was_acknowledged() {
+    let cluster = three().await;
+    let mut last = None;
+    for round in 0..30_i64 {
+        let (writer, reader) = (cluster.node(round as usize % 3), cluster.node((round as usize + 1) % 3));
+        let timestamp = writer.partitions()[0].commit(blind([round], "row")).await.unwrap();
+        assert!(last < Some(timestamp), "timestamps grow whoever is asked");
+        last = Some(timestamp);
+        reader.partitions()[0].barrier().await.unwrap();
+        assert_eq!(rows(&reader.partitions()[0]).len(), round as usize + 1);
+        let change = MetaChange {
+            put: vec![(format!("key/{round}"), vec![1])],
+            ..MetaChange::default()
+        };
+        writer.meta().change(change).await.unwrap();
+        assert!(
+            writer.meta().get(&format!("key/{round}")).unwrap().is_some(),
+            "seen where it was written"
+        );
+        reader.meta().barrier().await.unwrap();
+        assert!(reader.meta().get(&format!("key/{round}")).unwrap().is_some());
+    }
+    let ids: Vec<u64> = cluster.alive().map(|node| node.status().node_id).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_go_on_without_the_leader_and_it_comes_back() {
+    let mut cluster = three().await;
+    for round in 0..3_i64 {
+        cluster.node(0).partitions()[0].commit(blind([round * 2], "before")).await.unwrap();
+        let leader = cluster.leader().await;
+        cluster.kill(leader).await;
+        let other = (leader + 1) % 3;
+        let killed = Instant::now();
+        loop {
+            match cluster.node(other).partitions()[0].commit(blind([round * 2 + 1], "after")).await {
+                Ok(_) => break,
+                Err(ConsensusError::Unknown(_) | ConsensusError::Unavailable(_)) if killed.elapsed() < Duration::from_secs(10) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        cluster.restart(leader).await;
+        cluster.node(leader).ready().await.unwrap();
+        assert_eq!(rows(&cluster.node(leader).partitions()[0]).len(), round as usize * 2 + 2);
+    }
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_reads_and_writes_say_so_in_bounded_time() {
+    let mut cluster = three().await;
+    cluster.kill(1).await;
+    cluster.kill(2).await;
+    let asked = Instant::now();
+    let written = cluster.node(0).partitions()[0].commit(blind([1], "x")).await;
+    assert!(
+        matches!(written, Err(ConsensusError::Unavailable(_) | ConsensusError::Unknown(_))),
+        "{written:?}"
+    );
+    let read = cluster.node(0).partitions()[0].barrier().await;
+    assert!(matches!(read, Err(ConsensusError::Unavailable(_))), "{read:?}");
+    assert!(asked.elapsed() < Duration::from_secs(40), "{:?}", asked.elapsed());
+    cluster.restart(1).await;
+    cluster.node(1).ready().await.unwrap();
+    cluster.node(0).partitions()[0].commit(blind([1], "y")).await.unwrap();
+    cluster.restart(2).await;
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_closes_hands_over_at_once() {
+    let mut cluster = three().await;
+    let leader = cluster.leader().await;
+    let closed = cluster.nodes[leader].take().unwrap();
+    closed.close().await.unwrap();
+    let asked = Instant::now();
+    cluster.node((leader + 1) % 3).partitions()[0]
+        .commit(blind([1], "x"))
+        .await
+        .unwrap();
+    assert!(asked.elapsed() < Duration::from_millis(900), "{:?}", asked.elapsed());
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_not_used_again_and_strangers_are_refused() {
+    let mut cluster = three().await;
+    // A wiped disk under an old id.
+    let dir = tempfile::tempdir().unwrap();
+    let mut again = config(dir.path(), cluster.addresses.clone());
+    again.peer.as_mut().unwrap().node_id = Some(2);
+    let error = Node::open(again).await.err().unwrap().to_string();
+    assert!(error.contains("the id 2 was given to a node before"), "{error}");
+    // A directory of another database at a member's address.
+    cluster.kill(2).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut foreign = config(dir.path(), Vec::new());
+    foreign.peer.as_mut().unwrap().listen = cluster.addresses[2].parse().unwrap();
+    let foreign = Node::open(foreign).await.unwrap();
+    cluster.node(0).partitions()[0].create_relation(schema()).await.unwrap();
+    foreign.close().await.unwrap();
+    cluster.restart(2).await;
+    cluster.node(2).ready().await.unwrap();
+    // The configuration of one node over the directory of another.
+    let mut mixed = config(cluster.dirs[1].path(), Vec::new());
+    mixed.peer.as_mut().unwrap().node_id = Some(3);
+    cluster.kill(1).await;
+    let error = Node::open(mixed).await.err().unwrap().to_string();
+    assert!(error.contains("belongs to node 2"), "{error}");
+    cluster.close().await;
+}
