@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
+use pyralog_consensus::PeerConfig;
 use tokio::task::JoinHandle;
 
 use crate::engine::Engine;
@@ -25,6 +26,8 @@ pub struct DatabaseConfig {
     pub partitions: u32,
     /// Where sorts and joins spill; `None`: `DATA/spill`.
     pub spill_dir: Option<PathBuf>,
+    /// Where other nodes reach this one; `None`: it is alone.
+    pub peer: Option<PeerConfig>,
     /// Folder that `COPY` and `CREATE EXTERNAL TABLE` may touch; `None`: anywhere (embedded and loopback use).
     pub file_root: Option<PathBuf>,
 }
@@ -39,6 +42,7 @@ impl DatabaseConfig {
             partitions: 0,
             spill_dir: None,
             file_root: None,
+            peer: None,
         }
     }
 }
@@ -81,7 +85,7 @@ pub struct DatabaseStatus {
 /// assert_eq!(batches[0].num_rows(), 1);
 ///
 /// session.execute("CREATE COLLECTION cache AS KV", Parameters::None).await?;
-/// let cache = db.kv("cache")?;
+/// let cache = db.kv("cache").await?;
 /// cache.put(b"greeting", b"hello", None, KvPrecondition::Absent).await?;
 /// assert_eq!(cache.get(b"greeting").await?.map(|entry| entry.value), Some(b"hello".to_vec()));
 /// db.close().await?;
@@ -118,8 +122,8 @@ impl Database {
     }
 
     /// A key-value bucket by name.
-    pub fn kv(&self, bucket: &str) -> Result<Bucket> {
-        Bucket::new(Arc::clone(&self.engine), bucket)
+    pub async fn kv(&self, bucket: &str) -> Result<Bucket> {
+        Bucket::open(Arc::clone(&self.engine), bucket).await
     }
 
     /// Counts and states.
@@ -134,6 +138,11 @@ impl Database {
             query_memory_bytes: self.engine.runtime.memory_pool.reserved() as u64,
             query_memory_limit: self.engine.query_memory_limit,
         }
+    }
+
+    /// Takes a node out of the cluster, for ever.
+    pub async fn remove_node(&self, node: u64) -> Result<()> {
+        Ok(self.engine.node.remove_member(node).await?)
     }
 
     /// Reads every file and checks every checksum; each line is one problem.

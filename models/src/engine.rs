@@ -65,10 +65,15 @@ impl Engine {
         }
         let mut node_config = NodeConfig::new(&config.data_dir);
         node_config.partitions = config.partitions;
+        node_config.peer = config.peer.clone();
         node_config.partition_options = partition_options(config.memory_limit);
         // Mapped files may have what the rest leaves; an eighth stays for what is touched between two looks.
         pyralog_storage::set_resident_limit(config.memory_limit - config.memory_limit / 8);
         let node = Node::open(node_config).await?;
+        // A majority may be away, for as long as it takes: the caller stops waiting by dropping this.
+        while let Err(error) = node.ready().await {
+            tracing::warn!(%error, "waiting for the other nodes");
+        }
         let catalog = Catalog::open(Arc::clone(&node)).await?;
 
         // Half of the memory is the queries'; the rest is for memtables, transactions' buffers, the log's cache and what is not counted.
@@ -88,6 +93,25 @@ impl Engine {
             counters: Counters::default(),
             query_memory_limit,
         }))
+    }
+
+    /// Waits until this node sees all rows and definitions that were acknowledged before, by any node. At once where there is one node.
+    pub(crate) async fn fresh(&self) -> Result<()> {
+        tokio::try_join!(self.fresh_catalog(), self.fresh_rows())?;
+        Ok(())
+    }
+
+    /// As [`Engine::fresh`], for definitions.
+    pub(crate) async fn fresh_catalog(&self) -> Result<()> {
+        Ok(self.node.meta().barrier().await?)
+    }
+
+    /// As [`Engine::fresh`], for rows.
+    pub(crate) async fn fresh_rows(&self) -> Result<()> {
+        for partition in self.node.partitions() {
+            partition.barrier().await?;
+        }
+        Ok(())
     }
 
     /// Counts a statement and whether it failed.

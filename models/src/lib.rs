@@ -16,4 +16,5 @@ pub(crate) mod sql;
 pub use database::{Database, DatabaseConfig, DatabaseStatus};
 pub use error::{Error, ErrorKind, Position, Result};
 pub use kv::{Bucket, KvEntry, KvPrecondition, KvScan};
+pub use pyralog_consensus::PeerConfig;
 pub use session::{IngestMode, IngestRequest, Parameters, Prepared, QueryResult, Session};

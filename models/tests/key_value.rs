@@ -10,7 +10,7 @@ use crate::fixture::Fixture;
 async fn put_get_delete_scan() {
     let f = Fixture::new().await;
     f.run("CREATE COLLECTION cache AS KV").await;
-    let cache = f.db.kv("cache").unwrap();
+    let cache = f.db.kv("cache").await.unwrap();
     for i in 0..20 {
         cache
             .put(format!("user:{i:03}").as_bytes(), &[i], None, KvPrecondition::Any)
@@ -48,7 +48,7 @@ async fn put_get_delete_scan() {
 async fn compare_and_set() {
     let f = Fixture::new().await;
     f.run("CREATE COLLECTION cache AS KV").await;
-    let cache = f.db.kv("cache").unwrap();
+    let cache = f.db.kv("cache").await.unwrap();
     let first = cache.put(b"k", b"1", None, KvPrecondition::Absent).await.unwrap();
     let error = cache.put(b"k", b"2", None, KvPrecondition::Absent).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PreconditionFailed);
@@ -75,7 +75,7 @@ async fn compare_and_set() {
 async fn expired_entries_are_not_there() {
     let f = Fixture::new().await;
     f.run("CREATE COLLECTION cache AS KV").await;
-    let cache = f.db.kv("cache").unwrap();
+    let cache = f.db.kv("cache").await.unwrap();
     cache.put(b"t", b"x", Some(50), KvPrecondition::Any).await.unwrap();
     cache.put(b"u", b"x", None, KvPrecondition::Any).await.unwrap();
     tokio::time::sleep(Duration::from_millis(120)).await;

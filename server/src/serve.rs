@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pyralog_models::{Database, DatabaseConfig};
+use pyralog_models::{Database, DatabaseConfig, PeerConfig};
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -52,14 +52,20 @@ impl ServeOptions {
             statement_timeout: (!statement_timeout.is_zero()).then_some(statement_timeout),
             shutdown_timeout: config.duration("shutdown-timeout")?,
         };
+        let mut database = config.database(dir)?;
+        database.peer = peer(config)?;
         let options = ServeOptions {
-            database: config.database(dir)?,
+            database,
             flight: config.address("flight-addr")?,
             http: config.address("http-addr")?,
             insecure: config.flag("insecure")?,
             limits,
         };
-        for (name, address) in [("flight-addr", options.flight), ("http-addr", options.http)] {
+        let peer = options.database.peer.as_ref().map(|peer| ("peer-addr", peer.listen));
+        for (name, address) in [("flight-addr", options.flight), ("http-addr", options.http)]
+            .into_iter()
+            .chain(peer)
+        {
             if !options.insecure && !address.ip().is_loopback() {
                 return Err(format!(
                     "{name} {address} can be reached from other machines, and this version has neither TLS nor users: \
@@ -69,6 +75,49 @@ impl ServeOptions {
         }
         Ok(options)
     }
+}
+
+/// The node among others, if it is to be.
+fn peer(config: &Config) -> Result<Option<PeerConfig>, String> {
+    if config.text("peer-addr").is_none() {
+        return match ["peer-advertise", "join", "node-id"]
+            .into_iter()
+            .find(|name| config.text(name).is_some())
+        {
+            Some(name) => Err(format!("{name} is for a node of a cluster: give --peer-addr too")),
+            None => Ok(None),
+        };
+    }
+    let listen = config.address("peer-addr")?;
+    let addresses = |name| {
+        let list = config
+            .text(name)
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty());
+        let well = |text: &str| {
+            text.rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        list.map(|text| match well(text) {
+            true => Ok(text.to_owned()),
+            false => Err(format!("{name}: `{text}` is not host:port")),
+        })
+        .collect::<Result<Vec<String>, String>>()
+    };
+    let advertise = addresses("peer-advertise")?;
+    if listen.ip().is_unspecified() && advertise.is_empty() {
+        return Err(format!(
+            "peer-addr {listen} is no address that others can call: give --peer-advertise HOST:PORT"
+        ));
+    }
+    Ok(Some(PeerConfig {
+        listen,
+        advertise: advertise.into_iter().next(),
+        join: addresses("join")?,
+        node_id: config.text("node-id").map(|_| config.number("node-id")).transpose()?,
+    }))
 }
 
 /// Serves until a signal. `ready` is called with the addresses once both wires answer. The error is one line.

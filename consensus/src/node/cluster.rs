@@ -60,6 +60,15 @@ impl Cluster {
         }
     }
 
+    /// Asks a node to take another one out of a group that it leads.
+    pub async fn remove(&self, node: u64, group: GroupId, removed: u64) -> Admission {
+        match self.call(node, &Request::Remove(group, removed), ADMIT_LIMIT).await {
+            Ok(Answer::Admit(answer)) => answer,
+            Ok(_) => Admission::NotNow(format!("node {node} gave an answer to another question")),
+            Err(error) => Admission::NotNow(error.to_string()),
+        }
+    }
+
     /// Asks a node for all nodes.
     pub async fn members(&self, node: u64) -> Result<Vec<Member>, String> {
         match self.call(node, &Request::Members, MEMBERS_LIMIT).await {

@@ -156,6 +156,57 @@ pub async fn admit<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, member: 
     changed.await.unwrap_or_else(|error| Admission::NotNow(error.to_string()))
 }
 
+/// As the group's leader: takes a node out. [`Admission::Voter`] stands for done.
+pub async fn remove<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, node: u64) -> Admission {
+    let (leads, known, others) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let others = membership.voter_ids().filter(|voter| *voter != node).count();
+        (metrics.state.is_leader(), membership.get_node(&node).is_some(), others)
+    };
+    if !leads {
+        return Admission::NotNow("this node does not lead the group".to_owned());
+    }
+    if !known {
+        return Admission::Voter;
+    }
+    if others == 0 {
+        return Admission::Refused(format!("node {node} is the only one that votes; a cluster needs one node at least"));
+    }
+    match raft
+        .change_membership(ChangeMembers::RemoveVoters(BTreeSet::from([node])), false)
+        .await
+    {
+        Ok(_) => Admission::Voter,
+        Err(error) => Admission::NotNow(error.to_string()),
+    }
+}
+
+/// Marks a node as removed for ever, so that it is not admitted again.
+pub async fn mark_removed(meta: &Meta, node: u64) -> Result<(), ConsensusError> {
+    meta.barrier().await?;
+    let unknown = || ConsensusError::Unsupported(format!("there is no node {node} in this cluster"));
+    let Some((bytes, revision)) = meta.get(&key(node))? else {
+        return Err(unknown());
+    };
+    let mut record: NodeRecord = serde_json::from_slice(&bytes).map_err(|_| unknown())?;
+    if record.removed {
+        return Ok(());
+    }
+    record.removed = true;
+    let value = serde_json::to_vec(&record).map_err(|error| ConsensusError::Unavailable(error.to_string()))?;
+    let change = MetaChange {
+        expect: vec![MetaExpect {
+            key: key(node),
+            revision: Some(revision),
+        }],
+        put: vec![(key(node), value)],
+        delete: Vec::new(),
+    };
+    meta.change(change).await.map(drop)
+}
+
 /// Waits until a learner has all but the newest entries.
 async fn caught_up<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, node: u64) -> bool {
     /// Entries that a node may lag behind and still become a voter.

@@ -23,14 +23,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, SystemClock, WallClock};
-use crate::error::Result;
-use crate::log::Log;
+use crate::error::{ConsensusError, Result};
 use crate::log::disk::{Disk, OsDisk};
-use crate::meta::Meta;
+use crate::log::{GroupId, Log};
+use crate::meta::{self, Meta};
 use crate::partition::PartitionHandle;
 use crate::peer::{PeerIdentity, PeerServing};
 use crate::raft::group;
+use crate::raft::leadership::{Leader, Search};
 use crate::raft::types::Types;
+use crate::raft::wire::Admission;
 use cluster::Cluster;
 use format::Format;
 use lock::DirectoryLock;
@@ -269,6 +271,11 @@ impl Node {
         Ok(())
     }
 
+    /// Whether this node leads all data groups.
+    pub fn leads(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.work().raft.is_leader())
+    }
+
     /// The meta group.
     pub fn meta(&self) -> &Meta {
         &self.meta
@@ -282,6 +289,30 @@ impl Node {
     /// The present as a timestamp not below any given out or seen.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Takes a node out of every group, for ever: its id is not used again, and its directory does not come back as a member.
+    pub async fn remove_member(&self, node: u64) -> Result<()> {
+        let Some(cluster) = &self.cluster else {
+            return Err(ConsensusError::Unsupported(
+                "this node is alone: it was started without an address for peers".to_owned(),
+            ));
+        };
+        let members = membership::members(&self.meta);
+        if !members.iter().any(|member| member.node == node) {
+            return Err(ConsensusError::Unsupported(format!("there is no node {node} in this cluster")));
+        }
+        if members.len() == 1 {
+            return Err(ConsensusError::Unsupported(format!(
+                "node {node} is the only one; a cluster needs one node at least"
+            )));
+        }
+        membership::mark_removed(&self.meta, node).await?;
+        // Data first: placement is read from meta.
+        for partition in &self.partitions {
+            leave(cluster, partition.group(), partition.id().to_string(), &partition.work().raft, node).await?;
+        }
+        leave(cluster, GroupId::META, meta::GROUP_NAME.to_owned(), self.meta.raft(), node).await
     }
 
     /// Counts.
@@ -382,6 +413,28 @@ impl Node {
             }
         }
         Ok(())
+    }
+}
+
+/// Has the group's leader take a node out.
+async fn leave<SM: RaftStateMachine<Types>>(
+    cluster: &Cluster,
+    group: GroupId,
+    name: String,
+    raft: &Raft<Types, SM>,
+    node: u64,
+) -> Result<()> {
+    let mut search = Search::new(name, raft);
+    loop {
+        let answer = match search.find().await? {
+            Leader::Here => membership::remove(raft, node).await,
+            Leader::There(leader) => cluster.remove(leader, group, node).await,
+        };
+        match answer {
+            Admission::Voter => return Ok(()),
+            Admission::NotNow(reason) => search.refused(Some(reason)).await?,
+            Admission::Refused(reason) => return Err(ConsensusError::Unsupported(reason)),
+        }
     }
 }
 

@@ -172,6 +172,8 @@ impl Inner {
                     (None, group) => membership::admit(&self.partition(group)?.work().raft, member).await,
                 })
             }
+            Request::Remove(GroupId::META, node) => Answer::Admit(membership::remove(groups.meta.raft(), node).await),
+            Request::Remove(group, node) => Answer::Admit(membership::remove(&self.partition(group)?.work().raft, node).await),
             Request::Members => Answer::Members(membership::members(&groups.meta)),
         })
     }

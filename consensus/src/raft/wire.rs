@@ -26,6 +26,8 @@ pub enum Request {
     Join(JoinRequest),
     /// To a group's leader: make this node a voter at this address.
     Admit(GroupId, Member),
+    /// To a group's leader: this node votes no more, and gets nothing more.
+    Remove(GroupId, u64),
     /// The nodes of the cluster.
     Members,
 }
@@ -91,7 +93,7 @@ pub enum Answer {
     ReadIndex(Option<LogId>),
     /// To a join: an error is why not.
     Join(Result<Joined, String>),
-    /// To an admission.
+    /// To an admission, or to a removal (then a voter is one that is gone).
     Admit(Admission),
     /// To a question for members.
     Members(Vec<Member>),

@@ -38,6 +38,7 @@ impl Catalog {
     pub async fn open(node: Arc<Node>) -> Result<Catalog> {
         let meta = node.meta().clone();
         let default_schema = format!("{SCHEMA_PREFIX}{DEFAULT_SCHEMA}");
+        meta.barrier().await?;
         if meta.get(&default_schema)?.is_none() {
             meta.change(MetaChange {
                 put: vec![(default_schema, Vec::new())],
@@ -208,6 +209,8 @@ impl Catalog {
     pub async fn create_relation(&self, schema: &RelationSchema) -> Result<()> {
         for partition in self.node.partitions() {
             partition.create_relation(schema.clone()).await?;
+            // The statement goes on with it here, whichever node applied it first.
+            partition.barrier().await?;
         }
         Ok(())
     }
@@ -216,6 +219,7 @@ impl Catalog {
     pub async fn alter_relation(&self, schema: &RelationSchema) -> Result<()> {
         for partition in self.node.partitions() {
             partition.alter_relation(schema.clone()).await?;
+            partition.barrier().await?;
         }
         Ok(())
     }

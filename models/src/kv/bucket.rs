@@ -32,7 +32,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    pub(crate) fn new(engine: Arc<Engine>, name: &str) -> Result<Bucket> {
+    pub(crate) async fn open(engine: Arc<Engine>, name: &str) -> Result<Bucket> {
         let bucket = Bucket {
             engine,
             name: ObjectName {
@@ -40,7 +40,11 @@ impl Bucket {
                 name: name.to_owned(),
             },
         };
-        bucket.table()?;
+        if bucket.table().is_err() {
+            // Another node may just have made it.
+            bucket.engine.fresh_catalog().await?;
+            bucket.table()?;
+        }
         Ok(bucket)
     }
 
@@ -57,6 +61,7 @@ impl Bucket {
 
     /// The entry of a key, if it is there and has not expired.
     pub async fn get(&self, key: &[u8]) -> Result<Option<KvEntry>> {
+        self.engine.fresh_rows().await?;
         let table = self.table()?;
         let now = self.engine.node.now().millis();
         let views = Reader::newest(&self.engine)?.relation(table.relation.id)?;
@@ -116,6 +121,7 @@ impl Bucket {
 
     /// Entries in key order, and the key to start the next page from.
     pub async fn scan(&self, scan: KvScan) -> Result<(Vec<KvEntry>, Option<Vec<u8>>)> {
+        self.engine.fresh_rows().await?;
         let table = self.table()?;
         let now = self.engine.node.now().millis();
         let views = Reader::newest(&self.engine)?.relation(table.relation.id)?;
@@ -145,8 +151,11 @@ impl Bucket {
         let mut attempt = 0;
         loop {
             let change = change(&table)?;
-            let mut transaction = OpenTransaction::begin(&self.engine)?;
             let needs_read = condition != KvPrecondition::Any || matches!(change, Change::Delete(_));
+            if needs_read || attempt > 0 {
+                self.engine.fresh_rows().await?;
+            }
+            let mut transaction = OpenTransaction::begin(&self.engine)?;
             let current = match needs_read {
                 true => {
                     let view = transaction.view(relation)?;

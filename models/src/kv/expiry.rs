@@ -27,6 +27,10 @@ pub(crate) async fn run_expiry(engine: Weak<Engine>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Some(engine) = engine.upgrade() else { return };
+        // One node is enough.
+        if !engine.node.leads() {
+            continue;
+        }
         if let Err(error) = round(&engine).await {
             // The next round tries again; entries that expired are not visible meanwhile.
             tracing::warn!(%error, "expired entries were not deleted");

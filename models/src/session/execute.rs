@@ -24,6 +24,24 @@ use crate::{copy, external};
 /// How often a statement outside a transaction is run again after a write conflict, before the conflict is reported.
 const CONFLICT_RETRIES: u32 = 16;
 
+/// Whether a statement looks at definitions or rows.
+fn reads(statement: &Statement) -> bool {
+    let Statement::Sql(statement) = statement else { return true };
+    match statement.as_ref() {
+        DataFusionStatement::Statement(statement) => !matches!(
+            statement.as_ref(),
+            SqlStatement::StartTransaction { .. }
+                | SqlStatement::Commit { .. }
+                | SqlStatement::Rollback { .. }
+                | SqlStatement::Savepoint { .. }
+                | SqlStatement::ReleaseSavepoint { .. }
+                | SqlStatement::Set(_)
+        ),
+        DataFusionStatement::Reset(_) => false,
+        _ => true,
+    }
+}
+
 impl Session {
     pub(super) async fn execute_text(&self, sql: &str, parameters: Parameters) -> Result<QueryResult> {
         let started = Instant::now();
@@ -41,6 +59,13 @@ impl Session {
     }
 
     async fn run(&self, statement: Statement, parameters: &Parameters) -> Result<QueryResult> {
+        if reads(&statement) {
+            match self.in_transaction() {
+                // Its rows are those of its snapshot.
+                true => self.engine().fresh_catalog().await?,
+                false => self.engine().fresh().await?,
+            }
+        }
         match statement {
             Statement::Sql(statement) => self.run_sql(*statement, parameters).await,
             Statement::CreateCollection { name, kind, if_not_exists } => ddl::create_collection(self, &name, &kind, if_not_exists).await,
@@ -179,6 +204,10 @@ impl Session {
         drop(open);
         let mut attempt = 0;
         loop {
+            if attempt > 0 {
+                // What it lost against must be seen before it is tried again.
+                self.engine().fresh_rows().await?;
+            }
             let mut transaction = OpenTransaction::begin(self.engine())?;
             let result = match self.write_once(&mut transaction, &statement, parameters).await {
                 Ok(result) => transaction.commit(self.engine()).await.map(|()| result),

@@ -28,6 +28,7 @@ impl Session {
             schema: request.schema.unwrap_or_else(|| DEFAULT_SCHEMA.to_owned()),
             name: request.table,
         };
+        self.engine().fresh().await?;
         let catalog = self.engine().catalog.snapshot()?;
         if !catalog.has_schema(&target.schema) {
             return Err(Error::new(

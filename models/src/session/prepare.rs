@@ -30,6 +30,7 @@ impl Session {
             Statement::ShowCollections => return self.prepare_by_running(sql).await,
             _ => return prepared(empty(), empty(), false),
         };
+        self.engine().fresh_catalog().await?;
         match statement {
             DataFusionStatement::Statement(statement) => match *statement {
                 SqlStatement::Query(_) => {

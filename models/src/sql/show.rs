@@ -27,6 +27,42 @@ pub(crate) fn run(session: &Session, statement: &SqlStatement) -> Result<Option<
     }))
 }
 
+/// `SHOW CLUSTER`: the nodes as this one knows them; a node that is alone is the only row.
+fn cluster(session: &Session) -> Result<QueryResult> {
+    let status = session.engine().node.status();
+    let mut members = status.members.clone();
+    if members.is_empty() {
+        members.push((status.node_id, String::new()));
+    }
+    members.sort();
+    let groups = |of: &dyn Fn(&pyralog_consensus::node::GroupStatus) -> bool| {
+        let names: Vec<&str> = status
+            .groups
+            .iter()
+            .filter(|group| of(group))
+            .map(|group| group.name.as_str())
+            .collect();
+        names.join(", ")
+    };
+    let leads = members.iter().map(|(node, _)| groups(&|group| group.leader_id == Some(*node)));
+    let votes = members.iter().map(|(node, _)| groups(&|group| group.voters.contains(node)));
+    table_of(vec![
+        (
+            "node",
+            Arc::new(Int64Array::from_iter_values(members.iter().map(|(node, _)| *node as i64))),
+        ),
+        ("peer_address", strings(members.iter().map(|(_, address)| address.as_str()))),
+        ("leads", strings(leads.collect::<Vec<_>>())),
+        ("votes", strings(votes.collect::<Vec<_>>())),
+        (
+            "answers",
+            Arc::new(BooleanArray::from_iter(
+                members.iter().map(|(node, _)| Some(*node == status.node_id)),
+            )),
+        ),
+    ])
+}
+
 /// `SHOW COLLECTIONS`.
 pub(crate) fn collections(session: &Session) -> Result<QueryResult> {
     let catalog = session.engine().catalog.snapshot()?;
@@ -133,7 +169,8 @@ fn variable_rows(session: &Session, variable: &[Ident]) -> Result<QueryResult> {
     let mut settings = crate::session::all_settings(session);
     match wanted.as_str() {
         "all" => {}
-        "cluster" | "partitions" => return partitions(session),
+        "cluster" => return cluster(session),
+        "partitions" => return partitions(session),
         _ => {
             // Fails with a hint for a name that is none.
             let value = session.setting(&wanted)?;

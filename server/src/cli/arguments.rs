@@ -38,12 +38,8 @@ pub enum Command {
     Demo(DemoFlags),
     /// Read every file of a data directory and say what is damaged.
     Check(CheckFlags),
-    /// Run several nodes (not in this version).
-    Cluster {
-        /// Anything.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
+    /// Run several nodes on this machine as one cluster.
+    Cluster(ClusterFlags),
     /// Make a backup (not in this version).
     Backup {
         /// Anything.
@@ -134,6 +130,76 @@ impl TargetFlags {
     }
 }
 
+/// `pyralog cluster`.
+#[derive(Debug, Clone, Args)]
+pub struct ClusterFlags {
+    /// The cluster's directory: configuration, logs and data of its nodes
+    #[arg(long, global = true, value_name = "DIR", default_value = "pyralog-cluster")]
+    pub dir: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ClusterAction,
+}
+
+/// What `pyralog cluster` does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ClusterAction {
+    /// Start the nodes, made if they are not there, and wait until every group has a leader
+    Up {
+        /// Nodes of a new cluster
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        nodes: u64,
+        /// First port of a new cluster; each node takes three of the ten from here on
+        #[arg(long, value_name = "PORT")]
+        base_port: Option<u16>,
+        /// Remove the data when the cluster stops
+        #[arg(long)]
+        ephemeral: bool,
+        /// Memory of each node
+        #[arg(long, value_name = "SIZE", default_value = "1GB")]
+        memory_limit: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the nodes
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Kill a node at once (SIGKILL)
+    Kill {
+        /// The node's id
+        node: u64,
+    },
+    /// Start a node, after stopping it if it runs, and wait until it is ready
+    Restart {
+        /// The node's id
+        node: u64,
+    },
+    /// Start one node more and wait until it is a member
+    Add {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a node out of the cluster and stop it
+    Remove {
+        /// The node's id
+        node: u64,
+    },
+    /// Print a node's log
+    Logs {
+        /// The node's id
+        node: u64,
+    },
+    /// Stop all nodes; their data stays
+    Stop,
+    /// Stop all nodes and remove the directory
+    Purge,
+}
+
 /// `pyralog serve`.
 #[derive(Debug, Args)]
 pub struct ServeFlags {
@@ -146,6 +212,18 @@ pub struct ServeFlags {
     /// Address of HTTP [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     http_addr: Option<String>,
+    /// Address for the other nodes of a cluster [default: none, the node is alone]
+    #[arg(long, value_name = "ADDRESS")]
+    peer_addr: Option<String>,
+    /// Where other nodes reach this one [default: the peer address]
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_advertise: Option<String>,
+    /// Nodes of the cluster that an empty data directory is to join, with commas
+    #[arg(long, value_name = "HOST:PORT,…")]
+    join: Option<String>,
+    /// The id that a node wants which joins [default: the next]
+    #[arg(long, value_name = "N")]
+    node_id: Option<String>,
     /// Listen on other than loopback addresses although there are neither TLS nor users
     #[arg(long)]
     insecure: bool,
@@ -175,6 +253,10 @@ impl ServeFlags {
             ("data-dir", self.data_dir.clone()),
             ("flight-addr", self.flight_addr.clone()),
             ("http-addr", self.http_addr.clone()),
+            ("peer-addr", self.peer_addr.clone()),
+            ("peer-advertise", self.peer_advertise.clone()),
+            ("join", self.join.clone()),
+            ("node-id", self.node_id.clone()),
             ("insecure", self.insecure.then(|| "true".to_owned())),
             ("max-request-size", self.max_request_size.clone()),
             ("request-timeout", self.request_timeout.clone()),

@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 success, 1 a failed operation, 2 wrong usage.
 
-mod arguments;
+pub mod arguments;
 mod commands;
 
 use std::io::Write;
@@ -63,7 +63,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             println!("pyralog {}", env!("CARGO_PKG_VERSION"));
             return Ok(());
         }
-        Command::Cluster { .. } => return Err(unsupported("cluster")),
+        Command::Cluster(cluster) => return crate::cluster::run(cluster.clone()).map_err(CliError::Failed),
         Command::Backup { .. } => return Err(unsupported("backup")),
         Command::Restore { .. } => return Err(unsupported("restore")),
         Command::Serve(serve) => ("serve", serve.flags()),
@@ -95,7 +95,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         Command::Export(_) => runtime.block_on(commands::export(&config)),
         Command::Check(_) => runtime.block_on(commands::check(&config)),
         Command::Demo(_) => runtime.block_on(commands::demo(&config)),
-        Command::Version | Command::Cluster { .. } | Command::Backup { .. } | Command::Restore { .. } => Ok(()),
+        Command::Version | Command::Cluster(_) | Command::Backup { .. } | Command::Restore { .. } => Ok(()),
     };
     // A reader blocked on standard input must not hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

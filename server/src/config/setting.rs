@@ -46,6 +46,22 @@ pub const SERVE: &[Setting] = &[
     setting("flight-addr", Some("127.0.0.1:50051"), "address of Flight SQL"),
     setting("http-addr", Some("127.0.0.1:8080"), "address of HTTP"),
     setting(
+        "peer-addr",
+        None,
+        "address for the other nodes of a cluster; default: none, the node is alone",
+    ),
+    setting(
+        "peer-advertise",
+        None,
+        "host:port where other nodes reach this one; default: peer-addr",
+    ),
+    setting(
+        "join",
+        None,
+        "host:port of nodes of the cluster that an empty data directory is to join, with commas",
+    ),
+    setting("node-id", None, "id that a node wants which joins; default: the next"),
+    setting(
         "insecure",
         Some("false"),
         "listen on other than loopback addresses without TLS and users",

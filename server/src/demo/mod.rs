@@ -114,7 +114,7 @@ async fn load(connection: &dyn Connection, table: &str, csv: &'static str) -> Re
 
 async fn put(database: &Database, bucket: &str, entries: &[(&str, &str)]) -> Result<(), Ended> {
     let begun = Instant::now();
-    let kv = database.kv(bucket).map_err(|error| error.to_string())?;
+    let kv = database.kv(bucket).await.map_err(|error| error.to_string())?;
     for (key, value) in entries {
         kv.put(key.as_bytes(), value.as_bytes(), None, KvPrecondition::Any)
             .await

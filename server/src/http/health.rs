@@ -18,9 +18,8 @@ pub async fn health(state: State) -> HttpResponse {
     response.insert_header(("Cache-Control", "no-store")).json(body)
 }
 
-/// With one node every group is led here or nowhere.
 fn is_ready(status: &DatabaseStatus) -> bool {
-    !status.node.groups.is_empty() && status.node.groups.iter().all(|group| group.leader)
+    !status.node.groups.is_empty() && status.node.groups.iter().all(|group| group.leader_id.is_some())
 }
 
 fn describe(status: &DatabaseStatus, uptime_seconds: u64) -> Value {
@@ -35,13 +34,16 @@ fn describe(status: &DatabaseStatus, uptime_seconds: u64) -> Value {
                 "term": group.term,
                 "last_index": group.last_index,
                 "applied_index": group.applied_index,
+                "purged_index": group.purged_index,
+                "voters": group.voters,
+                "learners": group.learners,
             })
         })
         .collect();
     let leaders: Map<String, Value> = node
         .groups
         .iter()
-        .map(|group| (group.name.clone(), if group.leader { node.node_id.into() } else { Value::Null }))
+        .map(|group| (group.name.clone(), group.leader_id.map_or(Value::Null, Value::from)))
         .collect();
     json!({
         "status": if is_ready(status) { "ready" } else { "not ready" },
@@ -69,10 +71,10 @@ mod tests {
         status.node.groups.resize_with(2, Default::default);
         status.node.groups[0].name = "meta".into();
         status.node.groups[1].name = "p0".into();
-        status.node.groups[0].leader = true;
+        status.node.groups[0].leader_id = Some(7);
         assert!(!is_ready(&status));
         assert_eq!(describe(&status, 1)["leaders"], json!({"meta": 7, "p0": null}));
-        status.node.groups[1].leader = true;
+        status.node.groups[1].leader_id = Some(7);
         assert!(is_ready(&status));
         assert_eq!(describe(&status, 1)["status"], "ready");
     }

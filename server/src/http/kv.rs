@@ -24,7 +24,10 @@ const CONDITION_ROUNDS: usize = 8;
 /// Every request under `/kv/`. The path is read raw, since keys are bytes.
 pub async fn dispatch(request: HttpRequest, payload: web::Payload, state: State) -> Result<HttpResponse, Problem> {
     let target = parse_path(request.uri().path())?;
-    let bucket = state.database.kv(&target.bucket)?;
+    let bucket = {
+        let (database, name) = (state.database.clone(), target.bucket.clone());
+        on_runtime(&state, async move { database.kv(&name).await }).await?
+    };
     let query = parse_query(request.uri().query())?;
     let Target { key, .. } = target;
     match (request.method(), key) {

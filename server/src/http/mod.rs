@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod body;
+pub mod cluster;
 pub mod error;
 pub mod etag;
 pub mod health;
@@ -82,6 +83,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
     config
         .service(resource("/health", web::get().to(health::health)))
         .service(resource("/metrics", web::get().to(metrics::metrics)))
+        .service(resource("/cluster/nodes/{node}", web::delete().to(cluster::remove)))
         .service(
             web::resource("/sql")
                 .wrap(Compress::default())
