@@ -228,3 +228,93 @@ async fn an_id_is_not_used_again_and_strangers_are_refused() {
     assert!(error.contains("belongs to node 2"), "{error}");
     cluster.close().await;
 }
+
+/// Rows of a size at which memtables of the test fill.
+fn wide(ids: std::ops::Range<i64>) -> pyralog_storage::WriteSet {
+    blind(ids, &"wide ".repeat(200))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_long_away_and_a_new_one_catch_up_by_snapshots_while_writing_goes_on() {
+    let mut cluster = three().await;
+    cluster.node(0).partitions()[0].commit(blind([1, 2, 3], "old")).await.unwrap();
+    let away = (cluster.leader().await + 1) % 3;
+    cluster.kill(away).await;
+    let writer = cluster.node(cluster.leader().await).clone();
+    for round in 0..20_i64 {
+        writer.partitions()[0].commit(wide(round * 100..round * 100 + 100)).await.unwrap();
+        if round % 5 == 4 {
+            for node in cluster.alive() {
+                // Into segments, and out of the log.
+                node.partitions()[0].barrier().await.unwrap();
+                node.partitions()[0].checkpoint().await.unwrap();
+            }
+        }
+    }
+    for node in cluster.alive() {
+        let status = node.status().groups.remove(1);
+        assert!(status.purged_index > 15, "{status:?}");
+    }
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let load = {
+        let (writer, stop) = (writer.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut id = 10_000_i64;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                writer.partitions()[0].commit(blind([id], "load")).await.unwrap();
+                id += 1;
+            }
+            id
+        })
+    };
+    cluster.restart(away).await;
+    cluster.node(away).ready().await.unwrap();
+    let added = cluster.add().await;
+    cluster.node(added).ready().await.unwrap();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let written = load.await.unwrap() - 10_000;
+    assert!(written > 0);
+    for node in cluster.alive() {
+        node.partitions()[0].barrier().await.unwrap();
+    }
+    let expected = rows(&writer.partitions()[0]);
+    assert_eq!(expected.len() as i64, 2000 + written);
+    for node in cluster.alive() {
+        assert!(
+            rows(&node.partitions()[0]) == expected,
+            "node {} has other rows",
+            node.status().node_id
+        );
+        assert_eq!(node.partitions()[0].storage().verify().unwrap().len(), 0);
+    }
+    // What arrived is durable, and goes on from there.
+    for node in [away, added] {
+        cluster.kill(node).await;
+        cluster.restart(node).await;
+        cluster.node(node).ready().await.unwrap();
+        cluster.node(node).partitions()[0].commit(blind([-1], "after")).await.unwrap();
+        cluster.node(node).partitions()[0].barrier().await.unwrap();
+        assert_eq!(rows(&cluster.node(node).partitions()[0]).len(), expected.len() + 1);
+    }
+    drop(writer);
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_taken_out_for_ever() {
+    let mut cluster = three().await;
+    cluster.node(0).remove_member(3).await.unwrap();
+    for node in [0, 1] {
+        cluster.node(node).ready().await.unwrap();
+        let status = cluster.node(node).status();
+        assert!(status.groups.iter().all(|group| group.voters == [1, 2]), "{status:?}");
+    }
+    cluster.kill(2).await;
+    cluster.restart(2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(cluster.node(0).status().groups.iter().all(|group| group.voters == [1, 2]));
+    cluster.node(0).partitions()[0].commit(blind([1], "x")).await.unwrap();
+    let last = cluster.node(0).remove_member(9).await.unwrap_err().to_string();
+    assert!(last.contains("no node 9"), "{last}");
+    cluster.close().await;
+}

@@ -27,7 +27,9 @@ pub mod zone_map;
 
 pub use error::{Result, StorageError};
 pub use ids::{PartitionId, RelationId, SegmentId, Timestamp};
-pub use partition::{AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, WriteConflict};
+pub use partition::{
+    AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, ReplicaFile, WriteConflict,
+};
 pub use schema::RelationSchema;
 pub use segment::set_resident_limit;
 pub use snapshot::{KeyRange, RelationView, RowAddress, ScanPiece, Snapshot};

@@ -84,6 +84,11 @@ impl MetaState {
         Ok(state)
     }
 
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The last applied position.
     pub fn position(&self) -> Position {
         self.contents.read().head.position.clone()

@@ -34,8 +34,7 @@ async fn open(dir: &Path, snapshot_every: u64) -> Result<Meta> {
         group: GroupId::META,
         name: "meta".to_owned(),
         node: 1,
-        peers: None,
-        address: String::new(),
+        cluster: None,
         founder: true,
         policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
     };

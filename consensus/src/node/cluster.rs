@@ -1,10 +1,18 @@
 //! A node among others: what it asks them, beside Raft.
 
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::log::GroupId;
 use crate::peer::{PeerError, Peers};
 use crate::raft::proposal::{Proposal, Refusal};
+use crate::raft::snapshot::Export;
 use crate::raft::types::{LogId, Outcome};
 use crate::raft::wire::{self, Admission, Answer, Member, Request};
 
@@ -22,9 +30,57 @@ pub struct Cluster {
     pub address: String,
     /// Calls them.
     pub peers: Peers,
+    /// Folders whose files other nodes may fetch, by ticket.
+    pub exports: Exports,
+}
+
+/// Folders by ticket.
+#[derive(Default)]
+pub struct Exports {
+    next: AtomicU64,
+    dirs: Mutex<HashMap<u64, PathBuf>>,
+}
+
+/// A folder that is open for fetching until this is dropped.
+pub struct Ticket {
+    cluster: Arc<Cluster>,
+    number: u64,
+}
+
+impl Ticket {
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.cluster.exports.dirs.lock().remove(&self.number);
+    }
 }
 
 impl Cluster {
+    /// Makes an export and opens it for fetching.
+    pub async fn export(
+        self: &Arc<Self>,
+        make: impl FnOnce(u64) -> io::Result<Export> + Send + 'static,
+    ) -> Result<(Ticket, Export), String> {
+        let number = self.exports.next.fetch_add(1, Ordering::Relaxed);
+        let made = tokio::task::spawn_blocking(move || make(number))
+            .await
+            .map_err(|error| error.to_string())?;
+        let export = made.map_err(|error| format!("the snapshot cannot be exported: {error}"))?;
+        self.exports.dirs.lock().insert(number, export.dir.clone());
+        let cluster = self.clone();
+        Ok((Ticket { cluster, number }, export))
+    }
+
+    /// The file of an export.
+    pub fn exported(&self, ticket: u64, name: &str) -> Option<PathBuf> {
+        self.exports.dirs.lock().get(&ticket).map(|dir| dir.join(name))
+    }
+
     async fn call(&self, node: u64, request: &Request, limit: Duration) -> Result<Answer, PeerError> {
         let bytes = wire::encode(request).map_err(|error| PeerError::Failed(error.to_string()))?;
         let answer = self.peers.call(node, bytes, limit).await?;

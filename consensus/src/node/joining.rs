@@ -10,7 +10,7 @@ use openraft::storage::RaftStateMachine;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Exports};
 use super::format::{FOUNDER, Format};
 use super::membership;
 use super::opening::blocking;
@@ -150,6 +150,7 @@ pub fn cluster(peer: &PeerConfig, format: &Format, bound: std::net::SocketAddr) 
         node: format.node,
         address: peer.advertise.clone().unwrap_or_else(|| bound.to_string()),
         peers: Peers::new(PeerIdentity::new(format.database.clone(), format.node)),
+        exports: Exports::default(),
     }
 }
 

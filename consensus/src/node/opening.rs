@@ -122,8 +122,7 @@ impl Opening {
             group,
             name,
             node: self.format.node,
-            peers: self.cluster.as_ref().map(|cluster| cluster.peers.clone()),
-            address: self.cluster.as_ref().map_or_else(String::new, |cluster| cluster.address.clone()),
+            cluster: self.cluster.clone(),
             founder: self.format.node == FOUNDER,
             policy,
         }

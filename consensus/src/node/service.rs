@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use openraft::entry::RaftEntry;
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, SnapshotResponse};
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, Raft};
 use pyralog_storage::SegmentId;
@@ -22,6 +22,7 @@ use crate::peer::PeerService;
 use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::read_index::read_index;
 use crate::raft::retained;
+use crate::raft::snapshot::{self, Offer, Place};
 use crate::raft::types::{Command, Outcome, Types};
 use crate::raft::wire::{self, Answer, JoinRequest, RaftRequest, Request};
 
@@ -43,6 +44,8 @@ struct Inner {
     cluster: Arc<Cluster>,
     database: String,
     groups: OnceLock<Groups>,
+    /// Snapshots arrive one after the other: they share the disk with what goes on.
+    installing: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -53,6 +56,7 @@ impl Service {
                 cluster,
                 database,
                 groups: OnceLock::new(),
+                installing: tokio::sync::Mutex::new(()),
             }),
         }
     }
@@ -95,6 +99,10 @@ impl PeerService for Service {
                         None => Ok(None),
                     }
                 }
+                Some(FileName::Snapshot { ticket, name }) => match inner.cluster.exported(ticket, &name) {
+                    Some(path) => open_if_there(&path).await,
+                    None => Ok(None),
+                },
                 None => Err(format!("no file is called {name:?}")),
             }
         }
@@ -114,6 +122,8 @@ async fn open_if_there(path: &Path) -> Result<Option<tokio::fs::File>, String> {
 enum FileName {
     /// Part 0 or 1 of a staged segment.
     Staged { group: GroupId, segment: SegmentId, part: usize },
+    /// A file of a snapshot that is being sent.
+    Snapshot { ticket: u64, name: String },
 }
 
 impl FileName {
@@ -122,6 +132,10 @@ impl FileName {
     }
 
     fn parse(name: &str) -> Option<FileName> {
+        if let Some((ticket, name)) = snapshot::parse_file_name(name) {
+            let name = name.to_owned();
+            return Some(FileName::Snapshot { ticket, name });
+        }
         let mut parts = name.split('/');
         let (Some("staged"), Some(group), Some(segment), Some(part), None) =
             (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
@@ -160,6 +174,7 @@ impl Inner {
                 }
                 raft(&partition.work().raft, request).await?
             }
+            Request::Install(offer) => Answer::Install(self.install(from, offer).await?),
             Request::Propose(group, proposal) => Answer::Propose(self.propose(from, group, proposal).await?),
             Request::ReadIndex(GroupId::META) => Answer::ReadIndex(read_index(groups.meta.raft()).await?),
             Request::ReadIndex(group) => Answer::ReadIndex(read_index(&self.partition(group)?.work().raft).await?),
@@ -176,6 +191,19 @@ impl Inner {
             Request::Remove(group, node) => Answer::Admit(membership::remove(&self.partition(group)?.work().raft, node).await),
             Request::Members => Answer::Members(membership::members(&groups.meta)),
         })
+    }
+
+    async fn install(&self, from: u64, offer: Offer) -> Result<SnapshotResponse<Types>, String> {
+        let _one_at_a_time = self.installing.lock().await;
+        let peers = &self.cluster.peers;
+        if offer.group == GroupId::META {
+            let meta = &self.groups()?.meta;
+            let place = Place::Meta(meta.state().dir().to_owned());
+            return snapshot::receive(meta.raft(), place, peers, from, offer).await;
+        }
+        let partition = self.partition(offer.group)?;
+        let place = Place::Partition(partition.storage().clone());
+        snapshot::receive(&partition.work().raft, place, peers, from, offer).await
     }
 
     /// Takes a proposal of another node if this one leads; it is not forwarded again.

@@ -4,13 +4,12 @@
 //! encoded [`Position`]. A snapshot is what the partition has flushed.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use futures::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use openraft::type_config::alias;
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use pyralog_storage::{AppliedState, ApplyOutcome, Partition, PartitionCommand, StorageError, WriteSet};
@@ -19,6 +18,7 @@ use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
 use super::position::Position;
 use super::retained::Retained;
+use super::snapshot::{GroupSnapshot, SnapshotData, Source};
 use super::types::{Command, Entry, LogId, Outcome, Rejection, SnapshotMeta, StoredMembership, Types};
 use crate::codec;
 use crate::node::lock::DirectoryLock;
@@ -43,9 +43,6 @@ struct Core {
     /// `None` where nobody fetches staged segments from here.
     retained: Option<Retained>,
 }
-
-/// What a data snapshot is made of: the partition's directory at its manifest.
-pub type DataSnapshot = PathBuf;
 
 impl DataMachine {
     /// Takes up a partition at its applied position.
@@ -176,6 +173,19 @@ impl Core {
         }
     }
 
+    /// Takes over another replica's state.
+    fn install(&self, dir: &Path) -> io::Result<()> {
+        let _lock = self.lock.upgrade().ok_or_else(|| io::Error::other("the node is closed"))?;
+        let applied = self.partition.install(dir).map_err(io::Error::other)?;
+        let position = decode_position(&self.partition, &applied).map_err(io::Error::other)?;
+        self.store.observe(self.partition.last_timestamp());
+        if let Some(index) = position.index() {
+            self.store.applied(index);
+        }
+        *self.position.lock() = position;
+        Ok(())
+    }
+
     fn flushed_meta(&self) -> io::Result<Option<SnapshotMeta>> {
         let position = decode_position(&self.partition, &self.partition.flushed()).map_err(io::Error::other)?;
         Ok(position.log_id.map(|_| position.snapshot_meta()))
@@ -189,7 +199,7 @@ fn respond(responder: Option<ApplyResponder<Types>>, outcome: Outcome) {
 }
 
 impl RaftStateMachine<Types> for DataMachine {
-    type SnapshotData = DataSnapshot;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = DataSnapshotBuilder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
@@ -214,15 +224,16 @@ impl RaftStateMachine<Types> for DataMachine {
         DataSnapshotBuilder { core: self.core.clone() }
     }
 
-    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, _snapshot: DataSnapshot) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "installing a snapshot from another node is not in this version",
-        ))
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let SnapshotData::Arrived(dir) = snapshot else {
+            return Err(io::Error::other("a node's own snapshot is not installed"));
+        };
+        let core = self.core.clone();
+        self.thread.run(move || core.install(&dir)).await
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<alias::SnapshotOf<Types, DataSnapshot>>> {
-        let snapshot = self.core.partition.dir().clone();
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
+        let snapshot = SnapshotData::Own(Source::Partition(self.core.partition.clone()));
         Ok(self.core.flushed_meta()?.map(|meta| openraft::Snapshot { meta, snapshot }))
     }
 }
@@ -233,9 +244,9 @@ pub struct DataSnapshotBuilder {
 }
 
 impl RaftSnapshotBuilder<Types> for DataSnapshotBuilder {
-    type SnapshotData = DataSnapshot;
+    type SnapshotData = SnapshotData;
 
-    async fn build_snapshot(&mut self) -> io::Result<alias::SnapshotOf<Types, DataSnapshot>> {
+    async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
         let core = self.core.clone();
         let build = tokio::task::spawn_blocking(move || {
             if core.flushed_meta()?.is_none() {
@@ -244,7 +255,7 @@ impl RaftSnapshotBuilder<Types> for DataSnapshotBuilder {
             let meta = core.flushed_meta()?.unwrap_or_default();
             Ok::<_, io::Error>(openraft::Snapshot {
                 meta,
-                snapshot: core.partition.dir().clone(),
+                snapshot: SnapshotData::Own(Source::Partition(core.partition.clone())),
             })
         });
         build.await.map_err(io::Error::other)?

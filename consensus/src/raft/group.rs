@@ -13,11 +13,12 @@ use openraft::{Config, Raft, SnapshotPolicy};
 use super::leadership::leads;
 use super::log_store::LogStore;
 use super::network::Network;
+use super::snapshot::SnapshotData;
 use super::types::Types;
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
 use crate::node::GroupStatus;
-use crate::peer::Peers;
+use crate::node::cluster::Cluster;
 
 /// Longest wait for a single voter to replay and elect itself. Replay of a very long log must fit.
 const START_LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -31,9 +32,7 @@ pub struct Start {
     /// This node.
     pub node: u64,
     /// The other nodes; `None`: there are none.
-    pub peers: Option<Peers>,
-    /// Where other nodes reach this one; empty if they do not.
-    pub address: String,
+    pub cluster: Option<Arc<Cluster>>,
     /// Whether an empty log means a new group with this node as its first voter (and not one that waits to be told of its group).
     pub founder: bool,
     /// When Raft makes snapshots.
@@ -44,7 +43,7 @@ pub struct Start {
 /// at once: the others may be away.
 pub async fn start<SM>(start: Start, store: LogStore, machine: SM) -> Result<Raft<Types, SM>>
 where
-    SM: RaftStateMachine<Types>,
+    SM: RaftStateMachine<Types, SnapshotData = SnapshotData>,
 {
     let failed = |error: &dyn std::fmt::Display| ConsensusError::Unavailable(format!("group {} cannot start: {error}", start.name));
     let config = Config {
@@ -61,7 +60,7 @@ where
         ..Config::default()
     };
     let config = Arc::new(config.validate().map_err(|e| failed(&e))?);
-    let network = Network::<SM::SnapshotData>::new(start.group, start.node, start.peers.clone());
+    let network = Network::new(start.group, start.node, start.cluster.clone());
     let last = store.last_index();
     let raft = Raft::new(start.node, config, network, store, machine)
         .await
@@ -71,7 +70,8 @@ where
         if !start.founder {
             return Ok(raft);
         }
-        let members = BTreeMap::from([(start.node, BasicNode::new(start.address.clone()))]);
+        let address = start.cluster.as_ref().map_or("", |cluster| cluster.address.as_str());
+        let members = BTreeMap::from([(start.node, BasicNode::new(address))]);
         match raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
             Err(error) => return Err(failed(&error)),

@@ -15,6 +15,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
+use pyralog_storage::Timestamp;
 use tokio::sync::oneshot;
 
 use super::types::{Command, Entry, LogId, Types, Vote};
@@ -109,6 +110,11 @@ impl LogStore {
     /// The last purged position.
     pub fn purged(&self) -> Option<LogId> {
         self.shared.state.lock().purged
+    }
+
+    /// A timestamp that came otherwise than by an entry: in a snapshot.
+    pub fn observe(&self, timestamp: Timestamp) {
+        self.shared.clock.observe(timestamp);
     }
 
     /// Entries up to `index` are applied: they need not stay in memory.

@@ -1,17 +1,16 @@
 //! The meta group's state machine over [`MetaState`]. A snapshot is a dump file.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use openraft::type_config::alias;
 use openraft::{EntryPayload, OptionalSend};
 
 use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
+use super::snapshot::{GroupSnapshot, SnapshotData, Source};
 use super::types::{Command, LogId, Outcome, SnapshotMeta, StoredMembership, Types};
 use crate::meta::state::MetaState;
 
@@ -57,7 +56,7 @@ fn apply_all(state: &MetaState, store: &LogStore, batch: Vec<EntryResponder<Type
 }
 
 impl RaftStateMachine<Types> for MetaMachine {
-    type SnapshotData = PathBuf;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = MetaSnapshotBuilder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
@@ -82,15 +81,16 @@ impl RaftStateMachine<Types> for MetaMachine {
         MetaSnapshotBuilder { state: self.state.clone() }
     }
 
-    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: PathBuf) -> io::Result<()> {
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let snapshot = snapshot.dump()?;
         let state = self.state.clone();
         self.thread.run(move || state.install(&snapshot).map_err(io::Error::other)).await
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<alias::SnapshotOf<Types, PathBuf>>> {
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
         Ok(self.state.snapshot().map(|(position, snapshot)| openraft::Snapshot {
             meta: position.snapshot_meta(),
-            snapshot,
+            snapshot: SnapshotData::Own(Source::Dump(snapshot)),
         }))
     }
 }
@@ -101,9 +101,9 @@ pub struct MetaSnapshotBuilder {
 }
 
 impl RaftSnapshotBuilder<Types> for MetaSnapshotBuilder {
-    type SnapshotData = PathBuf;
+    type SnapshotData = SnapshotData;
 
-    async fn build_snapshot(&mut self) -> io::Result<alias::SnapshotOf<Types, PathBuf>> {
+    async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
         let state = self.state.clone();
         let (position, snapshot) = tokio::task::spawn_blocking(move || state.write_snapshot())
             .await
@@ -111,7 +111,7 @@ impl RaftSnapshotBuilder<Types> for MetaSnapshotBuilder {
             .map_err(io::Error::other)?;
         Ok(openraft::Snapshot {
             meta: position.snapshot_meta(),
-            snapshot,
+            snapshot: SnapshotData::Own(Source::Dump(snapshot)),
         })
     }
 }

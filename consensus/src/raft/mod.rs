@@ -12,5 +12,6 @@ pub mod position;
 pub mod proposal;
 pub mod read_index;
 pub mod retained;
+pub mod snapshot;
 pub mod types;
 pub mod wire;

@@ -1,7 +1,7 @@
 //! openraft's wire between the nodes of one group, over the peer transport.
 
 use std::future::Future;
-use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::entry::RaftEntry;
@@ -11,12 +11,14 @@ use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{EntryPayload, OptionalSend, type_config::alias};
+use openraft::{EntryPayload, OptionalSend};
 
+use super::snapshot::{GroupSnapshot, Offer, SnapshotData, unless};
 use super::types::{Entry, Types, Vote};
 use super::wire::{self, Answer, RaftRequest, Request};
 use crate::log::GroupId;
-use crate::peer::{PeerError, Peers};
+use crate::node::cluster::Cluster;
+use crate::peer::PeerError;
 
 /// Bytes of entries in one append. One larger entry goes alone.
 const APPEND_BYTES: usize = 16 << 20;
@@ -24,65 +26,58 @@ const APPEND_BYTES: usize = 16 << 20;
 /// by its silence.
 const APPEND_LIMIT: Duration = Duration::from_secs(120);
 
-/// Makes clients of one group. `S` is the group's snapshot type.
-pub struct Network<S> {
+/// How long a snapshot may take to be fetched and installed.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(6 * 3600);
+
+/// Makes clients of one group.
+pub struct Network {
     group: GroupId,
     node: u64,
     /// `None`: this node is alone.
-    peers: Option<Peers>,
-    snapshot: PhantomData<fn() -> S>,
+    cluster: Option<Arc<Cluster>>,
 }
 
-impl<S> Network<S> {
+impl Network {
     /// A group's network, seen from `node`.
-    pub fn new(group: GroupId, node: u64, peers: Option<Peers>) -> Self {
-        Network {
-            group,
-            node,
-            peers,
-            snapshot: PhantomData,
-        }
+    pub fn new(group: GroupId, node: u64, cluster: Option<Arc<Cluster>>) -> Self {
+        Network { group, node, cluster }
     }
 }
 
 /// A client for one other node.
-pub struct Client<S> {
+pub struct Client {
     group: GroupId,
     node: u64,
     target: u64,
-    peers: Option<Peers>,
-    snapshot: PhantomData<fn() -> S>,
+    cluster: Option<Arc<Cluster>>,
 }
 
-impl<S: OptionalSend + 'static> RaftNetworkFactory<Types> for Network<S> {
-    type Network = Client<S>;
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Client;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Client<S> {
-        if let Some(peers) = &self.peers
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Client {
+        if let Some(cluster) = &self.cluster
             && !node.addr.is_empty()
         {
-            peers.set_address(target, node.addr.clone());
+            cluster.peers.set_address(target, node.addr.clone());
         }
         Client {
             group: self.group,
             node: self.node,
             target,
-            peers: self.peers.clone(),
-            snapshot: PhantomData,
+            cluster: self.cluster.clone(),
         }
     }
 }
 
-impl<S> Client<S> {
+impl Client {
     async fn call(&self, action: RPCTypes, request: RaftRequest, limit: Duration) -> Result<Answer, RPCError<Types>> {
-        let Some(peers) = &self.peers else {
-            let reason = format!(
-                "no connection to node {}: this node was started without an address for peers",
-                self.target
-            );
-            return Err(Unreachable::from_string(reason).into());
-        };
-        let bytes = wire::encode(&Request::Raft(self.group, request)).map_err(|error| NetworkError::from_string(error.to_string()))?;
+        self.ask(action, &Request::Raft(self.group, request), limit).await
+    }
+
+    async fn ask(&self, action: RPCTypes, request: &Request, limit: Duration) -> Result<Answer, RPCError<Types>> {
+        let peers = &self.cluster()?.peers;
+        let bytes = wire::encode(request).map_err(|error| NetworkError::from_string(error.to_string()))?;
         let answer = match peers.call(self.target, bytes, limit).await {
             Ok(answer) => answer,
             Err(PeerError::TimedOut) => {
@@ -99,6 +94,15 @@ impl<S> Client<S> {
             Err(error) => return Err(Unreachable::from_string(error.to_string()).into()),
         };
         wire::decode(&answer).map_err(|error| Unreachable::from_string(format!("node {}: {error}", self.target)).into())
+    }
+
+    fn cluster(&self) -> Result<&Arc<Cluster>, Unreachable<Types>> {
+        self.cluster.as_ref().ok_or_else(|| {
+            let target = self.target;
+            Unreachable::from_string(format!(
+                "no connection to node {target}: this node was started without an address for peers"
+            ))
+        })
     }
 
     fn wrong_answer(&self) -> RPCError<Types> {
@@ -120,8 +124,8 @@ fn fitting(entries: &[Entry]) -> usize {
     fits.count().max(1)
 }
 
-impl<S: OptionalSend + 'static> RaftNetworkV2<Types> for Client<S> {
-    type SnapshotData = S;
+impl RaftNetworkV2<Types> for Client {
+    type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
@@ -156,12 +160,33 @@ impl<S: OptionalSend + 'static> RaftNetworkV2<Types> for Client<S> {
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: alias::SnapshotOf<Types, S>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: GroupSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(Unreachable::from_string("snapshots are not sent in this version").into())
+        let cluster = self.cluster()?.clone();
+        let data = snapshot.snapshot;
+        let (ticket, export) = cluster
+            .export(move |ticket| data.export(ticket))
+            .await
+            .map_err(|error| StreamingError::Unreachable(Unreachable::from_string(error)))?;
+        let request = Request::Install(Offer {
+            group: self.group,
+            vote,
+            meta: export.meta.clone().unwrap_or(snapshot.meta),
+            ticket: ticket.number(),
+            files: export.files.clone(),
+        });
+        let asked = self.ask(RPCTypes::InstallSnapshot, &request, SNAPSHOT_LIMIT);
+        match unless(cancel, asked).await {
+            None => Err(StreamingError::Unreachable(Unreachable::from_string(
+                "the snapshot is not wanted any more",
+            ))),
+            Some(Ok(Answer::Install(answer))) => Ok(answer),
+            Some(Ok(_)) => Err(StreamingError::from(self.wrong_answer())),
+            Some(Err(error)) => Err(StreamingError::from(error)),
+        }
     }
 
     async fn transfer_leader(

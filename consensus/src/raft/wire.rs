@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::proposal::{Proposal, Refusal};
+use super::snapshot::Offer;
 use super::types::{LogId, Outcome, Types};
 use crate::codec::{self, CodecError};
 use crate::error::{ConsensusError, Result};
@@ -18,6 +19,8 @@ use crate::log::GroupId;
 pub enum Request {
     /// Raft of one group.
     Raft(GroupId, RaftRequest),
+    /// Take this snapshot of a group.
+    Install(Offer),
     /// To a group's leader: replicate this.
     Propose(GroupId, Proposal),
     /// To a group's leader: what must a replica have applied so that a read that begins now sees everything acknowledged before?
@@ -87,6 +90,8 @@ pub enum Answer {
     Vote(VoteResponse<Types>),
     /// To a transfer.
     TransferLeader(TransferLeaderResponse<Types>),
+    /// To a snapshot.
+    Install(SnapshotResponse<Types>),
     /// To a proposal.
     Propose(Result<Outcome, Refusal>),
     /// To a read index; `None`: this node does not lead the group.

@@ -55,7 +55,8 @@ pub fn running(dir: &Path, node: &NodeEntry) -> Option<Running> {
     let running = Running { pid };
     let command = std::fs::read(format!("/proc/{}/cmdline", running.pid())).ok()?;
     let own = format!("--peer-addr\0{}\0", node.peer);
-    let ours = command.windows(own.len()).any(|window| window == own.as_bytes());
+    // A process that is just being started shows nothing yet.
+    let ours = command.is_empty() || command.windows(own.len()).any(|window| window == own.as_bytes());
     (ours && running.is_alive()).then_some(running)
 }
 

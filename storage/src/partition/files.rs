@@ -15,6 +15,9 @@ use crate::write_set::WriteSet;
 /// The folder of segments whose transaction has not committed.
 pub(super) const STAGING: &str = "staging";
 
+/// The folder of files on their way to or from other replicas. What a crash leaves there goes at the next open.
+pub(super) const EXCHANGE: &str = "exchange";
+
 /// Set in the ids of staged segments, which replicas allot independently of their own flushes.
 pub(super) const STAGED_BIT: u64 = 1 << 63;
 

@@ -22,6 +22,7 @@ mod live_segment;
 mod lookup;
 mod pins;
 mod replace;
+mod replica;
 mod version;
 
 use std::collections::{BTreeMap, HashMap};
@@ -46,6 +47,7 @@ pub(crate) use delete_overlay::DeleteLog;
 pub(crate) use live_segment::LiveSegment;
 pub(crate) use pins::{Pin, Pins};
 pub(crate) use replace::{Output, Replacement, RowMap};
+pub use replica::ReplicaFile;
 pub(crate) use version::{RelationVersion, SegmentSet, Version};
 
 /// A write set whose transaction began longer than this before the newest commit of its partition is refused as a conflict (unless it is
@@ -194,6 +196,8 @@ pub struct Partition {
     next_staged: AtomicU64,
     /// Staged segments that belong to a transaction or a write set of this process.
     claimed: Mutex<HashMap<SegmentId, RelationId>>,
+    /// Counts up when another replica's state begins to take the place of this one's, and when it has.
+    take_overs: AtomicU64,
     poisoned: Mutex<Option<String>>,
     counters: Counters,
 }
@@ -203,6 +207,10 @@ impl Partition {
     /// [`Self::flushed`] on, and calls [`Self::collect_garbage`].
     pub fn open(id: PartitionId, dir: &Path, options: PartitionOptions) -> Result<Arc<Partition>> {
         std::fs::create_dir_all(dir.join(files::STAGING)).map_err(StorageError::io(dir, "create"))?;
+        match std::fs::remove_dir_all(dir.join(files::EXCHANGE)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(StorageError::io(dir, "clear")(error)),
+            _ => {}
+        }
         let manifest = Manifest::load(dir)?.unwrap_or_default();
         let mut version = Version::default();
         for relation in &manifest.relations {
@@ -237,6 +245,7 @@ impl Partition {
             next_segment: AtomicU64::new(next_segment),
             next_staged: AtomicU64::new(files::STAGED_BIT | random_bits()),
             claimed: Mutex::default(),
+            take_overs: AtomicU64::new(0),
             poisoned: Mutex::new(None),
             counters: Counters::default(),
         }))
@@ -270,11 +279,19 @@ impl Partition {
 
     /// Pins the state at `timestamp` (at most [`Self::last_timestamp`], to which a later one is lowered; `None`: the newest).
     pub fn snapshot(self: &Arc<Self>, timestamp: Option<Timestamp>) -> Result<Snapshot> {
-        let pin = self
-            .pins
-            .pin(|| timestamp.map_or(self.last_timestamp(), |wanted| wanted.min(self.last_timestamp())))?;
-        // The version is taken after the pin: it holds every commit up to the timestamp, and nothing that the reader needs is forgotten.
-        Ok(Snapshot::new(Arc::new(pin), self.version()))
+        loop {
+            let changes = self.take_overs.load(Ordering::Acquire);
+            let pin = self
+                .pins
+                .pin(|| timestamp.map_or(self.last_timestamp(), |wanted| wanted.min(self.last_timestamp())));
+            // The version is taken after the pin: it holds every commit up to the timestamp, and nothing that the reader needs is forgotten.
+            let version = self.version();
+            if changes.is_multiple_of(2) && self.take_overs.load(Ordering::Acquire) == changes {
+                return Ok(Snapshot::new(Arc::new(pin?), version));
+            }
+            // Another replica's state takes the place of this one's at this very moment: timestamp and version may be of different ones.
+            std::thread::yield_now();
+        }
     }
 
     /// Starts a transaction over a snapshot.

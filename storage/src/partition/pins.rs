@@ -56,6 +56,12 @@ impl Pins {
         state.horizon
     }
 
+    /// Raises the horizon, whoever reads: readers keep the state that they have.
+    pub fn raise(&self, horizon: Timestamp) {
+        let mut state = self.state.lock();
+        state.horizon = state.horizon.max(horizon);
+    }
+
     /// The oldest timestamp that can be read.
     pub fn horizon(&self) -> Timestamp {
         self.state.lock().horizon

@@ -1,0 +1,319 @@
+//! Snapshots on their way from a leader to a replica that lacks what the leader's log no longer holds.
+//!
+//! ```text
+//! leader    export: hard links under a ticket ─▶ Install(ticket, files) ─────────────────▶ answer: installed
+//! replica                                        links what it has, fetches what it lacks, installs, renames the manifest last
+//! ```
+//!
+//! Files that arrived stay for the next attempt, so a transfer that was cut off goes on where it was.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use openraft::storage::RaftStateMachine;
+use openraft::type_config::alias;
+use openraft::{OptionalSend, Raft};
+use pyralog_storage::{Partition, ReplicaFile};
+use serde::{Deserialize, Serialize};
+
+use super::position::Position;
+use super::types::{SnapshotMeta, Types, Vote};
+use crate::codec;
+use crate::log::GroupId;
+use crate::peer::Peers;
+
+/// Files that are fetched at once: the link is shared with what goes on.
+const FETCHES: usize = 2;
+
+/// A file of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotFile {
+    /// Its name within the snapshot.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Stands for its content.
+    pub checksum: u32,
+}
+
+/// A snapshot that a leader offers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Offer {
+    /// Which group.
+    pub group: GroupId,
+    /// The leader's vote.
+    pub vote: Vote,
+    /// What it covers.
+    pub meta: SnapshotMeta,
+    /// The name under which the leader gives its files.
+    pub ticket: u64,
+    /// Its files.
+    pub files: Vec<SnapshotFile>,
+}
+
+/// A snapshot as openraft knows it: the node's own newest one, or one that has arrived.
+#[derive(Clone)]
+pub enum SnapshotData {
+    /// What the group has flushed.
+    Own(Source),
+    /// A folder with all files.
+    Arrived(PathBuf),
+}
+
+/// Where a group's own snapshot comes from.
+#[derive(Clone)]
+pub enum Source {
+    /// The flushed state of a partition.
+    Partition(Arc<Partition>),
+    /// The meta group's dump file.
+    Dump(PathBuf),
+}
+
+/// The name of the meta group's only file.
+const DUMP: &str = "DUMP";
+
+/// An export that is being sent; its links go with it.
+pub struct Export {
+    /// The folder of links.
+    pub dir: PathBuf,
+    /// The files.
+    pub files: Vec<SnapshotFile>,
+    /// What they cover, where that is newer than what openraft knows.
+    pub meta: Option<SnapshotMeta>,
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        let dir = std::mem::take(&mut self.dir);
+        let remove = move || {
+            if let Err(error) = std::fs::remove_dir_all(&dir) {
+                tracing::debug!(dir = %dir.display(), %error, "links of a sent snapshot stay until the next start");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+}
+
+impl SnapshotData {
+    /// Makes links to the files. Blocking.
+    pub fn export(&self, ticket: u64) -> io::Result<Export> {
+        match self {
+            SnapshotData::Own(Source::Partition(partition)) => {
+                let dir = partition.exchange_dir().join(format!("out-{ticket:016x}"));
+                let mut export = Export {
+                    dir,
+                    files: Vec::new(),
+                    meta: None,
+                };
+                let (files, applied) = partition.export(&export.dir).map_err(io::Error::other)?;
+                export.files = files.into_iter().map(SnapshotFile::from).collect();
+                let position: Position = codec::decode(&applied.payload).map_err(io::Error::other)?;
+                export.meta = Some(position.snapshot_meta());
+                Ok(export)
+            }
+            SnapshotData::Own(Source::Dump(path)) => {
+                let dir = path.with_file_name(format!("out-{ticket:016x}"));
+                std::fs::create_dir_all(&dir)?;
+                let mut export = Export {
+                    dir,
+                    files: Vec::new(),
+                    meta: None,
+                };
+                let link = export.dir.join(DUMP);
+                std::fs::hard_link(path, &link)?;
+                let bytes = std::fs::read(&link)?;
+                export.files.push(SnapshotFile {
+                    name: DUMP.to_owned(),
+                    bytes: bytes.len() as u64,
+                    checksum: crc32c::crc32c(&bytes),
+                });
+                Ok(export)
+            }
+            SnapshotData::Arrived(dir) => Err(io::Error::other(format!(
+                "{}: a snapshot that arrived is not sent on",
+                dir.display()
+            ))),
+        }
+    }
+
+    /// The dump file of a meta snapshot.
+    pub fn dump(&self) -> io::Result<PathBuf> {
+        match self {
+            SnapshotData::Own(Source::Dump(path)) => Ok(path.clone()),
+            SnapshotData::Arrived(dir) => Ok(dir.join(DUMP)),
+            SnapshotData::Own(Source::Partition(_)) => Err(io::Error::other("a data snapshot in the meta group")),
+        }
+    }
+}
+
+impl From<ReplicaFile> for SnapshotFile {
+    fn from(file: ReplicaFile) -> Self {
+        SnapshotFile {
+            name: file.name,
+            bytes: file.bytes,
+            checksum: file.checksum,
+        }
+    }
+}
+
+impl From<SnapshotFile> for ReplicaFile {
+    fn from(file: SnapshotFile) -> Self {
+        ReplicaFile {
+            name: file.name,
+            bytes: file.bytes,
+            checksum: file.checksum,
+        }
+    }
+}
+
+/// The name of a snapshot's file as peers ask for it.
+pub fn file_name(ticket: u64, name: &str) -> String {
+    format!("snapshot/{ticket:016x}/{name}")
+}
+
+/// Takes a file's name apart. Names within a snapshot have no folders.
+pub fn parse_file_name(text: &str) -> Option<(u64, &str)> {
+    let (ticket, name) = text.strip_prefix("snapshot/")?.split_once('/')?;
+    let plain = !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != "..";
+    plain.then_some((u64::from_str_radix(ticket, 16).ok()?, name))
+}
+
+/// Where the files of a group's snapshots arrive, and what the replica has of them already.
+pub enum Place {
+    /// A data group's.
+    Partition(Arc<Partition>),
+    /// The meta group's folder.
+    Meta(PathBuf),
+}
+
+impl Place {
+    fn dir(&self) -> PathBuf {
+        match self {
+            Place::Partition(partition) => partition.exchange_dir().join("in"),
+            Place::Meta(dir) => dir.join("in"),
+        }
+    }
+
+    /// Makes the folder hold exactly those files of the offer that are here already; the others are returned.
+    fn prepare(&self, files: &[SnapshotFile], arrived: &Path) -> io::Result<Vec<SnapshotFile>> {
+        let dir = self.dir();
+        std::fs::create_dir_all(arrived)?;
+        // Links of an earlier attempt; what arrived then is in `arrived`.
+        if dir.join("whole").exists() {
+            std::fs::remove_dir_all(dir.join("whole"))?;
+        }
+        std::fs::create_dir_all(dir.join("whole"))?;
+        let missing = match self {
+            Place::Meta(_) => files.to_vec(),
+            Place::Partition(partition) => {
+                let wanted: Vec<ReplicaFile> = files.iter().cloned().map(ReplicaFile::from).collect();
+                let missing = partition.reuse(&wanted, &dir.join("whole")).map_err(io::Error::other)?;
+                missing.into_iter().map(SnapshotFile::from).collect()
+            }
+        };
+        // Nothing that no longer belongs to what is offered stays.
+        let kept: Vec<String> = missing.iter().map(arrived_name).collect();
+        for entry in std::fs::read_dir(arrived)? {
+            let entry = entry?;
+            if !kept.iter().any(|name| entry.file_name().to_str() == Some(name)) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// A file that arrived is known by what it holds, not by which attempt it came with.
+fn arrived_name(file: &SnapshotFile) -> String {
+    let end = file.name.rsplit('.').next().unwrap_or_default();
+    format!("{:08x}-{:x}.{end}", file.checksum, file.bytes)
+}
+
+/// The replica's side: gathers the files and hands them to Raft. Returns once they are installed.
+pub async fn receive<SM>(
+    raft: &Raft<Types, SM>,
+    place: Place,
+    peers: &Peers,
+    from: u64,
+    offer: Offer,
+) -> Result<openraft::raft::SnapshotResponse<Types>, String>
+where
+    SM: RaftStateMachine<Types, SnapshotData = SnapshotData>,
+{
+    let failed = |error: io::Error| format!("the snapshot cannot be kept: {error}");
+    let (whole, arrived) = (place.dir().join("whole"), place.dir().join("arrived"));
+    let files = offer.files.clone();
+    let missing = {
+        let arrived = arrived.clone();
+        blocking(move || place.prepare(&files, &arrived)).await.map_err(failed)?
+    };
+    let bytes: u64 = missing.iter().map(|file| file.bytes).sum();
+    tracing::info!(group = offer.group.0, from, files = missing.len(), bytes, "a snapshot arrives");
+    let fetches: Vec<_> = missing
+        .into_iter()
+        .map(|file| fetch(peers.clone(), from, offer.ticket, file, arrived.clone(), whole.clone()))
+        .collect();
+    let fetched: Vec<Result<(), String>> = futures::stream::StreamExt::collect(futures::stream::StreamExt::buffer_unordered(
+        futures::stream::iter(fetches),
+        FETCHES,
+    ))
+    .await;
+    fetched.into_iter().collect::<Result<(), String>>()?;
+    let snapshot = openraft::Snapshot {
+        meta: offer.meta,
+        snapshot: SnapshotData::Arrived(whole.clone()),
+    };
+    let answer = raft
+        .install_full_snapshot(offer.vote, snapshot)
+        .await
+        .map_err(|error| error.to_string())?;
+    blocking(move || {
+        std::fs::remove_dir_all(&whole)?;
+        std::fs::remove_dir_all(&arrived)
+    })
+    .await
+    .map_err(failed)?;
+    Ok(answer)
+}
+
+async fn fetch(peers: Peers, from: u64, ticket: u64, file: SnapshotFile, arrived: PathBuf, whole: PathBuf) -> Result<(), String> {
+    let kept = arrived.join(arrived_name(&file));
+    let size = tokio::fs::metadata(&kept).await.map(|found| found.len()).ok();
+    if size != Some(file.bytes) {
+        let name = file_name(ticket, &file.name);
+        let coming = kept.with_extension("coming");
+        match peers.fetch_file(from, &name, &coming).await.map_err(|error| error.to_string())? {
+            Some(bytes) if bytes == file.bytes => {}
+            Some(bytes) => return Err(format!("{name}: {bytes} bytes instead of {}", file.bytes)),
+            None => return Err(format!("{name} is not there any more")),
+        }
+        tokio::fs::rename(&coming, &kept)
+            .await
+            .map_err(|error| format!("{}: {error}", kept.display()))?;
+    }
+    let link = whole.join(&file.name);
+    tokio::fs::hard_link(&kept, &link)
+        .await
+        .map_err(|error| format!("{}: {error}", link.display()))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// What openraft calls a snapshot of a group.
+pub type GroupSnapshot = alias::SnapshotOf<Types, SnapshotData>;
+
+/// Waits for whichever comes first; `None`: the caller does not want it any more.
+pub async fn unless<T>(cancel: impl Future + OptionalSend, work: impl Future<Output = T>) -> Option<T> {
+    let (cancel, work) = (std::pin::pin!(cancel), std::pin::pin!(work));
+    match futures::future::select(cancel, work).await {
+        futures::future::Either::Left(_) => None,
+        futures::future::Either::Right((done, _)) => Some(done),
+    }
+}
