@@ -9,7 +9,9 @@
 )]
 
 pub mod binary;
+pub mod cluster;
 pub mod http;
+pub mod linearizable;
 pub mod measure;
 pub mod memory;
 pub mod peer;

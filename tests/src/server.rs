@@ -4,13 +4,14 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pyralog_client::{Client, ClientConfig};
 use tempfile::TempDir;
 
 use crate::http::{self, Response};
-use crate::{binary, memory};
+use crate::{binary, measure, memory};
 
 /// How long a server may take until `/health` answers 200.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -60,8 +61,26 @@ pub struct Server {
     child: Option<Child>,
     flight_port: u16,
     http_port: u16,
+    peer_port: u16,
     /// Bytes of the output that earlier runs wrote.
     output_before: u64,
+    /// The other nodes, where the tests run against a cluster.
+    companions: Vec<Companion>,
+    /// Counts connections and requests, which go to one node after the other.
+    turn: AtomicUsize,
+}
+
+/// Another node of the server's cluster.
+#[derive(Debug)]
+struct Companion {
+    child: Child,
+    flight_port: u16,
+    http_port: u16,
+}
+
+/// Nodes that a server of a test has: `PYRALOG_TEST_NODES`, or one.
+fn nodes() -> usize {
+    measure::setting("PYRALOG_TEST_NODES", 1_i64).clamp(1, 9) as usize
 }
 
 impl Server {
@@ -95,6 +114,9 @@ impl Server {
             flight_port,
             http_port,
             output_before: 0,
+            companions: Vec::new(),
+            turn: AtomicUsize::new(0),
+            peer_port: free_port(),
         }
     }
 
@@ -119,21 +141,76 @@ impl Server {
             .open(self.output_path())
             .expect("output file");
         self.output_before = output.metadata().expect("output file").len();
-        let child = Command::new(binary::path())
+        let mut peer = Vec::new();
+        if nodes() > 1 {
+            peer = vec!["--peer-addr".to_owned(), format!("127.0.0.1:{}", self.peer_port)];
+        }
+        self.child = Some(self.spawn(&self.data_dir, (self.flight_port, self.http_port), &peer, output));
+        self.wait_until_ready()?;
+        while self.companions.len() + 1 < nodes() {
+            let companion = self.start_companion();
+            self.companions.push(companion);
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, data_dir: &Path, ports: (u16, u16), peer: &[String], output: File) -> Child {
+        Command::new(binary::path())
             .arg("serve")
             .arg("--data-dir")
-            .arg(&self.data_dir)
-            .args(["--flight-addr", &format!("127.0.0.1:{}", self.flight_port)])
-            .args(["--http-addr", &format!("127.0.0.1:{}", self.http_port)])
+            .arg(data_dir)
+            .args(["--flight-addr", &format!("127.0.0.1:{}", ports.0)])
+            .args(["--http-addr", &format!("127.0.0.1:{}", ports.1)])
+            .args(peer)
             .args(&self.options.args)
             .envs(self.options.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("output file"))
             .stderr(output)
             .spawn()
-            .expect("the binary runs");
-        self.child = Some(child);
-        self.wait_until_ready()
+            .expect("the binary runs")
+    }
+
+    /// Starts one node more and waits until it votes in every group.
+    fn start_companion(&self) -> Companion {
+        let number = self.companions.len() + 2;
+        let (flight_port, http_port) = (free_port(), free_port());
+        let peer = [
+            "--peer-addr".to_owned(),
+            format!("127.0.0.1:{}", free_port()),
+            "--join".to_owned(),
+            format!("127.0.0.1:{}", self.peer_port),
+        ];
+        let output = File::create(self.scratch.path().join(format!("companion-{number}.log"))).expect("output file");
+        let data_dir = self.scratch.path().join(format!("companion-{number}"));
+        let child = self.spawn(&data_dir, (flight_port, http_port), &peer, output);
+        let started = Instant::now();
+        let votes = || {
+            let health = http::try_request(http_port, "GET", "/health", &[], b"")
+                .ok()
+                .filter(|health| health.status == 200)?;
+            let health: serde_json::Value = serde_json::from_slice(&health.body).ok()?;
+            let groups = health["groups"].as_array()?.clone();
+            Some(
+                groups
+                    .iter()
+                    .all(|group| group["voters"].as_array().is_some_and(|voters| voters.contains(&health["node"]))),
+            )
+        };
+        while votes() != Some(true) {
+            assert!(started.elapsed() < READY_WITHIN, "node {number} did not join");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Companion {
+            child,
+            flight_port,
+            http_port,
+        }
+    }
+
+    /// The node whose turn it is: 0 is the server itself.
+    fn next_node(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed) % (self.companions.len() + 1)
     }
 
     fn wait_until_ready(&mut self) -> Result<(), StartFailure> {
@@ -234,8 +311,13 @@ impl Server {
     }
 
     /// The Flight SQL address.
+    /// Of each node in turn, where the server is a cluster.
     pub fn flight_url(&self) -> String {
-        format!("grpc://127.0.0.1:{}", self.flight_port)
+        let port = match self.next_node() {
+            0 => self.flight_port,
+            node => self.companions[node - 1].flight_port,
+        };
+        format!("grpc://127.0.0.1:{port}")
     }
 
     /// The Flight SQL port.
@@ -243,14 +325,17 @@ impl Server {
         self.flight_port
     }
 
-    /// The HTTP port.
+    /// The HTTP port; of each node in turn, where the server is a cluster.
     pub fn http_port(&self) -> u16 {
-        self.http_port
+        match self.next_node() {
+            0 => self.http_port,
+            node => self.companions[node - 1].http_port,
+        }
     }
 
     /// An HTTP request.
     pub fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-        http::request(self.http_port, method, path, headers, body)
+        http::request(self.http_port(), method, path, headers, body)
     }
 
     /// A statement over `POST /sql`; the answer's JSON.
@@ -303,6 +388,11 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+        for companion in &mut self.companions {
+            // It may have ended by itself.
+            let _ = companion.child.kill();
+            let _ = companion.child.wait();
+        }
         if std::thread::panicking() {
             let output = self.output();
             let lines: Vec<&str> = output.lines().collect();

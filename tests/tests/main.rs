@@ -10,6 +10,7 @@ mod garbage_bytes;
 mod key_value;
 mod life_cycle;
 mod memory_limit;
+mod nemesis;
 mod sdk;
 mod sqllogic;
 mod tpch;
