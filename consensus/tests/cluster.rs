@@ -197,7 +197,8 @@ async fn a_leader_that_closes_hands_over_at_once() {
         .commit(blind([1], "x"))
         .await
         .unwrap();
-    assert!(asked.elapsed() < Duration::from_millis(900), "{:?}", asked.elapsed());
+    // Without it, the others wait for the lease to end, and then for an election.
+    assert!(asked.elapsed() < Duration::from_millis(1_900), "{:?}", asked.elapsed());
     cluster.close().await;
 }
 
