@@ -302,6 +302,17 @@ async fn a_node_that_was_long_away_and_a_new_one_catch_up_by_snapshots_while_wri
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_does_not_open_without_an_address_for_the_others() {
+    let mut cluster = three().await;
+    cluster.kill(1).await;
+    let error = Node::open(NodeConfig::new(cluster.dirs[1].path())).await.err().unwrap().to_string();
+    assert!(error.contains("--peer-addr"), "{error}");
+    cluster.restart(1).await;
+    cluster.node(1).ready().await.unwrap();
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_taken_out_for_ever() {
     let mut cluster = three().await;
     cluster.node(0).remove_member(3).await.unwrap();
@@ -317,5 +328,41 @@ async fn a_node_is_taken_out_for_ever() {
     cluster.node(0).partitions()[0].commit(blind([1], "x")).await.unwrap();
     let last = cluster.node(0).remove_member(9).await.unwrap_err().to_string();
     assert!(last.contains("no node 9"), "{last}");
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_taking_a_snapshot_over_and_telling_the_log_is_no_damage() {
+    let mut cluster = three().await;
+    let away = (cluster.leader().await + 1) % 3;
+    cluster.kill(away).await;
+    let leader = cluster.node(cluster.leader().await).clone();
+    for round in 0..3_i64 {
+        leader.partitions()[0].commit(wide(round * 100..round * 100 + 100)).await.unwrap();
+    }
+    leader.partitions()[0].checkpoint().await.unwrap();
+    // What a replica does until the moment of the crash.
+    let export = tempfile::tempdir().unwrap();
+    let dir = cluster.dirs[away].path().join("partitions/0");
+    let (_, position) = leader.partitions()[0].storage().export(export.path()).unwrap();
+    let options = pyralog_storage::PartitionOptions::default();
+    let partition = pyralog_storage::Partition::open(pyralog_storage::PartitionId(0), &dir, options).unwrap();
+    partition.install(export.path()).unwrap();
+    drop(partition);
+    let config = || {
+        let mut config = config(cluster.dirs[away].path(), Vec::new());
+        config.peer.as_mut().unwrap().listen = cluster.addresses[away].parse().unwrap();
+        config
+    };
+    // A state ahead of the log that nobody announced is damage.
+    let error = Node::open(config()).await.err().unwrap().to_string();
+    assert!(error.contains("log files are missing"), "{error}");
+    // Storage counts from 1.
+    std::fs::write(dir.join("INSTALLING"), (position.index - 1).to_string()).unwrap();
+    cluster.restart(away).await;
+    cluster.node(away).ready().await.unwrap();
+    assert!(rows(&cluster.node(away).partitions()[0]) == rows(&leader.partitions()[0]));
+    cluster.node(away).partitions()[0].commit(blind([-1], "after")).await.unwrap();
+    drop(leader);
     cluster.close().await;
 }

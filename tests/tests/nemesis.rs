@@ -219,9 +219,12 @@ fn use_register(load: &Load, key: usize, writes: bool, seed: u64) -> Vec<Event> 
     history
 }
 
+/// The accounts with their balances, and the transfers that are noted.
+type Books = (Vec<(i64, i64)>, BTreeSet<String>);
+
 /// All nodes have the same, and it holds.
 async fn compare(nodes: &[ClusterNode], acknowledged: &BTreeSet<String>) {
-    let mut first: Option<(Vec<(i64, i64)>, BTreeSet<String>)> = None;
+    let mut first: Option<Books> = None;
     for node in nodes {
         let db = node.client().await.unwrap();
         let accounts = db.sql("SELECT id, balance FROM bank ORDER BY id").fetch_rows().await.unwrap();

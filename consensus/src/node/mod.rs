@@ -128,6 +128,8 @@ pub struct GroupStatus {
     pub voters: Vec<u64>,
     /// Nodes that get the log and do not vote.
     pub learners: Vec<u64>,
+    /// Why the group has stopped on this node, if it has.
+    pub stopped: Option<String>,
     /// On the leader: a node and the last index that it is known to have.
     pub replicated: Vec<(u64, u64)>,
     /// Storage counts (default for meta).

@@ -30,6 +30,7 @@ use crate::raft::group::{self, Start};
 use crate::raft::log_store::LogStore;
 use crate::raft::meta_machine::MetaMachine;
 use crate::raft::retained::Retained;
+use crate::raft::snapshot;
 
 /// The meta group dumps its state after this many entries.
 const META_SNAPSHOT_ENTRIES: u64 = 512;
@@ -133,7 +134,8 @@ impl Opening {
         let (store, state) = blocking(move || {
             let store = LogStore::open(log, GroupId::META, clock)?;
             make_dir(&dir)?;
-            let state = MetaState::open(&dir, store.purged().map(|id| id.index()), store.last_index())?;
+            let last = store.last_index().max(snapshot::noted(&dir));
+            let state = MetaState::open(&dir, store.purged().map(|id| id.index()), last)?;
             Ok((store, Arc::new(state)))
         })
         .await?;
@@ -188,6 +190,8 @@ impl Opening {
 fn check_coverage(partition: &Partition, store: &LogStore) -> Result<()> {
     let flushed = data_machine::decode_position(partition, &partition.flushed())?.index();
     let (purged, last) = (store.purged().map(|id| id.index()), store.last_index());
+    // A snapshot of another replica that was installed, when a crash came before the log was told.
+    let last = last.max(snapshot::noted(partition.dir()));
     let problem = if flushed < purged {
         format!("segments end at log index {flushed:?}, but the log was purged up to {purged:?}: segments or the manifest are missing")
     } else if flushed > last {

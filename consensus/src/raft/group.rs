@@ -80,6 +80,14 @@ where
     // From Raft itself: its metrics may still be those of before.
     let voters = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<Vec<u64>>());
     if voters.await.map_err(|e| failed(&e))? != [start.node] {
+        if start.cluster.is_none() {
+            // Nobody is told anything that was not acknowledged; the caller may not care.
+            let _ = raft.shutdown().await;
+            return Err(ConsensusError::Unsupported(format!(
+                "the directory belongs to node {} of a cluster, which needs its other nodes: start it with an address for them (--peer-addr)",
+                start.node
+            )));
+        }
         return Ok(raft);
     }
     if initialized {
@@ -114,6 +122,7 @@ pub fn status<SM: RaftStateMachine<Types>>(name: String, raft: &Raft<Types, SM>)
         purged_index: metrics.purged.map_or(0, |id| id.index()),
         voters: metrics.membership_config.membership().voter_ids().collect(),
         learners: metrics.membership_config.membership().learner_ids().collect(),
+        stopped: metrics.running_state.as_ref().err().map(|fatal| fatal.to_string()),
         replicated: metrics
             .replication
             .iter()

@@ -192,6 +192,14 @@ pub enum Place {
 }
 
 impl Place {
+    /// The group's folder.
+    fn root(&self) -> PathBuf {
+        match self {
+            Place::Partition(partition) => partition.dir().clone(),
+            Place::Meta(dir) => dir.clone(),
+        }
+    }
+
     fn dir(&self) -> PathBuf {
         match self {
             Place::Partition(partition) => partition.exchange_dir().join("in"),
@@ -228,6 +236,24 @@ impl Place {
     }
 }
 
+/// The file that says up to which log index a snapshot was about to be installed. A crash may come after the state was taken over and
+/// before the log knows; then the log ends earlier than the state, and that is no damage.
+const INSTALLING: &str = "INSTALLING";
+
+/// Notes durably that a snapshot up to `index` is about to be installed. Blocking.
+fn note(dir: &Path, index: u64) -> io::Result<()> {
+    let (path, temporary) = (dir.join(INSTALLING), dir.join("INSTALLING.tmp"));
+    std::fs::write(&temporary, index.to_string())?;
+    std::fs::File::open(&temporary)?.sync_all()?;
+    std::fs::rename(&temporary, &path)?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+/// The log index of the last snapshot that was about to be installed. Blocking.
+pub fn noted(dir: &Path) -> Option<u64> {
+    std::fs::read_to_string(dir.join(INSTALLING)).ok()?.trim().parse().ok()
+}
+
 /// A file that arrived is known by what it holds, not by which attempt it came with.
 fn arrived_name(file: &SnapshotFile) -> String {
     let end = file.name.rsplit('.').next().unwrap_or_default();
@@ -246,6 +272,7 @@ where
     SM: RaftStateMachine<Types, SnapshotData = SnapshotData>,
 {
     let failed = |error: io::Error| format!("the snapshot cannot be kept: {error}");
+    let root = place.root();
     let (whole, arrived) = (place.dir().join("whole"), place.dir().join("arrived"));
     let files = offer.files.clone();
     let missing = {
@@ -264,6 +291,9 @@ where
     ))
     .await;
     fetched.into_iter().collect::<Result<(), String>>()?;
+    if let Some(last) = offer.meta.last_log_id {
+        blocking(move || note(&root, last.index())).await.map_err(failed)?;
+    }
     let snapshot = openraft::Snapshot {
         meta: offer.meta,
         snapshot: SnapshotData::Arrived(whole.clone()),

@@ -19,7 +19,12 @@ pub async fn health(state: State) -> HttpResponse {
 }
 
 fn is_ready(status: &DatabaseStatus) -> bool {
-    !status.node.groups.is_empty() && status.node.groups.iter().all(|group| group.leader_id.is_some())
+    !status.node.groups.is_empty()
+        && status
+            .node
+            .groups
+            .iter()
+            .all(|group| group.leader_id.is_some() && group.stopped.is_none())
 }
 
 fn describe(status: &DatabaseStatus, uptime_seconds: u64) -> Value {
@@ -37,6 +42,7 @@ fn describe(status: &DatabaseStatus, uptime_seconds: u64) -> Value {
                 "purged_index": group.purged_index,
                 "voters": group.voters,
                 "learners": group.learners,
+                "stopped": group.stopped,
             })
         })
         .collect();
