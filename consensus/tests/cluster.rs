@@ -211,6 +211,12 @@ async fn an_id_is_not_used_again_and_strangers_are_refused() {
     again.peer.as_mut().unwrap().node_id = Some(2);
     let error = Node::open(again).await.err().unwrap().to_string();
     assert!(error.contains("the id 2 was given to a node before"), "{error}");
+    // Whether the founder is registered yet or not, nobody else is node 1: it would found the database a second time.
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = config(dir.path(), cluster.addresses.clone());
+    first.peer.as_mut().unwrap().node_id = Some(1);
+    let error = Node::open(first).await.err().unwrap().to_string();
+    assert!(error.contains("node 1 is the one that made the database"), "{error}");
     // A directory of another database at a member's address.
     cluster.kill(2).await;
     let dir = tempfile::tempdir().unwrap();

@@ -93,8 +93,8 @@ impl Cluster {
             Ok(Answer::Propose(answer)) => answer,
             Ok(_) => Err(Refusal::Unknown(format!("node {node} gave an answer to another question"))),
             Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(Refusal::NotLeader),
-            Err(PeerError::Failed(reason)) => Err(Refusal::Unavailable(reason)),
-            Err(error @ (PeerError::Lost(_) | PeerError::TimedOut)) => Err(Refusal::Unknown(error.to_string())),
+            // A service that refuses says so in its answer; one that failed may have failed after the write.
+            Err(error @ (PeerError::Failed(_) | PeerError::Lost(_) | PeerError::TimedOut)) => Err(Refusal::Unknown(error.to_string())),
         }
     }
 

@@ -250,7 +250,11 @@ async fn take_place<SM: RaftStateMachine<Types>>(cluster: &Cluster, group: Group
         match cluster.admit(target, group, member.clone()).await {
             Admission::Voter => return true,
             Admission::NotNow(reason) => tracing::debug!(target, group = group.0, reason, "not admitted yet"),
-            Admission::Refused(reason) => tracing::error!(group = group.0, reason, "this node is not admitted"),
+            Admission::Refused(reason) => {
+                tracing::error!(group = group.0, reason, "this node is not admitted");
+                // Asking again does not help; it is told again at the next look.
+                return true;
+            }
         }
     }
     false

@@ -13,6 +13,7 @@ use openraft::storage::RaftStateMachine;
 use openraft::{ChangeMembers, Raft};
 use serde::{Deserialize, Serialize};
 
+use super::format::FOUNDER;
 use crate::error::ConsensusError;
 use crate::meta::{Meta, MetaChange, MetaExpect};
 use crate::raft::types::Types;
@@ -55,6 +56,10 @@ pub async fn register(meta: &Meta, request: &JoinRequest) -> Result<u64, String>
     }
     match request.node {
         Some(0) => Err("a node's id is 1 or more".to_owned()),
+        // Whether its record is there yet or not.
+        Some(FOUNDER) => Err(format!(
+            "node {FOUNDER} is the one that made the database; leave out the id, or give another one"
+        )),
         Some(node) => match claim(meta, node, &request.token).await? {
             true => Ok(node),
             false => Err(format!(
@@ -63,7 +68,7 @@ pub async fn register(meta: &Meta, request: &JoinRequest) -> Result<u64, String>
         },
         None => loop {
             let node = meta.allocate("node", 1).await.map_err(|error| error.to_string())?;
-            if claim(meta, node, &request.token).await? {
+            if node != FOUNDER && claim(meta, node, &request.token).await? {
                 return Ok(node);
             }
         },
@@ -158,12 +163,13 @@ pub async fn admit<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, member: 
 
 /// As the group's leader: takes a node out. [`Admission::Voter`] stands for done.
 pub async fn remove<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, node: u64) -> Admission {
-    let (leads, known, others) = {
+    let (leads, known, voter, others) = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let others = membership.voter_ids().filter(|voter| *voter != node).count();
-        (metrics.state.is_leader(), membership.get_node(&node).is_some(), others)
+        let voter = membership.voter_ids().any(|voter| voter == node);
+        (metrics.state.is_leader(), membership.get_node(&node).is_some(), voter, others)
     };
     if !leads {
         return Admission::NotNow("this node does not lead the group".to_owned());
@@ -174,10 +180,12 @@ pub async fn remove<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, node: u
     if others == 0 {
         return Admission::Refused(format!("node {node} is the only one that votes; a cluster needs one node at least"));
     }
-    match raft
-        .change_membership(ChangeMembers::RemoveVoters(BTreeSet::from([node])), false)
-        .await
-    {
+    let gone = BTreeSet::from([node]);
+    let change = match voter {
+        true => ChangeMembers::RemoveVoters(gone),
+        false => ChangeMembers::RemoveNodes(gone),
+    };
+    match raft.change_membership(change, false).await {
         Ok(_) => Admission::Voter,
         Err(error) => Admission::NotNow(error.to_string()),
     }

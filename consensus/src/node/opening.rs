@@ -134,6 +134,7 @@ impl Opening {
         let (store, state) = blocking(move || {
             let store = LogStore::open(log, GroupId::META, clock)?;
             make_dir(&dir)?;
+            snapshot::clear(&dir).map_err(StorageError::io(&dir, "clear"))?;
             let last = store.last_index().max(snapshot::noted(&dir));
             let state = MetaState::open(&dir, store.purged().map(|id| id.index()), last)?;
             Ok((store, Arc::new(state)))
@@ -164,6 +165,7 @@ impl Opening {
             })
             .await?
         };
+        let recovered = store.last_index();
         let start = self.start(GroupId::data(number), id.to_string(), SnapshotPolicy::Never);
         let raft = group::start(start, store, machine).await?;
         self.clock.observe(partition.last_timestamp());
@@ -174,6 +176,7 @@ impl Opening {
             pressure,
             log: self.log.clone(),
             log_limit,
+            recovered,
             lock: Arc::downgrade(&self.lock),
         };
         let actor = ActorThread::start(&id.to_string(), raft, self.clock.clone(), config.queue_limit)?;
@@ -210,7 +213,9 @@ pub(super) async fn collect_garbage(partition: PartitionHandle, mut stop: watch:
             passed = partition.barrier() => passed,
         };
         match passed {
-            Ok(()) => break,
+            // Everything that was in the log at the start is applied or cut off: until then it may name files in the staging folder.
+            Ok(()) if partition.work().is_past_recovery() => break,
+            Ok(()) => {}
             Err(error) => tracing::debug!(partition = %partition.id(), %error, "garbage waits"),
         }
         tokio::time::sleep(GARBAGE_PAUSE).await;

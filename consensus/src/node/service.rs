@@ -44,8 +44,11 @@ struct Inner {
     cluster: Arc<Cluster>,
     database: String,
     groups: OnceLock<Groups>,
-    /// Snapshots arrive one after the other: they share the disk with what goes on.
-    installing: tokio::sync::Mutex<()>,
+    /// Held while a snapshot arrives and is installed, by the task that does it: who asked for it may be gone before. One lock for the meta
+    /// group, which is small, and one for data.
+    installing: [Arc<tokio::sync::Mutex<()>>; 2],
+    /// Held while staged segments are looked for, fetched and put in their place, or thrown away.
+    staging: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -56,7 +59,8 @@ impl Service {
                 cluster,
                 database,
                 groups: OnceLock::new(),
-                installing: tokio::sync::Mutex::new(()),
+                installing: Default::default(),
+                staging: tokio::sync::Mutex::new(()),
             }),
         }
     }
@@ -160,7 +164,10 @@ impl Inner {
         found.ok_or_else(|| format!("this node has no group {}", group.0))
     }
 
-    async fn answer(&self, from: u64, request: Request) -> Result<Answer, String> {
+    async fn answer(self: &Arc<Self>, from: u64, request: Request) -> Result<Answer, String> {
+        if matches!(request, Request::Propose(..)) && self.groups.get().is_none() {
+            return Ok(Answer::Propose(Err(Refusal::NotLeader)));
+        }
         let groups = self.groups()?;
         if from == 0 && !matches!(request, Request::Join(_) | Request::Members) {
             return Err("only a request to join is answered to a node that is not of the cluster".to_owned());
@@ -193,17 +200,24 @@ impl Inner {
         })
     }
 
-    async fn install(&self, from: u64, offer: Offer) -> Result<SnapshotResponse<Types>, String> {
-        let _one_at_a_time = self.installing.lock().await;
-        let peers = &self.cluster.peers;
-        if offer.group == GroupId::META {
-            let meta = &self.groups()?.meta;
-            let place = Place::Meta(meta.state().dir().to_owned());
-            return snapshot::receive(meta.raft(), place, peers, from, offer).await;
-        }
-        let partition = self.partition(offer.group)?;
-        let place = Place::Partition(partition.storage().clone());
-        snapshot::receive(&partition.work().raft, place, peers, from, offer).await
+    async fn install(self: &Arc<Self>, from: u64, offer: Offer) -> Result<SnapshotResponse<Types>, String> {
+        let lock = &self.installing[usize::from(offer.group != GroupId::META)];
+        let one_at_a_time = lock.clone().lock_owned().await;
+        let inner = self.clone();
+        // A task of its own: when the connection breaks, Raft may be installing, and the next offer must not touch the files meanwhile.
+        let task = tokio::spawn(async move {
+            let _one_at_a_time = one_at_a_time;
+            let peers = &inner.cluster.peers;
+            if offer.group == GroupId::META {
+                let meta = &inner.groups()?.meta;
+                let place = Place::Meta(meta.state().dir().to_owned());
+                return snapshot::receive(meta.raft(), place, peers, from, offer).await;
+            }
+            let partition = inner.partition(offer.group)?;
+            let place = Place::Partition(partition.storage().clone());
+            snapshot::receive(&partition.work().raft, place, peers, from, offer).await
+        });
+        task.await.map_err(|error| error.to_string())?
     }
 
     /// Takes a proposal of another node if this one leads; it is not forwarded again.
@@ -215,18 +229,28 @@ impl Inner {
         let partition = self.partition(group)?;
         let staged = proposal.staged().map_err(|error| error.to_string())?;
         let Some(staged) = staged else {
-            return Ok(partition.propose_here(proposal).await);
+            return Ok(match partition.propose_here(proposal).await {
+                Err(Refusal::Unavailable(_)) if partition.admission().is_closed() => Err(Refusal::NotLeader),
+                answer => answer,
+            });
         };
         let answer = match self.fetch_staged(from, partition, &staged).await {
             Ok(()) => partition.propose_here(proposal).await,
             Err(reason) => Err(Refusal::Unavailable(reason)),
         };
         if !matches!(answer, Ok(_) | Err(Refusal::Unknown(_))) {
-            // It is in nobody's log, so the files that were fetched for it are nobody's.
+            // It is in nobody's log, so the files that were fetched for it are nobody's. Gone before the author hears of it, who may bring
+            // the same segments again.
+            let _alone = self.staging.lock().await;
             let storage = partition.storage().clone();
-            tokio::task::spawn_blocking(move || storage.discard(&staged));
+            let discard = tokio::task::spawn_blocking(move || storage.discard(&staged));
+            discard.await.map_err(|error| error.to_string())?;
         }
-        Ok(answer)
+        // A node that stops hands over what it leads: another one will take the write.
+        match answer {
+            Err(Refusal::Unavailable(_)) if partition.admission().is_closed() => Ok(Err(Refusal::NotLeader)),
+            answer => Ok(answer),
+        }
     }
 
     async fn fetch_for_append(&self, from: u64, partition: &PartitionHandle, append: &AppendEntriesRequest<Types>) -> Result<(), String> {
@@ -244,8 +268,11 @@ impl Inner {
 
     /// Brings the files of staged segments here, durably, before anything that names them is acknowledged.
     async fn fetch_staged(&self, from: u64, partition: &PartitionHandle, staged: &pyralog_storage::WriteSet) -> Result<(), String> {
+        // A call that was given up may still be at it.
+        let _alone = self.staging.lock().await;
         let storage = partition.storage();
         storage.claim(staged);
+        let mut folder = None;
         for segment in staged.relations.iter().flat_map(|writes| &writes.staged) {
             for (part, path) in storage.segment_files(None, segment.segment).iter().enumerate() {
                 if tokio::fs::try_exists(path)
@@ -258,12 +285,19 @@ impl Inner {
                 let arriving = path.with_extension(format!("arriving{part}"));
                 let fetched = self.cluster.peers.fetch_file(from, &name, &arriving).await;
                 match fetched.map_err(|error| format!("staged segment {} of node {from}: {error}", segment.segment))? {
-                    Some(_) => tokio::fs::rename(&arriving, path)
-                        .await
-                        .map_err(|error| format!("{}: {error}", path.display()))?,
+                    Some(_) => {
+                        let renamed = tokio::fs::rename(&arriving, path).await;
+                        renamed.map_err(|error| format!("{}: {error}", path.display()))?;
+                        folder = path.parent().map(Path::to_owned);
+                    }
                     None => return Err(format!("node {from} does not have staged segment {} any more", segment.segment)),
                 }
             }
+        }
+        if let Some(folder) = folder {
+            let sync = tokio::task::spawn_blocking(move || std::fs::File::open(&folder)?.sync_all());
+            let synced = sync.await.map_err(|error| error.to_string())?;
+            synced.map_err(|error| format!("the names of staged segments cannot be made durable: {error}"))?;
         }
         Ok(())
     }

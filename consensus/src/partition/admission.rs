@@ -61,6 +61,11 @@ impl Admission {
         self.bytes.close();
     }
 
+    /// Whether it takes no more writes.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Writes in flight.
     pub fn in_flight(&self) -> usize {
         self.waiting.load(Ordering::Acquire)

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver;
 use pyralog_storage::{Partition, StorageError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -35,6 +36,8 @@ pub struct Work {
     pub log: Log,
     /// Log bytes at which a memtable is flushed though it is not full.
     pub log_limit: u64,
+    /// Last index of the log when this node was opened.
+    pub recovered: Option<u64>,
     /// Kept alive while a file may be written; gone once the node is closed.
     pub lock: Weak<DirectoryLock>,
 }
@@ -45,6 +48,14 @@ impl Work {
         let flush = self.clone().flush_loop(stop.clone());
         let compact = self.clone().compact_loop(stop.clone());
         vec![tokio::spawn(flush), tokio::spawn(compact)]
+    }
+
+    /// Whether everything that the log held when the node was opened is applied, or was cut off.
+    pub fn is_past_recovery(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let applied = metrics.last_applied.map(|id| id.index());
+        applied >= self.recovered || metrics.last_log_index < self.recovered
     }
 
     async fn flush_loop(self, mut stop: watch::Receiver<bool>) {

@@ -7,6 +7,7 @@ pub(crate) mod pressure;
 
 use std::sync::Arc;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use pyralog_storage::{Partition, PartitionId, RelationId, RelationSchema, Snapshot, StorageError, Timestamp, WriteSet};
 use tokio::sync::oneshot;
 
@@ -15,7 +16,7 @@ use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
 use crate::node::cluster::Cluster;
 use crate::raft::data_machine::DataMachine;
-use crate::raft::leadership::{Leader, Search};
+use crate::raft::leadership::{self, Leader, Search};
 use crate::raft::proposal::{self, Proposal, Refusal};
 use crate::raft::read_index::ReadBarrier;
 use crate::raft::types::{Outcome, Reply};
@@ -197,6 +198,10 @@ impl PartitionHandle {
     pub(crate) async fn propose_here(&self, proposal: Proposal) -> Result<Outcome, Refusal> {
         if let Some(failure) = self.inner.work.log.failure() {
             return Err(Refusal::Unavailable(failure));
+        }
+        // Also for those who were told that this node leads: before it has applied what earlier leaders left, its clock may be behind theirs.
+        if !leadership::leads(&self.inner.work.raft.metrics().borrow_watched()) {
+            return Err(Refusal::NotLeader);
         }
         let place = self.inner.admission.enter(proposal.byte_size()).await.map_err(refusal)?;
         let (reply, receiver) = Reply::new(Some(Box::new(place)));

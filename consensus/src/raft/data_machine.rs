@@ -118,6 +118,8 @@ impl Core {
         let outcome = match &entry.payload {
             EntryPayload::Blank | EntryPayload::Membership(_) => self.run(state, &PartitionCommand::Nothing, Outcome::Done)?,
             EntryPayload::Normal(Command::Write(timestamp, encoded)) => {
+                // Also of entries that a restart found in the log: once this node leads, its timestamps lie above all it has applied.
+                self.store.observe(*timestamp);
                 let write_set = encoded.write_set().map_err(io::Error::other)?;
                 if let Some(retained) = &self.retained {
                     retained

@@ -14,7 +14,7 @@ use openraft::{Raft, ReadPolicy};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use super::leadership::{Leader, Search};
+use super::leadership::{Leader, Search, leads};
 use super::types::{LogId, Types};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
@@ -100,13 +100,14 @@ impl<SM: RaftStateMachine<Types>> ReadBarrier<SM> {
 }
 
 impl<SM: RaftStateMachine<Types>> Inner<SM> {
-    /// Whether this node is the only voter: then what it has applied is all that was acknowledged, even after its group has stopped (say,
-    /// on a full disk), and nobody need be asked.
+    /// Whether this node is the only voter and leads, or led until its group stopped (say, on a full disk): then what it has applied is all
+    /// that was acknowledged, and nobody need be asked.
     fn is_alone(&self) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let mut voters = metrics.membership_config.membership().voter_ids();
-        voters.next() == Some(metrics.id) && voters.next().is_none()
+        let settled = leads(&metrics) || metrics.running_state.is_err();
+        settled && voters.next() == Some(metrics.id) && voters.next().is_none()
     }
 
     async fn round(&self) -> Result<()> {

@@ -33,15 +33,17 @@ impl Retained {
     /// Links the files of the staged segments that the entry at `index` names. To be called before the entry is applied, which moves or
     /// removes them.
     pub fn keep(&self, partition: &Partition, index: u64, write_set: &WriteSet) -> Result<(), StorageError> {
-        for segment in write_set.relations.iter().flat_map(|writes| &writes.staged) {
-            for (part, path) in partition.segment_files(None, segment.segment).iter().enumerate() {
-                let link = self.dir.join(name(index, segment.segment, part));
-                match std::fs::hard_link(path, &link) {
-                    // A replay: linked, or moved away, before.
-                    Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
-                    Err(error) => return Err(StorageError::io(link, "link")(error)),
-                    Ok(()) => {}
-                }
+        for (relation, segment) in write_set
+            .relations
+            .iter()
+            .flat_map(|w| w.staged.iter().map(|staged| (w.relation, staged.segment)))
+        {
+            let staged = partition.segment_files(None, segment);
+            // At a replay they may be where an earlier run moved them.
+            let moved = partition.segment_files(Some(relation), segment);
+            for (part, places) in staged.iter().zip(&moved).enumerate() {
+                let link = self.dir.join(name(index, segment, part));
+                link_first([places.0, places.1], &link)?;
             }
             self.entries.lock().insert(index);
         }
@@ -64,6 +66,21 @@ impl Retained {
         *entries = entries.split_off(&(purged + 1));
         Ok(())
     }
+}
+
+/// Links the first of these files that is there.
+fn link_first(places: [&PathBuf; 2], link: &Path) -> Result<(), StorageError> {
+    for place in places {
+        match std::fs::hard_link(place, link) {
+            Ok(()) => return Ok(()),
+            // Linked before.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StorageError::io(link, "link")(error)),
+        }
+    }
+    // Merged into other segments already: what lacks it gets a snapshot once the log is purged.
+    Ok(())
 }
 
 /// The retained file of a segment, if there is one. Blocking.

@@ -179,8 +179,12 @@ pub fn file_name(ticket: u64, name: &str) -> String {
 /// Takes a file's name apart. Names within a snapshot have no folders.
 pub fn parse_file_name(text: &str) -> Option<(u64, &str)> {
     let (ticket, name) = text.strip_prefix("snapshot/")?.split_once('/')?;
-    let plain = !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != "..";
-    plain.then_some((u64::from_str_radix(ticket, 16).ok()?, name))
+    is_plain(name).then_some((u64::from_str_radix(ticket, 16).ok()?, name))
+}
+
+/// Whether a name cannot lead out of its folder.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != ".."
 }
 
 /// Where the files of a group's snapshots arrive, and what the replica has of them already.
@@ -249,6 +253,21 @@ fn note(dir: &Path, index: u64) -> io::Result<()> {
     std::fs::File::open(dir)?.sync_all()
 }
 
+/// Removes what an earlier run left of snapshots on their way to or from the meta group. Blocking.
+pub fn clear(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name == "in" || name.starts_with("out-"))
+        {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// The log index of the last snapshot that was about to be installed. Blocking.
 pub fn noted(dir: &Path) -> Option<u64> {
     std::fs::read_to_string(dir.join(INSTALLING)).ok()?.trim().parse().ok()
@@ -272,6 +291,9 @@ where
     SM: RaftStateMachine<Types, SnapshotData = SnapshotData>,
 {
     let failed = |error: io::Error| format!("the snapshot cannot be kept: {error}");
+    if let Some(file) = offer.files.iter().find(|file| !is_plain(&file.name)) {
+        return Err(format!("{:?} is no name of a snapshot's file", file.name));
+    }
     let root = place.root();
     let (whole, arrived) = (place.dir().join("whole"), place.dir().join("arrived"));
     let files = offer.files.clone();
@@ -345,5 +367,22 @@ pub async fn unless<T>(cancel: impl Future + OptionalSend, work: impl Future<Out
     match futures::future::select(cancel, work).await {
         futures::future::Either::Left(_) => None,
         futures::future::Either::Right((done, _)) => Some(done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_never_lead_out_of_their_folder() {
+        assert_eq!(parse_file_name(&file_name(7, "0a.idx.arrow")), Some((7, "0a.idx.arrow")));
+        for name in ["", ".", "..", "../x", "/etc/x", "a/b", "a\\b"] {
+            assert!(!is_plain(name), "{name:?}");
+            assert_eq!(parse_file_name(&file_name(7, name)), None, "{name:?}");
+        }
+        for text in ["snapshot/", "snapshot/7", "snapshot/x/y", "staged/7/y", ""] {
+            assert_eq!(parse_file_name(text), None, "{text:?}");
+        }
     }
 }
