@@ -1,6 +1,5 @@
 //! A cluster of processes, through `pyralog cluster`.
 
-use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use pyralog_client::Client;
@@ -8,6 +7,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::binary;
+use crate::server::free_ports;
 
 /// A node as `cluster status --json` tells of it.
 #[derive(Debug, Clone, Deserialize)]
@@ -138,15 +138,4 @@ impl Drop for Cluster {
             eprintln!("cluster purge: {}", String::from_utf8_lossy(&purged.stderr));
         }
     }
-}
-
-/// The first of so many ports in a row that nobody listens on.
-fn free_ports(count: u16) -> u16 {
-    for _ in 0..200 {
-        let first = crate::server::free_port().min(u16::MAX - count);
-        if (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return first;
-        }
-    }
-    panic!("no {count} ports in a row are free");
 }

@@ -124,7 +124,7 @@ impl Server {
     pub fn launch(&mut self) -> Result<(), StartFailure> {
         for _ in 0..3 {
             match self.launch_once() {
-                Err(failure) if failure.output.contains("in use") && !port_is_free(self.flight_port, self.http_port) => {
+                Err(failure) if failure.output.contains("in use") => {
                     (self.flight_port, self.http_port) = (free_port(), free_port());
                 }
                 other => return other,
@@ -409,16 +409,24 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now, and that this process has not given out lately.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("free port")
-        .port()
+    free_ports(1)
 }
 
-fn port_is_free(flight: u16, http: u16) -> bool {
-    [flight, http]
-        .into_iter()
-        .all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+/// The first of so many such ports in a row. They lie below those that the system gives to outgoing connections (from 32768 on), of which
+/// the tests make many: one of them must not take a port before its server does.
+pub fn free_ports(count: u16) -> u16 {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    const FIRST: usize = 10_000;
+    const COUNT: usize = 22_000;
+    // Processes of one machine begin at different places.
+    let own = std::process::id() as usize * 997;
+    for _ in 0..COUNT {
+        let first = (FIRST + (own + NEXT.fetch_add(count.into(), Ordering::Relaxed)) % COUNT) as u16;
+        if (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return first;
+        }
+    }
+    panic!("no {count} ports in a row are free");
 }
