@@ -254,13 +254,15 @@ impl Inner {
     }
 
     async fn fetch_for_append(&self, from: u64, partition: &PartitionHandle, append: &AppendEntriesRequest<Types>) -> Result<(), String> {
-        // Storage counts from 1. What is applied has its files, elsewhere than where they arrive.
-        let applied = partition.storage().applied().index;
-        for entry in append.entries.iter().filter(|entry| entry.index() >= applied) {
+        for entry in &append.entries {
             if let EntryPayload::Normal(Command::Write(_, encoded)) = &entry.payload
                 && let Some(staged) = codec::staged_only(encoded).map_err(|error| error.to_string())?
             {
-                self.fetch_staged(from, partition, &staged).await?;
+                // What is applied has its files, elsewhere than where they arrive. Storage counts from 1. Asked only here, since an apply in
+                // progress holds up the answer.
+                if entry.index() >= partition.storage().applied().index {
+                    self.fetch_staged(from, partition, &staged).await?;
+                }
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use openraft::raft::{
 };
 use openraft::{EntryPayload, OptionalSend};
 
-use super::snapshot::{GroupSnapshot, Offer, SnapshotData, unless};
+use super::snapshot::{GroupSnapshot, Offer, SnapshotData};
 use super::types::{Entry, Types, Vote};
 use super::wire::{self, Answer, RaftRequest, Request};
 use crate::log::GroupId;
@@ -179,7 +179,11 @@ impl RaftNetworkV2<Types> for Client {
             files: export.files.clone(),
         });
         let asked = self.ask(RPCTypes::InstallSnapshot, &request, SNAPSHOT_LIMIT);
-        match unless(cancel, asked).await {
+        let answer = tokio::select! {
+            _ = cancel => None,
+            answer = asked => Some(answer),
+        };
+        match answer {
             None => Err(StreamingError::Unreachable(Unreachable::from_string(
                 "the snapshot is not wanted any more",
             ))),

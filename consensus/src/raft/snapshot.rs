@@ -7,14 +7,13 @@
 //!
 //! Files that arrived stay for the next attempt, so a transfer that was cut off goes on where it was.
 
-use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use openraft::Raft;
 use openraft::storage::RaftStateMachine;
 use openraft::type_config::alias;
-use openraft::{OptionalSend, Raft};
 use pyralog_storage::{Partition, ReplicaFile};
 use serde::{Deserialize, Serialize};
 
@@ -26,17 +25,6 @@ use crate::peer::Peers;
 
 /// Files that are fetched at once: the link is shared with what goes on.
 const FETCHES: usize = 2;
-
-/// A file of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotFile {
-    /// Its name within the snapshot.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
-    /// Stands for its content.
-    pub checksum: u32,
-}
 
 /// A snapshot that a leader offers.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,7 +38,7 @@ pub struct Offer {
     /// The name under which the leader gives its files.
     pub ticket: u64,
     /// Its files.
-    pub files: Vec<SnapshotFile>,
+    pub files: Vec<ReplicaFile>,
 }
 
 /// A snapshot as openraft knows it: the node's own newest one, or one that has arrived.
@@ -79,7 +67,7 @@ pub struct Export {
     /// The folder of links.
     pub dir: PathBuf,
     /// The files.
-    pub files: Vec<SnapshotFile>,
+    pub files: Vec<ReplicaFile>,
     /// What they cover, where that is newer than what openraft knows.
     pub meta: Option<SnapshotMeta>,
 }
@@ -111,7 +99,7 @@ impl SnapshotData {
                     meta: None,
                 };
                 let (files, applied) = partition.export(&export.dir).map_err(io::Error::other)?;
-                export.files = files.into_iter().map(SnapshotFile::from).collect();
+                export.files = files;
                 let position: Position = codec::decode(&applied.payload).map_err(io::Error::other)?;
                 export.meta = Some(position.snapshot_meta());
                 Ok(export)
@@ -127,7 +115,7 @@ impl SnapshotData {
                 let link = export.dir.join(DUMP);
                 std::fs::hard_link(path, &link)?;
                 let bytes = std::fs::read(&link)?;
-                export.files.push(SnapshotFile {
+                export.files.push(ReplicaFile {
                     name: DUMP.to_owned(),
                     bytes: bytes.len() as u64,
                     checksum: crc32c::crc32c(&bytes),
@@ -147,26 +135,6 @@ impl SnapshotData {
             SnapshotData::Own(Source::Dump(path)) => Ok(path.clone()),
             SnapshotData::Arrived(dir) => Ok(dir.join(DUMP)),
             SnapshotData::Own(Source::Partition(_)) => Err(io::Error::other("a data snapshot in the meta group")),
-        }
-    }
-}
-
-impl From<ReplicaFile> for SnapshotFile {
-    fn from(file: ReplicaFile) -> Self {
-        SnapshotFile {
-            name: file.name,
-            bytes: file.bytes,
-            checksum: file.checksum,
-        }
-    }
-}
-
-impl From<SnapshotFile> for ReplicaFile {
-    fn from(file: SnapshotFile) -> Self {
-        ReplicaFile {
-            name: file.name,
-            bytes: file.bytes,
-            checksum: file.checksum,
         }
     }
 }
@@ -212,7 +180,7 @@ impl Place {
     }
 
     /// Makes the folder hold exactly those files of the offer that are here already; the others are returned.
-    fn prepare(&self, files: &[SnapshotFile], arrived: &Path) -> io::Result<Vec<SnapshotFile>> {
+    fn prepare(&self, files: &[ReplicaFile], arrived: &Path) -> io::Result<Vec<ReplicaFile>> {
         let dir = self.dir();
         std::fs::create_dir_all(arrived)?;
         // Links of an earlier attempt; what arrived then is in `arrived`.
@@ -222,11 +190,7 @@ impl Place {
         std::fs::create_dir_all(dir.join("whole"))?;
         let missing = match self {
             Place::Meta(_) => files.to_vec(),
-            Place::Partition(partition) => {
-                let wanted: Vec<ReplicaFile> = files.iter().cloned().map(ReplicaFile::from).collect();
-                let missing = partition.reuse(&wanted, &dir.join("whole")).map_err(io::Error::other)?;
-                missing.into_iter().map(SnapshotFile::from).collect()
-            }
+            Place::Partition(partition) => partition.reuse(files, &dir.join("whole")).map_err(io::Error::other)?,
         };
         // Nothing that no longer belongs to what is offered stays.
         let kept: Vec<String> = missing.iter().map(arrived_name).collect();
@@ -274,7 +238,7 @@ pub fn noted(dir: &Path) -> Option<u64> {
 }
 
 /// A file that arrived is known by what it holds, not by which attempt it came with.
-fn arrived_name(file: &SnapshotFile) -> String {
+fn arrived_name(file: &ReplicaFile) -> String {
     let end = file.name.rsplit('.').next().unwrap_or_default();
     format!("{:08x}-{:x}.{end}", file.checksum, file.bytes)
 }
@@ -333,7 +297,7 @@ where
     Ok(answer)
 }
 
-async fn fetch(peers: Peers, from: u64, ticket: u64, file: SnapshotFile, arrived: PathBuf, whole: PathBuf) -> Result<(), String> {
+async fn fetch(peers: Peers, from: u64, ticket: u64, file: ReplicaFile, arrived: PathBuf, whole: PathBuf) -> Result<(), String> {
     let kept = arrived.join(arrived_name(&file));
     let size = tokio::fs::metadata(&kept).await.map(|found| found.len()).ok();
     if size != Some(file.bytes) {
@@ -360,15 +324,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 
 /// What openraft calls a snapshot of a group.
 pub type GroupSnapshot = alias::SnapshotOf<Types, SnapshotData>;
-
-/// Waits for whichever comes first; `None`: the caller does not want it any more.
-pub async fn unless<T>(cancel: impl Future + OptionalSend, work: impl Future<Output = T>) -> Option<T> {
-    let (cancel, work) = (std::pin::pin!(cancel), std::pin::pin!(work));
-    match futures::future::select(cancel, work).await {
-        futures::future::Either::Left(_) => None,
-        futures::future::Either::Right((done, _)) => Some(done),
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use serde::{Deserialize, Serialize};
+
 use super::live_segment::LiveSegment;
 use super::version::{RelationVersion, SegmentSet, Version};
 use super::{Applied, AppliedState, Partition, files};
@@ -26,7 +28,7 @@ const KIND: FileKind = FileKind {
 const MANIFEST: &str = "MANIFEST";
 
 /// One file of an export.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaFile {
     /// Its name within the export.
     pub name: String,
