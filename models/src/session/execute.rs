@@ -24,8 +24,8 @@ use crate::{copy, external};
 /// How often a statement outside a transaction is run again after a write conflict, before the conflict is reported.
 const CONFLICT_RETRIES: u32 = 16;
 
-/// Whether a statement looks at definitions or rows.
-fn reads(statement: &Statement) -> bool {
+/// Whether a statement looks at definitions or rows. `SHOW CLUSTER` and the settings do not: they must be told without a majority, too.
+pub(super) fn reads(statement: &Statement) -> bool {
     let Statement::Sql(statement) = statement else { return true };
     match statement.as_ref() {
         DataFusionStatement::Statement(statement) => !matches!(
@@ -36,6 +36,7 @@ fn reads(statement: &Statement) -> bool {
                 | SqlStatement::Savepoint { .. }
                 | SqlStatement::ReleaseSavepoint { .. }
                 | SqlStatement::Set(_)
+                | SqlStatement::ShowVariable { .. }
         ),
         DataFusionStatement::Reset(_) => false,
         _ => true,

@@ -8,6 +8,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Expr, Insert, Statement as SqlStatement, Value, visit_expressions};
 
+use super::execute::reads;
 use super::{OpenTransaction, Parameters, Prepared, Session};
 use crate::error::Result;
 use crate::sql::context::Planner;
@@ -25,12 +26,15 @@ impl Session {
                 returns_rows,
             })
         };
-        let statement = match parse_one(sql)? {
+        let parsed = parse_one(sql)?;
+        if reads(&parsed) {
+            self.engine().fresh_catalog().await?;
+        }
+        let statement = match parsed {
             Statement::Sql(statement) => *statement,
             Statement::ShowCollections => return self.prepare_by_running(sql).await,
             _ => return prepared(empty(), empty(), false),
         };
-        self.engine().fresh_catalog().await?;
         match statement {
             DataFusionStatement::Statement(statement) => match *statement {
                 SqlStatement::Query(_) => {
