@@ -18,6 +18,7 @@ use super::service::Groups;
 use super::{NodeConfig, PeerConfig};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
+use crate::peer::transport::Transport;
 use crate::peer::{PeerError, PeerIdentity, PeerServer, Peers};
 use crate::raft::types::Types;
 use crate::raft::wire::{self, Admission, Answer, JoinRequest, Joined, Member, Request};
@@ -45,7 +46,7 @@ pub fn check(config: &NodeConfig, format: &Format) -> Result<()> {
 }
 
 /// Initialises an empty directory: as the first node of a new database, or as a new node of the database that it joins.
-pub async fn initialise(config: &Arc<NodeConfig>) -> Result<Format> {
+pub async fn initialise(config: &Arc<NodeConfig>, transport: &Arc<dyn Transport>) -> Result<Format> {
     let Some(peer) = config.peer.as_ref().filter(|peer| !peer.join.is_empty()) else {
         let wanted = config.peer.as_ref().and_then(|peer| peer.node_id);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != FOUNDER) {
@@ -65,7 +66,7 @@ pub async fn initialise(config: &Arc<NodeConfig>) -> Result<Format> {
         address: peer.advertise.clone().unwrap_or_else(|| peer.listen.to_string()),
         token,
     };
-    let joined = join(&peer.join, request).await?;
+    let joined = join(&peer.join, request, transport.clone()).await?;
     if config.partitions != 0 && config.partitions != joined.partitions {
         return Err(ConsensusError::Unsupported(format!(
             "the cluster has {} data partitions, and the configuration asks for {}; the number is fixed",
@@ -99,8 +100,8 @@ fn token(dir: &Path) -> Result<String> {
     Ok(token)
 }
 
-async fn join(addresses: &[String], request: JoinRequest) -> Result<Joined> {
-    let peers = Peers::new(PeerIdentity::stranger());
+async fn join(addresses: &[String], request: JoinRequest, transport: Arc<dyn Transport>) -> Result<Joined> {
+    let peers = Peers::new(PeerIdentity::stranger(), transport);
     let deadline = Instant::now() + JOIN_LIMIT;
     let mut reason = String::new();
     while Instant::now() < deadline {
@@ -135,8 +136,8 @@ async fn join(addresses: &[String], request: JoinRequest) -> Result<Joined> {
 }
 
 /// Binds the port for other nodes.
-pub async fn bind(peer: &PeerConfig, identity: PeerIdentity) -> Result<PeerServer> {
-    PeerServer::bind(peer.listen, identity).await.map_err(|error| {
+pub async fn bind(peer: &PeerConfig, identity: PeerIdentity, transport: &dyn Transport) -> Result<PeerServer> {
+    PeerServer::bind(peer.listen, identity, transport).await.map_err(|error| {
         ConsensusError::Unavailable(format!(
             "cannot listen for other nodes at {}: {error}; choose another address, or stop what uses it",
             peer.listen
@@ -145,11 +146,11 @@ pub async fn bind(peer: &PeerConfig, identity: PeerIdentity) -> Result<PeerServe
 }
 
 /// This node among the others, whose addresses come with the groups' membership.
-pub fn cluster(peer: &PeerConfig, format: &Format, bound: std::net::SocketAddr) -> Cluster {
+pub fn cluster(peer: &PeerConfig, format: &Format, bound: std::net::SocketAddr, transport: Arc<dyn Transport>) -> Cluster {
     Cluster {
         node: format.node,
         address: peer.advertise.clone().unwrap_or_else(|| bound.to_string()),
-        peers: Peers::new(PeerIdentity::new(format.database.clone(), format.node)),
+        peers: Peers::new(PeerIdentity::new(format.database.clone(), format.node), transport),
         exports: Exports::default(),
     }
 }

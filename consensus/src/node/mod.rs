@@ -28,6 +28,7 @@ use crate::log::disk::{Disk, OsDisk};
 use crate::log::{GroupId, Log};
 use crate::meta::{self, Meta};
 use crate::partition::PartitionHandle;
+use crate::peer::transport::{Tcp, Transport};
 use crate::peer::{PeerIdentity, PeerServing};
 use crate::raft::group;
 use crate::raft::leadership::{Leader, Search};
@@ -142,6 +143,8 @@ pub struct NodeEnvironment {
     pub wall: Box<dyn WallClock>,
     /// Where the log's bytes go.
     pub disk: Arc<dyn Disk>,
+    /// The way to other nodes.
+    pub transport: Arc<dyn Transport>,
 }
 
 impl Default for NodeEnvironment {
@@ -149,6 +152,7 @@ impl Default for NodeEnvironment {
         NodeEnvironment {
             wall: Box::new(SystemClock),
             disk: Arc::new(OsDisk),
+            transport: Arc::new(Tcp),
         }
     }
 }
@@ -179,7 +183,7 @@ impl Node {
 
     /// As [`Node::open`], with time and disk from outside.
     pub async fn open_in(config: NodeConfig, environment: NodeEnvironment) -> Result<Arc<Node>> {
-        let NodeEnvironment { wall, disk } = environment;
+        let NodeEnvironment { wall, disk, transport } = environment;
         let config = Arc::new(config);
         let (lock, format) = {
             let config = config.clone();
@@ -190,20 +194,20 @@ impl Node {
                 joining::check(&config, &format)?;
                 format
             }
-            None => joining::initialise(&config).await?,
+            None => joining::initialise(&config, &transport).await?,
         };
         let (log, server) = {
             let (config, peer) = (config.clone(), config.peer.clone());
             let identity = PeerIdentity::new(format.database.clone(), format.node);
             let server = match &peer {
-                Some(peer) => Some(joining::bind(peer, identity).await?),
+                Some(peer) => Some(joining::bind(peer, identity, transport.as_ref()).await?),
                 None => None,
             };
             (blocking(move || open_log(&config, disk)).await?, server)
         };
         let clock = Arc::new(Clock::new(wall));
         let cluster = match (&config.peer, &server) {
-            (Some(peer), Some(server)) => Some(Arc::new(joining::cluster(peer, &format, server.address()))),
+            (Some(peer), Some(server)) => Some(Arc::new(joining::cluster(peer, &format, server.address(), transport))),
             _ => None,
         };
         let opening = Opening {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncRead;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -18,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::file::FilePart;
 use super::frame::{Frame, FrameError, FrameReader, Kind};
 use super::handshake::{self, HandshakeError};
+use super::transport::{Stream, Transport};
 use super::writer::{Outgoing, write_frames};
 use super::{CONNECT_LIMIT, FILES_AT_ONCE, HANDSHAKE_LIMIT, PeerError, PeerIdentity};
 
@@ -29,6 +29,8 @@ pub struct Target {
     pub node: u64,
     /// Its `host:port`.
     pub address: String,
+    /// The way there.
+    pub transport: Arc<dyn Transport>,
 }
 
 /// How a connection came to its end.
@@ -307,13 +309,16 @@ async fn receive<R: AsyncRead + Unpin>(mut frames: FrameReader<R>, waiters: &Wai
     Ok(())
 }
 
-async fn connect(target: &Target) -> Result<TcpStream, PeerError> {
-    let Target { identity, node, address } = target;
+async fn connect(target: &Target) -> Result<Stream, PeerError> {
+    let Target {
+        identity, node, address, ..
+    } = target;
     let unreachable = |why: String| PeerError::Unreachable(format!("cannot reach node {node} at {address}: {why}"));
     let late = |_| unreachable("no answer in time".to_owned());
-    let connected = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await.map_err(late)?;
+    let connected = timeout(CONNECT_LIMIT, target.transport.connect(address.clone()))
+        .await
+        .map_err(late)?;
     let mut stream = connected.map_err(|error| unreachable(error.to_string()))?;
-    stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
     let introduced = timeout(HANDSHAKE_LIMIT, handshake::introduce(&mut stream, identity, *node)).await;
     match introduced.map_err(late)? {
         Ok(()) => Ok(stream),

@@ -23,6 +23,7 @@ mod server;
 mod session;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 mod writer;
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::connection::{Connection, Target};
 use super::frame::MAX_TEXT_BYTES;
+use super::transport::Transport;
 use super::{MAX_MESSAGE_BYTES, PeerError, PeerIdentity, RETRY_AFTER, file};
 
 /// Calls other nodes. Cheap to clone; the connections close with the last clone. A connection is made at the first call that needs it.
@@ -21,6 +22,7 @@ pub struct Peers {
 
 struct Book {
     identity: PeerIdentity,
+    transport: Arc<dyn Transport>,
     entries: Mutex<Entries>,
 }
 
@@ -37,10 +39,13 @@ struct Peer {
 
 impl Peers {
     /// Knows nobody yet.
-    pub fn new(identity: PeerIdentity) -> Peers {
-        let entries = Mutex::default();
+    pub fn new(identity: PeerIdentity, transport: Arc<dyn Transport>) -> Peers {
         Peers {
-            book: Arc::new(Book { identity, entries }),
+            book: Arc::new(Book {
+                identity,
+                transport,
+                entries: Mutex::default(),
+            }),
         }
     }
 
@@ -114,6 +119,7 @@ impl Peers {
             identity: self.book.identity.clone(),
             node,
             address: peer.address.clone(),
+            transport: self.book.transport.clone(),
         }));
         peer.connection = Some(connection.clone());
         Ok(connection)

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::handshake::{self, HandshakeError};
+use super::transport::{Listener, Stream, Transport};
 use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, session};
 
 /// How long to wait after a failed accept: where file descriptors run out, the next one fails too.
@@ -22,16 +22,16 @@ pub type Running = mpsc::Sender<Infallible>;
 
 /// A bound port, not yet served: callers wait.
 pub struct PeerServer {
-    listener: TcpListener,
+    listener: Box<dyn Listener>,
     address: SocketAddr,
     identity: PeerIdentity,
 }
 
 impl PeerServer {
     /// Binds the address; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr, identity: PeerIdentity) -> io::Result<PeerServer> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
+    pub async fn bind(address: SocketAddr, identity: PeerIdentity, transport: &dyn Transport) -> io::Result<PeerServer> {
+        let listener = transport.bind(address).await?;
+        let address = listener.address()?;
         Ok(PeerServer {
             listener,
             address,
@@ -101,11 +101,7 @@ async fn accept(server: PeerServer, service: Arc<dyn PeerService>, running: Runn
 }
 
 /// `running` comes first because the first parameter is dropped last.
-async fn connection(running: Running, mut stream: TcpStream, remote: SocketAddr, identity: PeerIdentity, service: Arc<dyn PeerService>) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%remote, %error, "a connection ended at once");
-        return;
-    }
+async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, identity: PeerIdentity, service: Arc<dyn PeerService>) {
     let from = match timeout(HANDSHAKE_LIMIT, handshake::receive(&mut stream, &identity)).await {
         Ok(Ok(from)) => from,
         Ok(Err(HandshakeError::Refused(reason))) => {

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::frame::{Frame, Kind};
+use super::transport::Tcp;
 use super::writer::{Outgoing, write_frames};
 use super::*;
 
@@ -104,7 +105,7 @@ fn loopback() -> SocketAddr {
 }
 
 async fn serve(address: SocketAddr, service: &Arc<TestService>) -> PeerServing {
-    let server = PeerServer::bind(address, identity(SERVER)).await.unwrap();
+    let server = PeerServer::bind(address, identity(SERVER), &Tcp).await.unwrap();
     server.serve(Arc::new(Handler(service.clone())))
 }
 
@@ -117,7 +118,7 @@ async fn pair() -> Pair {
         calls: AtomicUsize::new(0),
     });
     let serving = serve(loopback(), &service).await;
-    let peers = Peers::new(identity(CALLER));
+    let peers = Peers::new(identity(CALLER), Arc::new(Tcp));
     peers.set_address(SERVER, serving.address().to_string());
     Pair {
         dir,
@@ -281,7 +282,7 @@ async fn a_server_that_is_back_on_its_port_is_reached_by_the_next_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failed_connect_the_next_calls_fail_at_once() {
-    let peers = Peers::new(identity(CALLER));
+    let peers = Peers::new(identity(CALLER), Arc::new(Tcp));
     assert!(matches!(echo(&peers, b"").await, Err(PeerError::Unreachable(_))));
     let port = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
     peers.set_address(SERVER, port.to_string());
