@@ -60,6 +60,12 @@ impl Clock {
         Timestamp(self.last.fetch_max(physical, Ordering::AcqRel).max(physical))
     }
 
+    /// How far the timestamps given out or observed are ahead of physical time, in milliseconds.
+    pub fn ahead_ms(&self) -> u64 {
+        let last = Timestamp(self.last.load(Ordering::Acquire));
+        last.millis().saturating_sub(self.wall.millis())
+    }
+
     /// Takes note of a timestamp from elsewhere (a partition's last commit, a peer).
     pub fn observe(&self, seen: Timestamp) {
         self.last.fetch_max(seen.0, Ordering::AcqRel);

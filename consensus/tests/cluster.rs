@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig, PeerConfig};
+use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig, NodeEnvironment, PeerConfig};
 
 use crate::table::{blind, rows, schema};
 
 /// A node's configuration; `join` holds the addresses of others.
-fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
+pub fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
     let mut config = NodeConfig::new(dir);
     config.peer = Some(PeerConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -21,14 +21,14 @@ fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
 }
 
 /// Nodes with their directories and addresses, by number from 0.
-struct Cluster {
-    dirs: Vec<tempfile::TempDir>,
-    addresses: Vec<String>,
-    nodes: Vec<Option<Arc<Node>>>,
+pub struct Cluster {
+    pub dirs: Vec<tempfile::TempDir>,
+    pub addresses: Vec<String>,
+    pub nodes: Vec<Option<Arc<Node>>>,
 }
 
 impl Cluster {
-    async fn start(size: usize) -> Cluster {
+    pub async fn start(size: usize) -> Cluster {
         let mut cluster = Cluster {
             dirs: Vec::new(),
             addresses: Vec::new(),
@@ -42,8 +42,14 @@ impl Cluster {
 
     /// Adds a node and waits until it is a voter of all groups.
     async fn add(&mut self) -> usize {
+        self.add_in(NodeEnvironment::default()).await
+    }
+
+    /// As [`Cluster::add`], with time, disk and transport from outside.
+    pub async fn add_in(&mut self, environment: NodeEnvironment) -> usize {
         let dir = tempfile::tempdir().unwrap();
-        let node = Node::open(config(dir.path(), self.addresses.clone())).await.unwrap();
+        let config = config(dir.path(), self.addresses.clone());
+        let node = Node::open_in(config, environment).await.unwrap();
         let id = node.status().node_id;
         until("the new node votes", || {
             let status = node.status();
@@ -58,16 +64,16 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
-    fn node(&self, number: usize) -> &Arc<Node> {
+    pub fn node(&self, number: usize) -> &Arc<Node> {
         self.nodes[number].as_ref().unwrap()
     }
 
-    fn alive(&self) -> impl Iterator<Item = &Arc<Node>> {
+    pub fn alive(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.iter().flatten()
     }
 
     /// The number of the node that leads the data group.
-    async fn leader(&self) -> usize {
+    pub async fn leader(&self) -> usize {
         let mut found = None;
         until("a leader of the data group", || {
             found = self
@@ -81,26 +87,36 @@ impl Cluster {
     }
 
     /// As in a crash, as far as one process can.
-    async fn kill(&mut self, number: usize) {
+    pub async fn kill(&mut self, number: usize) {
         drop(self.nodes[number].take());
         // The groups' tasks end by and by.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
-    async fn restart(&mut self, number: usize) {
-        let mut config = config(self.dirs[number].path(), Vec::new());
-        config.peer.as_mut().unwrap().listen = self.addresses[number].parse().unwrap();
-        self.nodes[number] = Some(Node::open(config).await.unwrap());
+    pub async fn restart(&mut self, number: usize) {
+        self.restart_in(number, NodeEnvironment::default()).await;
     }
 
-    async fn close(mut self) {
+    pub async fn restart_in(&mut self, number: usize, environment: NodeEnvironment) {
+        let config = self.config_of(number);
+        self.nodes[number] = Some(Node::open_in(config, environment).await.unwrap());
+    }
+
+    /// With its own directory and address.
+    pub fn config_of(&self, number: usize) -> NodeConfig {
+        let mut config = config(self.dirs[number].path(), Vec::new());
+        config.peer.as_mut().unwrap().listen = self.addresses[number].parse().unwrap();
+        config
+    }
+
+    pub async fn close(mut self) {
         for node in self.nodes.drain(..).flatten() {
             node.close().await.unwrap();
         }
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
@@ -108,7 +124,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-async fn three() -> Cluster {
+pub async fn three() -> Cluster {
     let cluster = Cluster::start(3).await;
     cluster.node(0).partitions()[0].create_relation(schema()).await.unwrap();
     cluster

@@ -1,13 +1,17 @@
 //! Behaviour of a whole node, one module a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod clocks;
 mod cluster;
 mod commits;
+mod copied_directory;
 mod directory;
 mod disk;
 mod disk_faults;
+mod full_disk_of_one;
 mod kill;
 mod replay;
+mod status;
 mod table;
 
 use pyralog_consensus::log::disk::{Disk, DiskFile, OsDisk};

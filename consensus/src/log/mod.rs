@@ -20,6 +20,7 @@ mod marker;
 mod recovery;
 mod writer;
 
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +48,16 @@ impl GroupId {
     /// The group of a data partition.
     pub fn data(partition: u32) -> GroupId {
         GroupId(partition + 1)
+    }
+}
+
+impl fmt::Display for GroupId {
+    /// `meta`, or `p0`, `p1`, …
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.checked_sub(1) {
+            None => f.write_str("meta"),
+            Some(partition) => write!(f, "p{partition}"),
+        }
     }
 }
 

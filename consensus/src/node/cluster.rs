@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::standing::Standing;
 use crate::log::GroupId;
 use crate::peer::{PeerError, Peers};
+use crate::raft::counts::SnapshotCounts;
 use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::snapshot::Export;
 use crate::raft::types::{LogId, Outcome};
@@ -32,6 +34,10 @@ pub struct Cluster {
     pub peers: Peers,
     /// Folders whose files other nodes may fetch, by ticket.
     pub exports: Exports,
+    /// Whether this process may act as the node.
+    pub standing: Standing,
+    /// Snapshots sent and installed.
+    pub snapshots: SnapshotCounts,
 }
 
 /// Folders by ticket.
@@ -82,6 +88,7 @@ impl Cluster {
     }
 
     async fn call(&self, node: u64, request: &Request, limit: Duration) -> Result<Answer, PeerError> {
+        self.standing.check().map_err(PeerError::Unreachable)?;
         let bytes = wire::encode(request).map_err(|error| PeerError::Failed(error.to_string()))?;
         let answer = self.peers.call(node, bytes, limit).await?;
         wire::decode(&answer).map_err(|error| PeerError::Lost(format!("the answer of node {node} cannot be read: {error}")))
@@ -92,7 +99,7 @@ impl Cluster {
         match self.call(node, &Request::Propose(group, proposal), PROPOSE_LIMIT).await {
             Ok(Answer::Propose(answer)) => answer,
             Ok(_) => Err(Refusal::Unknown(format!("node {node} gave an answer to another question"))),
-            Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(Refusal::NotLeader),
+            Err(PeerError::Unreachable(_) | PeerError::Refused(_) | PeerError::Occupied(_)) => Err(Refusal::NotLeader),
             // A service that refuses says so in its answer; one that failed may have failed after the write.
             Err(error @ (PeerError::Failed(_) | PeerError::Lost(_) | PeerError::TimedOut)) => Err(Refusal::Unknown(error.to_string())),
         }

@@ -15,11 +15,13 @@ use super::format::{FOUNDER, Format};
 use super::membership;
 use super::opening::blocking;
 use super::service::Groups;
+use super::standing::Standing;
 use super::{NodeConfig, PeerConfig};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
 use crate::peer::transport::Transport;
 use crate::peer::{PeerError, PeerIdentity, PeerServer, Peers};
+use crate::raft::counts::SnapshotCounts;
 use crate::raft::types::Types;
 use crate::raft::wire::{self, Admission, Answer, JoinRequest, Joined, Member, Request};
 
@@ -146,12 +148,14 @@ pub async fn bind(peer: &PeerConfig, identity: PeerIdentity, transport: &dyn Tra
 }
 
 /// This node among the others, whose addresses come with the groups' membership.
-pub fn cluster(peer: &PeerConfig, format: &Format, bound: std::net::SocketAddr, transport: Arc<dyn Transport>) -> Cluster {
+pub fn cluster(peer: &PeerConfig, identity: PeerIdentity, bound: std::net::SocketAddr, transport: Arc<dyn Transport>) -> Cluster {
     Cluster {
-        node: format.node,
+        node: identity.node,
         address: peer.advertise.clone().unwrap_or_else(|| bound.to_string()),
-        peers: Peers::new(PeerIdentity::new(format.database.clone(), format.node), transport),
+        peers: Peers::new(identity, transport),
         exports: Exports::default(),
+        standing: Standing::default(),
+        snapshots: SnapshotCounts::default(),
     }
 }
 

@@ -7,11 +7,12 @@ pub(crate) mod lock;
 mod membership;
 mod opening;
 mod service;
+mod standing;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -29,7 +30,8 @@ use crate::log::{GroupId, Log};
 use crate::meta::{self, Meta};
 use crate::partition::PartitionHandle;
 use crate::peer::transport::{Tcp, Transport};
-use crate::peer::{PeerIdentity, PeerServing};
+use crate::peer::{PeerIdentity, PeerServing, PeerState};
+use crate::raft::counts::SnapshotCount;
 use crate::raft::group;
 use crate::raft::leadership::{Leader, Search};
 use crate::raft::types::Types;
@@ -104,6 +106,10 @@ pub struct NodeStatus {
     pub log_bytes: u64,
     /// fdatasync calls of the log since start.
     pub log_syncs: u64,
+    /// How far timestamps are ahead of this node's clock, in milliseconds: more than a moment means that a node's clock is wrong.
+    pub clock_ahead_ms: u64,
+    /// How it stands with the other nodes.
+    pub peers: Vec<PeerState>,
     /// All nodes and where they reach each other, as far as this one knows. Empty for a node that is alone.
     pub members: Vec<(u64, String)>,
 }
@@ -121,10 +127,20 @@ pub struct GroupStatus {
     pub term: u64,
     /// Last index in the log.
     pub last_index: u64,
+    /// Last index that is known here to be in a majority's logs.
+    pub committed_index: u64,
     /// Last index applied.
     pub applied_index: u64,
     /// Last index that is gone from the log.
     pub purged_index: u64,
+    /// Last index that this node's newest snapshot covers.
+    pub snapshot_index: u64,
+    /// Snapshots that went to replicas from here, and that were installed here.
+    pub snapshots: SnapshotCount,
+    /// Whether the group has a leader that this node reaches, and a majority.
+    pub quorum: bool,
+    /// Leaders that this node has seen come since its start.
+    pub leader_changes: u64,
     /// Nodes that vote.
     pub voters: Vec<u64>,
     /// Nodes that get the log and do not vote.
@@ -163,6 +179,8 @@ pub struct Node {
     log: Log,
     meta: Meta,
     partitions: Vec<PartitionHandle>,
+    /// By group, as in [`NodeStatus::groups`].
+    leader_changes: Vec<Arc<AtomicU64>>,
     clock: Arc<Clock>,
     cluster: Option<Arc<Cluster>>,
     /// Answers other nodes until it is dropped.
@@ -196,18 +214,18 @@ impl Node {
             }
             None => joining::initialise(&config, &transport).await?,
         };
+        let identity = PeerIdentity::new(format.database.clone(), format.node);
         let (log, server) = {
             let (config, peer) = (config.clone(), config.peer.clone());
-            let identity = PeerIdentity::new(format.database.clone(), format.node);
             let server = match &peer {
-                Some(peer) => Some(joining::bind(peer, identity, transport.as_ref()).await?),
+                Some(peer) => Some(joining::bind(peer, identity.clone(), transport.as_ref()).await?),
                 None => None,
             };
             (blocking(move || open_log(&config, disk)).await?, server)
         };
         let clock = Arc::new(Clock::new(wall));
         let cluster = match (&config.peer, &server) {
-            (Some(peer), Some(server)) => Some(Arc::new(joining::cluster(peer, &format, server.address(), transport))),
+            (Some(peer), Some(server)) => Some(Arc::new(joining::cluster(peer, identity, server.address(), transport))),
             _ => None,
         };
         let opening = Opening {
@@ -238,33 +256,40 @@ impl Node {
             .iter()
             .flat_map(|partition| partition.work().spawn(&stopping))
             .collect();
-        let serving = server.zip(cluster.clone()).map(|(server, cluster)| {
-            let service = Arc::new(Service::new(cluster.clone(), format.database.clone()));
-            service.open(groups.clone());
-            tasks.push(tokio::spawn(joining::keep_up(
-                config.clone(),
-                cluster,
-                groups.clone(),
-                stopping.clone(),
-            )));
-            server.serve(service)
-        });
+        let service = cluster
+            .as_ref()
+            .map(|cluster| Arc::new(Service::new(cluster.clone(), format.database.clone())));
+        let serving = server.zip(service.clone()).zip(cluster.clone());
+        let serving = serving.map(|((server, service), cluster)| server.serve(service, cluster.peers.roll().clone()));
         for partition in &groups.partitions {
             tasks.push(tokio::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));
         }
-        Ok(Arc::new(Node {
+        let leader_changes = groups.observe(cluster.as_ref(), &stopping, &mut tasks);
+        let node = Arc::new(Node {
             format,
             log,
-            meta: groups.meta,
-            partitions: groups.partitions,
+            meta: groups.meta.clone(),
+            partitions: groups.partitions.clone(),
+            leader_changes,
             clock,
-            cluster,
+            cluster: cluster.clone(),
             serving: tokio::sync::Mutex::new(serving),
             stop,
             tasks: Mutex::new(tasks),
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
-        }))
+        });
+        if let (Some(cluster), Some(service)) = (cluster, service) {
+            if let Err(refused) = standing::confirm(&cluster, &groups.meta).await {
+                node.close().await?;
+                return Err(refused);
+            }
+            service.open(groups.clone());
+            let mut tasks = node.tasks.lock();
+            tasks.push(tokio::spawn(standing::watch(cluster.clone(), groups.clone(), stopping.clone())));
+            tasks.push(tokio::spawn(joining::keep_up(config, cluster, groups, stopping)));
+        }
+        Ok(node)
     }
 
     /// Waits until every group has a leader that this node reaches, and this node sees what was acknowledged before. A node that is alone
@@ -323,11 +348,17 @@ impl Node {
 
     /// Counts.
     pub fn status(&self) -> NodeStatus {
-        let mut groups = vec![group::status("meta".to_owned(), self.meta.raft())];
+        let cluster = self.cluster.as_deref();
+        let mut groups = vec![group::status(GroupId::META, self.meta.raft(), cluster)];
         for partition in &self.partitions {
-            let mut status = group::status(partition.id().to_string(), &partition.work().raft);
+            let mut status = group::status(partition.group(), &partition.work().raft, cluster);
             status.storage = partition.storage().status();
+            // Raft is not told of every flush.
+            status.snapshot_index = status.snapshot_index.max(status.storage.flushed_index.saturating_sub(1));
             groups.push(status);
+        }
+        for (group, changes) in groups.iter_mut().zip(&self.leader_changes) {
+            group.leader_changes = changes.load(Ordering::Relaxed);
         }
         NodeStatus {
             node_id: self.format.node,
@@ -335,6 +366,8 @@ impl Node {
             groups,
             log_bytes: self.log.bytes(),
             log_syncs: self.log.syncs(),
+            clock_ahead_ms: self.clock.ahead_ms(),
+            peers: cluster.map_or_else(Vec::new, |cluster| cluster.peers.states()),
             members: match self.cluster {
                 Some(_) => membership::members(&self.meta)
                     .into_iter()

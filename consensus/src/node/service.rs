@@ -1,6 +1,7 @@
 //! What a node answers other nodes.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -11,6 +12,8 @@ use openraft::raft::{AppendEntriesRequest, SnapshotResponse};
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, Raft};
 use pyralog_storage::SegmentId;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
 use super::membership;
@@ -19,6 +22,7 @@ use crate::log::GroupId;
 use crate::meta::Meta;
 use crate::partition::PartitionHandle;
 use crate::peer::PeerService;
+use crate::raft::observer::Observer;
 use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::read_index::read_index;
 use crate::raft::retained;
@@ -33,6 +37,26 @@ pub struct Groups {
     pub meta: Meta,
     /// The data groups, by partition.
     pub partitions: Vec<PartitionHandle>,
+}
+
+impl Groups {
+    /// Starts an observer for each group; the leaders that each of them counts.
+    pub fn observe(
+        &self,
+        cluster: Option<&Arc<Cluster>>,
+        stop: &watch::Receiver<bool>,
+        tasks: &mut Vec<JoinHandle<()>>,
+    ) -> Vec<Arc<AtomicU64>> {
+        let counts: Vec<Arc<AtomicU64>> = (0..=self.partitions.len()).map(|_| Arc::default()).collect();
+        let meta = Observer::new(GroupId::META, self.meta.raft().clone(), cluster.cloned(), counts[0].clone());
+        tasks.push(tokio::spawn(meta.run(stop.clone())));
+        for (partition, count) in self.partitions.iter().zip(&counts[1..]) {
+            let raft = partition.work().raft.clone();
+            let observer = Observer::new(partition.group(), raft, cluster.cloned(), count.clone());
+            tasks.push(tokio::spawn(observer.run(stop.clone())));
+        }
+        counts
+    }
 }
 
 /// The service. It answers once it has been given the groups.
@@ -165,8 +189,12 @@ impl Inner {
     }
 
     async fn answer(self: &Arc<Self>, from: u64, request: Request) -> Result<Answer, String> {
-        if matches!(request, Request::Propose(..)) && self.groups.get().is_none() {
+        let standing = self.cluster.standing.check();
+        if matches!(request, Request::Propose(..)) && (self.groups.get().is_none() || standing.is_err()) {
             return Ok(Answer::Propose(Err(Refusal::NotLeader)));
+        }
+        if !matches!(request, Request::Members) {
+            standing?;
         }
         let groups = self.groups()?;
         if from == 0 && !matches!(request, Request::Join(_) | Request::Members) {
@@ -207,15 +235,15 @@ impl Inner {
         // A task of its own: when the connection breaks, Raft may be installing, and the next offer must not touch the files meanwhile.
         let task = tokio::spawn(async move {
             let _one_at_a_time = one_at_a_time;
-            let peers = &inner.cluster.peers;
+            let cluster = inner.cluster.as_ref();
             if offer.group == GroupId::META {
                 let meta = &inner.groups()?.meta;
                 let place = Place::Meta(meta.state().dir().to_owned());
-                return snapshot::receive(meta.raft(), place, peers, from, offer).await;
+                return snapshot::receive(meta.raft(), place, cluster, from, offer).await;
             }
             let partition = inner.partition(offer.group)?;
             let place = Place::Partition(partition.storage().clone());
-            snapshot::receive(&partition.work().raft, place, peers, from, offer).await
+            snapshot::receive(&partition.work().raft, place, cluster, from, offer).await
         });
         task.await.map_err(|error| error.to_string())?
     }
@@ -306,6 +334,7 @@ impl Inner {
 
     async fn join(&self, groups: &Groups, request: JoinRequest) -> Result<wire::Joined, String> {
         let node = membership::register(&groups.meta, &request).await?;
+        tracing::info!(node, address = request.address, "a node joins");
         Ok(wire::Joined {
             database: self.database.clone(),
             node,

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::file::FilePart;
 use super::frame::{Frame, FrameError, FrameReader, Kind};
 use super::handshake::{self, HandshakeError};
+use super::roll::{Presence, Roll};
 use super::transport::{Stream, Transport};
 use super::writer::{Outgoing, write_frames};
 use super::{CONNECT_LIMIT, FILES_AT_ONCE, HANDSHAKE_LIMIT, PeerError, PeerIdentity};
@@ -31,6 +32,8 @@ pub struct Target {
     pub address: String,
     /// The way there.
     pub transport: Arc<dyn Transport>,
+    /// Who is connected.
+    pub roll: Roll,
 }
 
 /// How a connection came to its end.
@@ -272,8 +275,8 @@ fn closed() -> PeerError {
 async fn run(target: Target, ending: EndAtDrop, mut queued: UnboundedReceiver<Queued>) {
     let waiters = &ending.0;
     let (node, address) = (target.node, &target.address);
-    let stream = match connect(&target).await {
-        Ok(stream) => stream,
+    let (stream, _presence) = match connect(&target).await {
+        Ok(connected) => connected,
         Err(error) => {
             tracing::debug!(node, %address, %error, "cannot connect to a node");
             return waiters.end(error);
@@ -309,7 +312,7 @@ async fn receive<R: AsyncRead + Unpin>(mut frames: FrameReader<R>, waiters: &Wai
     Ok(())
 }
 
-async fn connect(target: &Target) -> Result<Stream, PeerError> {
+async fn connect(target: &Target) -> Result<(Stream, Presence), PeerError> {
     let Target {
         identity, node, address, ..
     } = target;
@@ -320,9 +323,17 @@ async fn connect(target: &Target) -> Result<Stream, PeerError> {
         .map_err(late)?;
     let mut stream = connected.map_err(|error| unreachable(error.to_string()))?;
     let introduced = timeout(HANDSHAKE_LIMIT, handshake::introduce(&mut stream, identity, *node)).await;
+    let refused = |why: &dyn std::fmt::Display| format!("no connection to node {node} at {address}: {why}");
     match introduced.map_err(late)? {
-        Ok(()) => Ok(stream),
+        Ok((node, incarnation)) => match target.roll.enter(node, incarnation, address) {
+            Ok(presence) => Ok((stream, presence)),
+            Err(reason) => {
+                tracing::warn!(node, address, reason, "no connection to a second process of a node");
+                Err(PeerError::Refused(refused(&reason)))
+            }
+        },
         Err(HandshakeError::Io(error)) => Err(unreachable(error.to_string())),
-        Err(error) => Err(PeerError::Refused(format!("no connection to node {node} at {address}: {error}"))),
+        Err(HandshakeError::Occupied(reason)) => Err(PeerError::Occupied(refused(&reason))),
+        Err(error) => Err(PeerError::Refused(refused(&error))),
     }
 }

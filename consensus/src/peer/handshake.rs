@@ -2,20 +2,23 @@
 //!
 //! ```text
 //! part      magic:4 protocol:4 length:4 crc32c:4              = 16 bytes, then `length` bytes
-//! hello     from:8 to:8, then the database's id               from the caller; zeros and no id: a node that wants to join
-//! verdict   0:1 node:8, then the database's id                from the server: welcome
-//!           1:1, then the reason                              from the server: refused; it closes
+//! hello     from:8 to:8 incarnation:16, then the database's id   from the caller; zeros and no id: a node that wants to join
+//! verdict   0:1 node:8 incarnation:16, then the database's id    from the server: welcome
+//!           1:1, then the reason                                 from the server: refused; it closes
+//!           2:1, then the reason                                 the same, because another process is the caller's node
 //! ```
 //!
 //! The checksum covers everything but itself. The layout of a part and of a refusal is the same in every protocol, so that nodes of
 //! different protocols can tell each other why they do not speak.
 
+use std::fmt::Display;
 use std::io;
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::PeerIdentity;
+use super::roll::{Incarnation, Presence, Roll};
 
 const MAGIC: [u8; 4] = *b"PYRP";
 const HEADER_BYTES: usize = 16;
@@ -23,6 +26,7 @@ const MAX_BODY_BYTES: usize = 1024;
 const MAX_DATABASE_BYTES: usize = 256;
 const WELCOME: u8 = 0;
 const REFUSED: u8 = 1;
+const OCCUPIED: u8 = 2;
 /// As the callee's id: whoever is there. As the caller's id, with an empty database: a node that belongs to no database yet.
 const ANY: u64 = 0;
 
@@ -38,10 +42,26 @@ pub enum HandshakeError {
     /// One of them does not want to.
     #[error("{0}")]
     Refused(String),
+    /// Another process is the caller's node.
+    #[error("{0}")]
+    Occupied(String),
 }
 
-/// The caller's side: introduces itself to the node that it means to reach.
-pub async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, own: &PeerIdentity, to: u64) -> Result<(), HandshakeError> {
+/// A node that has introduced itself.
+#[derive(Debug)]
+pub struct Caller {
+    /// Its id.
+    pub node: u64,
+    /// Keeps other processes of the same node away.
+    pub presence: Presence,
+}
+
+/// The caller's side: introduces itself to the node that it means to reach. Which process answered as which node.
+pub async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    own: &PeerIdentity,
+    to: u64,
+) -> Result<(u64, Incarnation), HandshakeError> {
     if own.database.len() > MAX_DATABASE_BYTES {
         let bytes = own.database.len();
         return Err(refused(format!(
@@ -51,6 +71,7 @@ pub async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, own: &
     let mut hello = Vec::new();
     hello.extend_from_slice(&own.node.to_le_bytes());
     hello.extend_from_slice(&to.to_le_bytes());
+    hello.extend_from_slice(&own.incarnation.0.to_le_bytes());
     hello.extend_from_slice(own.database.as_bytes());
     write_part(stream, own.format, &hello).await?;
 
@@ -58,11 +79,12 @@ pub async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, own: &
     let mut fields = &verdict[..];
     match fields.try_get_u8() {
         Ok(REFUSED) => Err(refused(String::from_utf8_lossy(fields).into_owned())),
+        Ok(OCCUPIED) => Err(HandshakeError::Occupied(String::from_utf8_lossy(fields).into_owned())),
         Ok(WELCOME) if protocol != own.format => Err(refused(other_protocol(protocol, own.format))),
         Ok(WELCOME) => {
-            let node = fields
-                .try_get_u64_le()
-                .map_err(|_| HandshakeError::Garbage("a welcome that is too short"))?;
+            let (Ok(node), Ok(incarnation)) = (fields.try_get_u64_le(), fields.try_get_u128_le()) else {
+                return Err(HandshakeError::Garbage("a welcome that is too short"));
+            };
             if !own.is_stranger() {
                 check_database(fields, own)?;
             }
@@ -71,25 +93,38 @@ pub async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, own: &
                     "this is node {node}, not node {to}; correct the address of node {to}"
                 )));
             }
-            Ok(())
+            Ok((node, Incarnation(incarnation)))
         }
         _ => Err(HandshakeError::Garbage("an unknown verdict")),
     }
 }
 
 /// The server's side: who calls. A caller that is refused has been told why.
-pub async fn receive<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, own: &PeerIdentity) -> Result<u64, HandshakeError> {
+pub async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    own: &PeerIdentity,
+    roll: &Roll,
+    place: impl Display,
+) -> Result<Caller, HandshakeError> {
     let (protocol, hello) = read_part(stream).await?;
-    let checked = check_hello(protocol, &hello, own);
+    let checked = check_hello(protocol, &hello, own).and_then(|(node, incarnation)| match roll.enter(node, incarnation, place) {
+        Ok(presence) => Ok(Caller { node, presence }),
+        Err(reason) => Err(HandshakeError::Occupied(reason)),
+    });
     let mut verdict = Vec::new();
     match &checked {
         Ok(_) => {
             verdict.push(WELCOME);
             verdict.extend_from_slice(&own.node.to_le_bytes());
+            verdict.extend_from_slice(&own.incarnation.0.to_le_bytes());
             verdict.extend_from_slice(own.database.as_bytes());
         }
-        Err(HandshakeError::Refused(reason)) => {
-            verdict.push(REFUSED);
+        Err(HandshakeError::Refused(reason) | HandshakeError::Occupied(reason)) => {
+            verdict.push(if matches!(checked, Err(HandshakeError::Occupied(_))) {
+                OCCUPIED
+            } else {
+                REFUSED
+            });
             verdict.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(MAX_BODY_BYTES - 1)]);
         }
         Err(_) => return checked,
@@ -101,16 +136,17 @@ pub async fn receive<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, own: &Pe
     checked
 }
 
-fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<u64, HandshakeError> {
+fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<(u64, Incarnation), HandshakeError> {
     if protocol != own.format {
         return Err(refused(other_protocol(own.format, protocol)));
     }
     let mut fields = hello;
-    let (Ok(from), Ok(to)) = (fields.try_get_u64_le(), fields.try_get_u64_le()) else {
+    let (Ok(from), Ok(to), Ok(incarnation)) = (fields.try_get_u64_le(), fields.try_get_u64_le(), fields.try_get_u128_le()) else {
         return Err(HandshakeError::Garbage("a hello that is too short"));
     };
+    let incarnation = Incarnation(incarnation);
     if from == ANY && to == ANY && fields.is_empty() {
-        return Ok(ANY);
+        return Ok((ANY, incarnation));
     }
     check_database(fields, own)?;
     if to != own.node && to != ANY {
@@ -119,10 +155,17 @@ fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<u64, H
             "this is node {node}, not node {to}; correct the address of node {to}"
         )));
     }
-    if from == own.node {
-        return Err(refused(format!("this is node {from} itself; give each node an id of its own")));
+    if from == own.node && incarnation == own.incarnation {
+        return Err(refused(format!(
+            "this is node {from} itself; correct the address of the node that is meant"
+        )));
     }
-    Ok(from)
+    if from == own.node {
+        return Err(HandshakeError::Occupied(format!(
+            "this is node {from} itself, in another process; give each node a directory and an id of its own"
+        )));
+    }
+    Ok((from, incarnation))
 }
 
 fn check_database(theirs: &[u8], own: &PeerIdentity) -> Result<(), HandshakeError> {
@@ -137,7 +180,9 @@ fn check_database(theirs: &[u8], own: &PeerIdentity) -> Result<(), HandshakeErro
 }
 
 fn other_protocol(server: u32, caller: u32) -> String {
-    format!("this node speaks peer protocol {server}, the caller speaks {caller}; run versions that are made to work together")
+    format!(
+        "this node speaks peer protocol {server}, the caller speaks {caller}; run the same version on both, which means to upgrade the one with the lower number"
+    )
 }
 
 fn refused(reason: String) -> HandshakeError {

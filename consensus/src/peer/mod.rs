@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants:
-//! - [`PeerError::Unreachable`] and [`PeerError::Refused`] are given only where no byte of the request was written.
+//! - [`PeerError::Unreachable`], [`PeerError::Refused`] and [`PeerError::Occupied`] are given only where no byte of the request was written.
 //! - Nothing is allocated by a length that the other side claims, and what one connection can make a node hold is bounded: see
 //!   [`MAX_CONNECTIONS`], [`MAX_REQUESTS`], [`FILES_AT_ONCE`].
 //! - Neither a large file nor a slow disk at its receiver holds up calls: few chunks are queued, and the receiver grants each further one.
@@ -19,6 +19,7 @@ mod file;
 mod frame;
 mod handshake;
 mod peers;
+mod roll;
 mod server;
 mod session;
 #[cfg(test)]
@@ -31,11 +32,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-pub use peers::Peers;
+pub use peers::{PeerState, Peers};
+pub use roll::{Incarnation, Roll};
 pub use server::{PeerServer, PeerServing};
 
 /// The protocol that this build speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Largest request or answer.
 pub const MAX_MESSAGE_BYTES: usize = 80 << 20;
 /// Connections that a server has open; further ones wait to be accepted.
@@ -65,15 +67,18 @@ pub struct PeerIdentity {
     pub node: u64,
     /// The protocol it speaks; nodes of different protocols refuse each other.
     pub format: u32,
+    /// The process that speaks for the node.
+    pub incarnation: Incarnation,
 }
 
 impl PeerIdentity {
-    /// A node that speaks this build's protocol.
+    /// A node that speaks this build's protocol, in a process that was not seen before.
     pub fn new(database: String, node: u64) -> PeerIdentity {
         PeerIdentity {
             database,
             node,
             format: PROTOCOL,
+            incarnation: Incarnation::draw(),
         }
     }
 
@@ -116,6 +121,9 @@ pub enum PeerError {
     /// done, and trying again does not help before somebody corrects the configuration.
     #[error("{0}")]
     Refused(String),
+    /// The other node knows this node as another process, which is alive. Nothing was done.
+    #[error("{0}")]
+    Occupied(String),
     /// The service answered with this message. Also a request that is too large to be sent, and a fetched file that cannot be written or
     /// arrived damaged.
     #[error("{0}")]

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::connection::{Connection, Target};
 use super::frame::MAX_TEXT_BYTES;
+use super::roll::Roll;
 use super::transport::Transport;
 use super::{MAX_MESSAGE_BYTES, PeerError, PeerIdentity, RETRY_AFTER, file};
 
@@ -23,6 +24,7 @@ pub struct Peers {
 struct Book {
     identity: PeerIdentity,
     transport: Arc<dyn Transport>,
+    roll: Roll,
     entries: Mutex<Entries>,
 }
 
@@ -30,11 +32,24 @@ struct Book {
 struct Entries {
     closed: bool,
     peers: HashMap<u64, Peer>,
+    /// Calls without an answer, by node.
+    failed: HashMap<u64, u64>,
 }
 
 struct Peer {
     address: String,
     connection: Option<Arc<Connection>>,
+}
+
+/// How it stands with another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerState {
+    /// The node.
+    pub node: u64,
+    /// Whether there is a connection, in either direction.
+    pub connected: bool,
+    /// Calls that got no answer since the start.
+    pub failed_calls: u64,
 }
 
 impl Peers {
@@ -44,6 +59,7 @@ impl Peers {
             book: Arc::new(Book {
                 identity,
                 transport,
+                roll: Roll::default(),
                 entries: Mutex::default(),
             }),
         }
@@ -61,6 +77,26 @@ impl Peers {
         before.into_iter().for_each(Peer::close);
     }
 
+    /// Who is connected, in both directions: for the server too.
+    pub fn roll(&self) -> &Roll {
+        &self.book.roll
+    }
+
+    /// How it stands with each node whose address is known.
+    pub fn states(&self) -> Vec<PeerState> {
+        let entries = self.book.entries.lock();
+        let nodes = entries.peers.keys().filter(|node| **node != 0);
+        let mut states: Vec<PeerState> = nodes
+            .map(|node| PeerState {
+                node: *node,
+                connected: self.book.roll.is_present(*node),
+                failed_calls: entries.failed.get(node).copied().unwrap_or(0),
+            })
+            .collect();
+        states.sort_by_key(|state| state.node);
+        states
+    }
+
     /// Forgets a node and closes the connection to it.
     pub fn remove(&self, node: u64) {
         let before = self.book.entries.lock().peers.remove(&node);
@@ -75,8 +111,14 @@ impl Peers {
                 "a request of {bytes} bytes is larger than the {MAX_MESSAGE_BYTES} that one message holds; nothing was sent"
             )));
         }
-        let connection = self.connection(node)?;
-        timeout(limit, connection.call(request)).await.unwrap_or(Err(PeerError::TimedOut))
+        let answer = match self.connection(node) {
+            Ok(connection) => timeout(limit, connection.call(request)).await.unwrap_or(Err(PeerError::TimedOut)),
+            Err(error) => Err(error),
+        };
+        if answer.as_ref().is_err_and(|error| !matches!(error, PeerError::Failed(_))) {
+            *self.book.entries.lock().failed.entry(node).or_default() += 1;
+        }
+        answer
     }
 
     /// Streams the file that the node's service knows as `name` into `to`, checks its length and checksum and syncs it; its size, or `None`
@@ -120,6 +162,7 @@ impl Peers {
             node,
             address: peer.address.clone(),
             transport: self.book.transport.clone(),
+            roll: self.book.roll.clone(),
         }));
         peer.connection = Some(connection.clone());
         Ok(connection)

@@ -2,20 +2,24 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::handshake::{self, HandshakeError};
+use super::handshake::{self, Caller, HandshakeError};
+use super::roll::Roll;
 use super::transport::{Listener, Stream, Transport};
 use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, session};
 
 /// How long to wait after a failed accept: where file descriptors run out, the next one fails too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After how long the same refusal is told again.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Held by all that a server has running, so that it is known when nothing is.
 pub type Running = mpsc::Sender<Infallible>;
@@ -44,11 +48,11 @@ impl PeerServer {
         self.address
     }
 
-    /// Serves until the handle is dropped. To be called within a tokio runtime.
-    pub fn serve(self, service: Arc<dyn PeerService>) -> PeerServing {
+    /// Serves until the handle is dropped. Callers are noted on the roll. To be called within a tokio runtime.
+    pub fn serve(self, service: Arc<dyn PeerService>, roll: Roll) -> PeerServing {
         let (running, ended) = mpsc::channel(1);
         let address = self.address;
-        let task = tokio::spawn(accept(self, service, running));
+        let task = tokio::spawn(accept(self, service, roll, running));
         PeerServing { address, task, ended }
     }
 }
@@ -80,7 +84,13 @@ impl Drop for PeerServing {
     }
 }
 
-async fn accept(server: PeerServer, service: Arc<dyn PeerService>, running: Running) {
+async fn accept(server: PeerServer, service: Arc<dyn PeerService>, roll: Roll, running: Running) {
+    let door = Arc::new(Door {
+        identity: server.identity.clone(),
+        service,
+        roll,
+        refused: Mutex::default(),
+    });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -89,8 +99,7 @@ async fn accept(server: PeerServer, service: Arc<dyn PeerService>, running: Runn
         };
         match accepted {
             Ok((stream, remote)) => {
-                let (identity, service) = (server.identity.clone(), service.clone());
-                connections.spawn(connection(running.clone(), stream, remote, identity, service));
+                connections.spawn(connection(running.clone(), stream, remote, door.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection of a node");
@@ -100,14 +109,40 @@ async fn accept(server: PeerServer, service: Arc<dyn PeerService>, running: Runn
     }
 }
 
-/// `running` comes first because the first parameter is dropped last.
-async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, identity: PeerIdentity, service: Arc<dyn PeerService>) {
-    let from = match timeout(HANDSHAKE_LIMIT, handshake::receive(&mut stream, &identity)).await {
-        Ok(Ok(from)) => from,
-        Ok(Err(HandshakeError::Refused(reason))) => {
+/// What a server does with callers.
+struct Door {
+    identity: PeerIdentity,
+    service: Arc<dyn PeerService>,
+    roll: Roll,
+    /// Whom it refused last, why, and when that was told.
+    refused: Mutex<Option<(IpAddr, String, Instant)>>,
+}
+
+impl Door {
+    /// Tells the log of a refusal; of the same one again only after a while, since callers try again and again.
+    fn tell(&self, remote: SocketAddr, reason: String) {
+        let mut last = self.refused.lock();
+        let told = last
+            .as_ref()
+            .is_some_and(|(ip, told, at)| *ip == remote.ip() && *told == reason && at.elapsed() < TELL_AGAIN);
+        if told {
+            tracing::debug!(%remote, %reason, "refused a node");
+        } else {
             tracing::warn!(%remote, %reason, "refused a node");
-            return;
+            *last = Some((remote.ip(), reason, Instant::now()));
         }
+    }
+}
+
+/// `running` comes first because the first parameter is dropped last.
+async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, door: Arc<Door>) {
+    let received = handshake::receive(&mut stream, &door.identity, &door.roll, remote);
+    let Caller {
+        node: from,
+        presence: _presence,
+    } = match timeout(HANDSHAKE_LIMIT, received).await {
+        Ok(Ok(caller)) => caller,
+        Ok(Err(HandshakeError::Refused(reason) | HandshakeError::Occupied(reason))) => return door.tell(remote, reason),
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "a connection without a handshake");
             return;
@@ -117,7 +152,7 @@ async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, id
             return;
         }
     };
-    match session::run(stream, from, service, running.clone()).await {
+    match session::run(stream, from, door.service.clone(), running.clone()).await {
         Ok(()) => tracing::debug!(from, %remote, "a node closed its connection"),
         Err(error) => tracing::debug!(from, %remote, %error, "a node's connection broke"),
     }

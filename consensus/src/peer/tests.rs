@@ -97,7 +97,10 @@ struct Pair {
 }
 
 fn identity(node: u64) -> PeerIdentity {
-    PeerIdentity::new(DATABASE.to_owned(), node)
+    PeerIdentity {
+        incarnation: Incarnation(node.into()),
+        ..PeerIdentity::new(DATABASE.to_owned(), node)
+    }
 }
 
 fn loopback() -> SocketAddr {
@@ -106,7 +109,7 @@ fn loopback() -> SocketAddr {
 
 async fn serve(address: SocketAddr, service: &Arc<TestService>) -> PeerServing {
     let server = PeerServer::bind(address, identity(SERVER), &Tcp).await.unwrap();
-    server.serve(Arc::new(Handler(service.clone())))
+    server.serve(Arc::new(Handler(service.clone())), Roll::default())
 }
 
 async fn pair() -> Pair {

@@ -13,6 +13,7 @@ use openraft::{Config, Raft, SnapshotPolicy};
 use super::leadership::leads;
 use super::log_store::LogStore;
 use super::network::Network;
+use super::proposal;
 use super::snapshot::SnapshotData;
 use super::types::Types;
 use crate::error::{ConsensusError, Result};
@@ -108,21 +109,34 @@ where
     Ok(raft)
 }
 
-/// A group's Raft numbers; the storage part is left at its default.
-pub fn status<SM: RaftStateMachine<Types>>(name: String, raft: &Raft<Types, SM>) -> GroupStatus {
+/// A group's Raft numbers; what Raft does not know is left at its default.
+pub fn status<SM: RaftStateMachine<Types>>(group: GroupId, raft: &Raft<Types, SM>, cluster: Option<&Cluster>) -> GroupStatus {
+    let has_majority = proposal::has_majority(raft);
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
+    let reaches = |node: u64| node == metrics.id || cluster.is_some_and(|cluster| cluster.peers.roll().is_present(node));
+    let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+    let reached = voters.iter().filter(|voter| reaches(**voter)).count();
+    let led = match metrics.state.is_leader() {
+        true => has_majority,
+        false => metrics.current_leader.is_some_and(reaches) && reached * 2 > voters.len(),
+    };
+    let denied = cluster.and_then(|cluster| cluster.standing.check().err());
     GroupStatus {
-        name,
+        name: group.to_string(),
         leader: metrics.state.is_leader(),
         leader_id: metrics.current_leader,
         term: metrics.current_term,
         last_index: metrics.last_log_index.unwrap_or(0),
+        committed_index: metrics.local_committed.map_or(0, |id| id.index()),
         applied_index: metrics.last_applied.map_or(0, |id| id.index()),
         purged_index: metrics.purged.map_or(0, |id| id.index()),
-        voters: metrics.membership_config.membership().voter_ids().collect(),
+        snapshot_index: metrics.snapshot.map_or(0, |id| id.index()),
+        quorum: led && denied.is_none() && metrics.running_state.is_ok(),
+        voters,
         learners: metrics.membership_config.membership().learner_ids().collect(),
-        stopped: metrics.running_state.as_ref().err().map(|fatal| fatal.to_string()),
+        stopped: denied.or_else(|| metrics.running_state.as_ref().err().map(|fatal| fatal.to_string())),
+        snapshots: cluster.map_or_else(Default::default, |cluster| cluster.snapshots.of(group)),
         replicated: metrics
             .replication
             .iter()

@@ -2,12 +2,14 @@
 //! (but the handles' calls to propose) knows openraft.
 
 pub mod apply_thread;
+pub mod counts;
 pub mod data_machine;
 pub mod group;
 pub mod leadership;
 pub mod log_store;
 pub mod meta_machine;
 pub mod network;
+pub mod observer;
 pub mod position;
 pub mod proposal;
 pub mod read_index;

@@ -12,6 +12,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{EntryPayload, OptionalSend};
+use tokio::time::Instant;
 
 use super::snapshot::{GroupSnapshot, Offer, SnapshotData};
 use super::types::{Entry, Types, Vote};
@@ -76,7 +77,9 @@ impl Client {
     }
 
     async fn ask(&self, action: RPCTypes, request: &Request, limit: Duration) -> Result<Answer, RPCError<Types>> {
-        let peers = &self.cluster()?.peers;
+        let cluster = self.cluster()?;
+        cluster.standing.check().map_err(Unreachable::from_string)?;
+        let peers = &cluster.peers;
         let bytes = wire::encode(request).map_err(|error| NetworkError::from_string(error.to_string()))?;
         let answer = match peers.call(self.target, bytes, limit).await {
             Ok(answer) => answer,
@@ -166,6 +169,7 @@ impl RaftNetworkV2<Types> for Client {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let cluster = self.cluster()?.clone();
+        let begun = Instant::now();
         let data = snapshot.snapshot;
         let (ticket, export) = cluster
             .export(move |ticket| data.export(ticket))
@@ -187,7 +191,18 @@ impl RaftNetworkV2<Types> for Client {
             None => Err(StreamingError::Unreachable(Unreachable::from_string(
                 "the snapshot is not wanted any more",
             ))),
-            Some(Ok(Answer::Install(answer))) => Ok(answer),
+            Some(Ok(Answer::Install(answer))) => {
+                cluster.snapshots.count(self.group, |count| count.sent += 1);
+                tracing::info!(
+                    group = %self.group,
+                    to = self.target,
+                    files = export.files.len(),
+                    bytes = export.files.iter().map(|file| file.bytes).sum::<u64>(),
+                    duration_ms = begun.elapsed().as_millis() as u64,
+                    "a node has installed a snapshot of this one"
+                );
+                Ok(answer)
+            }
             Some(Ok(_)) => Err(StreamingError::from(self.wrong_answer())),
             Some(Err(error)) => Err(StreamingError::from(error)),
         }

@@ -122,7 +122,7 @@ pub async fn outcome<SM: RaftStateMachine<Types>>(
 }
 
 /// Whether this node leads and has lately heard from a majority.
-fn has_majority<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) -> bool {
+pub fn has_majority<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) -> bool {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     let mut voters = metrics.membership_config.membership().voter_ids();

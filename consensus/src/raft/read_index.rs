@@ -22,6 +22,8 @@ use crate::node::cluster::Cluster;
 
 /// How long a replica may take to apply what the leader had committed.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(10);
+/// How long a read may wait in all, for the round before its own too.
+const PASS_LIMIT: Duration = Duration::from_secs(12);
 /// How long one question to the leader may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 
@@ -65,7 +67,14 @@ impl<SM: RaftStateMachine<Types>> ReadBarrier<SM> {
         if self.inner.is_alone() {
             return Ok(());
         }
-        self.join().await.map_err(|error| match error.as_ref() {
+        let passed = timeout(PASS_LIMIT, self.join()).await.unwrap_or_else(|_| {
+            let reason = format!(
+                "group {} does not answer: a majority of its nodes may be down; nothing was done, retry later",
+                self.inner.name
+            );
+            Err(Arc::new(ConsensusError::Unavailable(reason)))
+        });
+        passed.map_err(|error| match error.as_ref() {
             ConsensusError::Unavailable(reason) => ConsensusError::Unavailable(reason.clone()),
             other => ConsensusError::Unavailable(other.to_string()),
         })

@@ -16,12 +16,13 @@ use openraft::storage::RaftStateMachine;
 use openraft::type_config::alias;
 use pyralog_storage::{Partition, ReplicaFile};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::position::Position;
 use super::types::{SnapshotMeta, Types, Vote};
 use crate::codec;
 use crate::log::GroupId;
-use crate::peer::Peers;
+use crate::node::cluster::Cluster;
 
 /// Files that are fetched at once: the link is shared with what goes on.
 const FETCHES: usize = 2;
@@ -247,7 +248,7 @@ fn arrived_name(file: &ReplicaFile) -> String {
 pub async fn receive<SM>(
     raft: &Raft<Types, SM>,
     place: Place,
-    peers: &Peers,
+    cluster: &Cluster,
     from: u64,
     offer: Offer,
 ) -> Result<openraft::raft::SnapshotResponse<Types>, String>
@@ -266,10 +267,11 @@ where
         blocking(move || place.prepare(&files, &arrived)).await.map_err(failed)?
     };
     let bytes: u64 = missing.iter().map(|file| file.bytes).sum();
-    tracing::info!(group = offer.group.0, from, files = missing.len(), bytes, "a snapshot arrives");
+    let (begun, files) = (Instant::now(), missing.len());
+    tracing::info!(group = %offer.group, from, files, bytes, "a snapshot arrives");
     let fetches: Vec<_> = missing
         .into_iter()
-        .map(|file| fetch(peers.clone(), from, offer.ticket, file, arrived.clone(), whole.clone()))
+        .map(|file| fetch(cluster, from, offer.group, offer.ticket, file, arrived.clone(), whole.clone()))
         .collect();
     let fetched: Vec<Result<(), String>> = futures::stream::StreamExt::collect(futures::stream::StreamExt::buffer_unordered(
         futures::stream::iter(fetches),
@@ -284,6 +286,7 @@ where
         meta: offer.meta,
         snapshot: SnapshotData::Arrived(whole.clone()),
     };
+    let group = offer.group;
     let answer = raft
         .install_full_snapshot(offer.vote, snapshot)
         .await
@@ -294,17 +297,33 @@ where
     })
     .await
     .map_err(failed)?;
+    cluster.snapshots.count(group, |count| count.installed += 1);
+    let duration_ms = begun.elapsed().as_millis() as u64;
+    tracing::info!(%group, from, files, bytes, duration_ms, "a snapshot is installed");
     Ok(answer)
 }
 
-async fn fetch(peers: Peers, from: u64, ticket: u64, file: ReplicaFile, arrived: PathBuf, whole: PathBuf) -> Result<(), String> {
+async fn fetch(
+    cluster: &Cluster,
+    from: u64,
+    group: GroupId,
+    ticket: u64,
+    file: ReplicaFile,
+    arrived: PathBuf,
+    whole: PathBuf,
+) -> Result<(), String> {
     let kept = arrived.join(arrived_name(&file));
     let size = tokio::fs::metadata(&kept).await.map(|found| found.len()).ok();
     if size != Some(file.bytes) {
         let name = file_name(ticket, &file.name);
         let coming = kept.with_extension("coming");
-        match peers.fetch_file(from, &name, &coming).await.map_err(|error| error.to_string())? {
-            Some(bytes) if bytes == file.bytes => {}
+        match cluster
+            .peers
+            .fetch_file(from, &name, &coming)
+            .await
+            .map_err(|error| error.to_string())?
+        {
+            Some(bytes) if bytes == file.bytes => cluster.snapshots.count(group, |count| count.fetched_bytes += bytes),
             Some(bytes) => return Err(format!("{name}: {bytes} bytes instead of {}", file.bytes)),
             None => return Err(format!("{name} is not there any more")),
         }

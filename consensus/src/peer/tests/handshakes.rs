@@ -30,7 +30,7 @@ async fn another_protocol_is_refused() {
         ..identity(CALLER)
     };
     let reason = refusal(&pair, newer, SERVER).await;
-    assert!(reason.contains("protocol 1, the caller speaks 2"), "{reason}");
+    assert!(reason.contains("protocol 2, the caller speaks 3"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,6 +38,58 @@ async fn a_caller_with_the_servers_id_is_refused() {
     let pair = pair().await;
     let reason = refusal(&pair, identity(SERVER), SERVER).await;
     assert!(reason.contains("node 1 itself"), "{reason}");
+    let copy = PeerIdentity {
+        incarnation: Incarnation(77),
+        ..identity(SERVER)
+    };
+    let reason = occupied(&pair, copy, SERVER).await;
+    assert!(reason.contains("node 1 itself, in another process"), "{reason}");
+}
+
+/// The reason that a caller gets whose node is another process.
+async fn occupied(pair: &Pair, identity: PeerIdentity, to: u64) -> String {
+    let peers = Peers::new(identity, Arc::new(Tcp));
+    peers.set_address(to, pair.serving.address().to_string());
+    match peers.call(to, request(ECHO, b""), LIMIT).await {
+        Err(PeerError::Occupied(reason)) => reason,
+        answer => panic!("{answer:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_of_a_node_is_refused_as_long_as_the_first_is_there() {
+    let pair = pair().await;
+    echo(&pair.peers, b"first").await.unwrap();
+    let copy = PeerIdentity {
+        incarnation: Incarnation(77),
+        ..identity(CALLER)
+    };
+    let reason = occupied(&pair, copy.clone(), SERVER).await;
+    assert!(reason.contains("node 2 runs already, as another process"), "{reason}");
+    assert_eq!(echo(&pair.peers, b"still there").await.unwrap(), "still there");
+    pair.peers.close();
+    // Its end is seen as soon as the bytes are there.
+    let peers = Peers::new(copy, Arc::new(Tcp));
+    peers.set_address(SERVER, pair.serving.address().to_string());
+    let closed = Instant::now();
+    while let Err(error) = echo(&peers, b"second").await {
+        assert!(matches!(error, PeerError::Occupied(_)), "{error}");
+        assert!(closed.elapsed() < Duration::from_secs(2), "{error}");
+        sleep(RETRY_AFTER).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_does_not_speak_with_a_second_process_of_a_node() {
+    let pair = pair().await;
+    let _other = pair.peers.roll().enter(SERVER, Incarnation(77), "elsewhere").unwrap();
+    let answer = echo(&pair.peers, b"").await;
+    assert!(
+        matches!(&answer, Err(PeerError::Refused(reason)) if reason.contains("elsewhere")),
+        "{answer:?}"
+    );
+    let states = pair.peers.states();
+    assert_eq!((states[0].node, states[0].failed_calls), (SERVER, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +107,7 @@ async fn a_caller_whose_database_id_is_too_long_is_refused() {
 }
 
 /// What a caller makes of a server that answers with these bytes.
-async fn answered(verdict: Vec<u8>) -> Result<(), handshake::HandshakeError> {
+async fn answered(verdict: Vec<u8>) -> Result<(u64, Incarnation), handshake::HandshakeError> {
     let (mut caller, mut server) = tokio::io::duplex(4096);
     tokio::io::AsyncWriteExt::write_all(&mut server, &verdict).await.unwrap();
     handshake::introduce(&mut caller, &identity(CALLER), SERVER).await
@@ -71,7 +123,7 @@ fn part(protocol: u32, body: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn the_caller_checks_who_answers() {
-    let welcome = |node: u64, database: &str| [&[0], &node.to_le_bytes()[..], database.as_bytes()].concat();
+    let welcome = |node: u64, database: &str| [&[0], &node.to_le_bytes()[..], &[7; 16], database.as_bytes()].concat();
     answered(part(PROTOCOL, &welcome(SERVER, DATABASE))).await.unwrap();
     let wrong = [
         (PROTOCOL, welcome(SERVER, "other"), "\"other\""),

@@ -107,7 +107,10 @@ async fn a_server_that_falls_silent_loses_its_calls() {
     peers.set_address(SERVER, listener.local_addr().unwrap().to_string());
     let call = tokio::spawn(async move { peers.call(SERVER, request(ECHO, b""), LIMIT).await });
     let (mut stream, _) = listener.accept().await.unwrap();
-    assert_eq!(handshake::receive(&mut stream, &identity(SERVER)).await.unwrap(), CALLER);
+    let caller = handshake::receive(&mut stream, &identity(SERVER), &Roll::default(), "here")
+        .await
+        .unwrap();
+    assert_eq!(caller.node, CALLER);
     let answer = call.await.unwrap();
     assert!(
         matches!(&answer, Err(PeerError::Lost(why)) if why.contains("nothing arrived")),
