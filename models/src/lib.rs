@@ -17,4 +17,5 @@ pub use database::{Database, DatabaseConfig, DatabaseStatus};
 pub use error::{Error, ErrorKind, Position, Result};
 pub use kv::{Bucket, KvEntry, KvPrecondition, KvScan};
 pub use pyralog_consensus::PeerConfig;
+pub use pyralog_consensus::node::{GroupStatus, NodeStatus};
 pub use session::{IngestMode, IngestRequest, Parameters, Prepared, QueryResult, Session};

@@ -1,5 +1,6 @@
 //! A cluster of processes, through `pyralog cluster`.
 
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use pyralog_client::Client;
@@ -38,6 +39,11 @@ impl ClusterNode {
         port.parse().expect("port")
     }
 
+    /// The port for other nodes.
+    pub fn peer_port(&self) -> u16 {
+        self.http_port() + 1
+    }
+
     /// A new connection and session.
     pub async fn client(&self) -> pyralog_client::Result<Client> {
         Client::connect(self.flight.as_str()).await
@@ -55,16 +61,26 @@ impl ClusterNode {
 #[derive(Debug)]
 pub struct Cluster {
     dir: TempDir,
+    environment: Vec<(String, String)>,
 }
 
 impl Cluster {
     /// Starts nodes.
     pub fn up(nodes: u64, memory_limit: &str) -> Cluster {
+        Cluster::up_with(nodes, memory_limit, &[])
+    }
+
+    /// Starts nodes with environment variables.
+    pub fn up_with(nodes: u64, memory_limit: &str, environment: &[(&str, &str)]) -> Cluster {
         let dir = tempfile::Builder::new()
             .prefix("pyralog-cluster-")
             .tempdir()
             .expect("temporary directory");
-        let cluster = Cluster { dir };
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let cluster = Cluster { dir, environment };
         let ports = free_ports(nodes as u16 * 10).to_string();
         let nodes = nodes.to_string();
         cluster.succeed(&["up", "--nodes", &nodes, "--base-port", &ports, "--memory-limit", memory_limit]);
@@ -75,6 +91,7 @@ impl Cluster {
     pub fn run(&self, arguments: &[&str]) -> Output {
         Command::new(binary::path())
             .arg("cluster")
+            .envs(self.environment.iter().cloned())
             .args(arguments)
             .arg("--dir")
             .arg(self.dir.path())
@@ -95,6 +112,17 @@ impl Cluster {
         let text = self.succeed(&["status", "--json"]);
         let status: Status = serde_json::from_str(&text).expect("JSON");
         status.nodes
+    }
+
+    /// A node's data directory.
+    pub fn data_dir(&self, node: u64) -> PathBuf {
+        self.dir.path().join(format!("node-{node}"))
+    }
+
+    /// Everything that a node has printed.
+    pub fn log_of(&self, node: u64) -> String {
+        let log = std::fs::read(self.dir.path().join(format!("node-{node}.log")));
+        String::from_utf8_lossy(&log.expect("log")).into_owned()
     }
 
     /// The ends of all nodes' logs.

@@ -10,6 +10,7 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod exposition;
 pub mod http;
 pub mod linearizable;
 pub mod measure;

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod bad_input;
+mod cluster_troubles;
 mod corruption;
 mod crash;
 mod full_disk;
@@ -10,7 +11,9 @@ mod garbage_bytes;
 mod key_value;
 mod life_cycle;
 mod memory_limit;
+mod metrics;
 mod nemesis;
+mod rolling_restart;
 mod sdk;
 mod sqllogic;
 mod tpch;

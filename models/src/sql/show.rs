@@ -27,7 +27,7 @@ pub(crate) fn run(session: &Session, statement: &SqlStatement) -> Result<Option<
     }))
 }
 
-/// `SHOW CLUSTER`: the nodes as this one knows them; a node that is alone is the only row.
+/// `SHOW CLUSTER`: the nodes as this one knows them, and which it is connected with; a node that is alone is the only row.
 fn cluster(session: &Session) -> Result<QueryResult> {
     let status = session.engine().node.status();
     let mut members = status.members.clone();
@@ -54,6 +54,13 @@ fn cluster(session: &Session) -> Result<QueryResult> {
         ("peer_address", strings(members.iter().map(|(_, address)| address.as_str()))),
         ("leads", strings(leads.collect::<Vec<_>>())),
         ("votes", strings(votes.collect::<Vec<_>>())),
+        (
+            "connected",
+            Arc::new(BooleanArray::from_iter(members.iter().map(|(node, _)| {
+                let peer = status.peers.iter().find(|peer| peer.node == *node);
+                Some(*node == status.node_id || peer.is_some_and(|peer| peer.connected))
+            }))),
+        ),
         (
             "answers",
             Arc::new(BooleanArray::from_iter(

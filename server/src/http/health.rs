@@ -1,4 +1,4 @@
-//! `GET /health`: ready or not, with node, version, groups and their leaders.
+//! `GET /health`: ready or not, with node, version, groups and their leaders, and who is connected.
 
 use actix_web::HttpResponse;
 use pyralog_models::DatabaseStatus;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::State;
 
-/// Status 200 when every group has a leader that can write, 503 otherwise; the body is the same.
+/// Status 200 when every group has a leader that this node reaches, and a majority; 503 otherwise. The body is the same.
 pub async fn health(state: State) -> HttpResponse {
     let status = state.database.status();
     let body = describe(&status, state.started.elapsed().as_secs());
@@ -24,7 +24,7 @@ fn is_ready(status: &DatabaseStatus) -> bool {
             .node
             .groups
             .iter()
-            .all(|group| group.leader_id.is_some() && group.stopped.is_none())
+            .all(|group| group.leader_id.is_some() && group.quorum && group.stopped.is_none())
 }
 
 fn describe(status: &DatabaseStatus, uptime_seconds: u64) -> Value {
@@ -36,6 +36,7 @@ fn describe(status: &DatabaseStatus, uptime_seconds: u64) -> Value {
             json!({
                 "name": group.name,
                 "leader": group.leader,
+                "quorum": group.quorum,
                 "term": group.term,
                 "last_index": group.last_index,
                 "applied_index": group.applied_index,
@@ -51,6 +52,11 @@ fn describe(status: &DatabaseStatus, uptime_seconds: u64) -> Value {
         .iter()
         .map(|group| (group.name.clone(), group.leader_id.map_or(Value::Null, Value::from)))
         .collect();
+    let peers: Map<String, Value> = node
+        .peers
+        .iter()
+        .map(|peer| (peer.node.to_string(), Value::from(peer.connected)))
+        .collect();
     json!({
         "status": if is_ready(status) { "ready" } else { "not ready" },
         "node": node.node_id,
@@ -59,6 +65,7 @@ fn describe(status: &DatabaseStatus, uptime_seconds: u64) -> Value {
         "uptime_seconds": uptime_seconds,
         "groups": groups,
         "leaders": leaders,
+        "connected": peers,
     })
 }
 
@@ -81,6 +88,8 @@ mod tests {
         assert!(!is_ready(&status));
         assert_eq!(describe(&status, 1)["leaders"], json!({"meta": 7, "p0": null}));
         status.node.groups[1].leader_id = Some(7);
+        assert!(!is_ready(&status), "a leader without a majority");
+        status.node.groups.iter_mut().for_each(|group| group.quorum = true);
         assert!(is_ready(&status));
         assert_eq!(describe(&status, 1)["status"], "ready");
     }

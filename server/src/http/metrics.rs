@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use pyralog_models::DatabaseStatus;
 
-use super::State;
+use super::{State, node_metrics};
 
 /// Answers with all metrics.
 pub async fn metrics(state: State) -> HttpResponse {
@@ -208,91 +208,29 @@ fn database(text: &mut Exposition, status: &DatabaseStatus) {
             "Query memory allowed.",
             status.query_memory_limit,
         ),
-        ("pyralog_log_bytes", "gauge", "Bytes of log files.", status.node.log_bytes),
-        (
-            "pyralog_log_syncs_total",
-            "counter",
-            "Syncs of the log since the start.",
-            status.node.log_syncs,
-        ),
     ];
     for (name, kind, help, value) in single {
         text.head(name, kind, help);
         text.sample(name, &[], value as f64);
     }
-    let groups = &status.node.groups;
-    let per_group: [(&str, &str, &str, Vec<u64>); 9] = [
-        (
-            "pyralog_group_leader",
-            "gauge",
-            "Whether this node leads the group.",
-            groups.iter().map(|g| u64::from(g.leader)).collect(),
-        ),
-        ("pyralog_group_term", "gauge", "Raft term.", groups.iter().map(|g| g.term).collect()),
-        (
-            "pyralog_group_last_index",
-            "gauge",
-            "Last index in the log.",
-            groups.iter().map(|g| g.last_index).collect(),
-        ),
-        (
-            "pyralog_group_applied_index",
-            "gauge",
-            "Last index applied.",
-            groups.iter().map(|g| g.applied_index).collect(),
-        ),
-        (
-            "pyralog_segments",
-            "gauge",
-            "Segment files.",
-            groups.iter().map(|g| g.storage.segments).collect(),
-        ),
-        (
-            "pyralog_segment_bytes",
-            "gauge",
-            "Bytes of segment files.",
-            groups.iter().map(|g| g.storage.segment_bytes).collect(),
-        ),
-        (
-            "pyralog_memtable_bytes",
-            "gauge",
-            "Bytes in memtables.",
-            groups.iter().map(|g| g.storage.memtable_bytes).collect(),
-        ),
-        (
-            "pyralog_flushes_total",
-            "counter",
-            "Flushes since the start.",
-            groups.iter().map(|g| g.storage.flushes).collect(),
-        ),
-        (
-            "pyralog_compactions_total",
-            "counter",
-            "Compactions since the start.",
-            groups.iter().map(|g| g.storage.compactions).collect(),
-        ),
-    ];
-    for (name, kind, help, values) in per_group {
-        text.head(name, kind, help);
-        for (group, value) in groups.iter().zip(values) {
-            text.sample(name, &[("group", &group.name)], value as f64);
-        }
-    }
+    node_metrics::node(text, &status.node);
 }
 
 /// Text in Prometheus' format.
 #[derive(Default)]
-struct Exposition {
+pub struct Exposition {
     out: String,
 }
 
 impl Exposition {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
+    /// Begins a metric: its samples follow.
+    pub fn head(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    /// One value.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.out.push_str(name);
         for (index, (label, text)) in labels.iter().enumerate() {
             let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");

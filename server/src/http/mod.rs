@@ -12,6 +12,7 @@ pub mod health;
 pub mod key;
 pub mod kv;
 pub mod metrics;
+pub mod node_metrics;
 pub mod parameters;
 pub mod result_writer;
 pub mod sql;
