@@ -85,12 +85,23 @@ async fn the_original_does_not_start_beside_its_copy() {
     cluster.kill(2).await;
     let (_dir, copy) = copy_of(cluster.dirs[2].path());
     // As if the directory had been moved to another host.
+    let copy_config = copy.clone();
     let moved = Node::open(copy).await.unwrap();
     moved.ready().await.unwrap();
     let error = refusal(cluster.config_of(2)).await;
     assert!(error.contains("another process"), "{error}");
     commits(&cluster, 0).await;
     moved.partitions()[0].barrier().await.unwrap();
+    moved.close().await.unwrap();
+    drop(moved);
+    // Nor after it: the copy has voted for what the original does not have.
+    let error = refusal(cluster.config_of(2)).await;
+    assert!(error.contains("not the newest directory of node 3"), "{error}");
+    // The copy goes on, and may come back to the address.
+    let mut back = copy_config;
+    back.peer.as_mut().unwrap().listen = cluster.addresses[2].parse().unwrap();
+    let moved = Node::open(back).await.unwrap();
+    moved.ready().await.unwrap();
     moved.close().await.unwrap();
     cluster.close().await;
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pyralog_consensus::{ConsensusError, NodeEnvironment};
+use pyralog_consensus::{ConsensusError, MetaChange, NodeEnvironment};
 
 use crate::cluster::{Cluster, until};
 use crate::disk::SwitchedDisk;
 use crate::table::{blind, rows, schema};
 
-async fn fill_the_disk_of(leads: bool) {
+async fn fill_the_disk_of(leads: bool, first: Option<MetaChange>) {
     let mut cluster = Cluster::start(0).await;
     let disks: Vec<SwitchedDisk> = (0..3).map(|_| SwitchedDisk::default()).collect();
     for disk in &disks {
@@ -25,6 +25,10 @@ async fn fill_the_disk_of(leads: bool) {
     let victim = if leads { leader } else { (leader + 1) % 3 };
     let other = (victim + 1) % 3;
     disks[victim].0.full.store(true, Ordering::SeqCst);
+    if let Some(change) = first {
+        let refused = cluster.node(victim).meta().change(change).await;
+        assert!(refused.is_err(), "{refused:?}");
+    }
     let begun = Instant::now();
     let mut acknowledged = Vec::new();
     for id in 0..50_i64 {
@@ -73,10 +77,19 @@ async fn fill_the_disk_of(leads: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_of_the_leader_stops_only_the_leader() {
-    fill_the_disk_of(true).await;
+    fill_the_disk_of(true, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_of_a_follower_stops_only_the_follower() {
-    fill_the_disk_of(false).await;
+    fill_the_disk_of(false, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_that_the_catalog_meets_first_stops_the_data_too() {
+    let change = MetaChange {
+        put: vec![("key".to_owned(), vec![1])],
+        ..MetaChange::default()
+    };
+    fill_the_disk_of(true, Some(change)).await;
 }

@@ -226,7 +226,7 @@ fn hostile_bytes_on_the_peer_port_harm_nobody() {
         stream
     };
     // As many as a node lets in, and more, that say nothing or little and stay.
-    let held: Vec<TcpStream> = (0..measure::setting("PYRALOG_HELD_CONNECTIONS", 200))
+    let held: Vec<TcpStream> = (0..measure::setting("PYRALOG_HELD_CONNECTIONS", 400))
         .map(|number| {
             let mut stream = connect();
             let _ = stream.write_all(&b"PYRP\x02\0\0\0"[..number % 9]);

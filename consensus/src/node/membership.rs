@@ -14,6 +14,7 @@ use openraft::{ChangeMembers, Raft};
 use serde::{Deserialize, Serialize};
 
 use super::format::FOUNDER;
+use super::runs::{Run, Runs};
 use crate::error::ConsensusError;
 use crate::meta::{Meta, MetaChange, MetaExpect};
 use crate::raft::types::Types;
@@ -31,6 +32,9 @@ pub struct NodeRecord {
     pub token: String,
     /// Whether it was removed. Its id stays taken.
     pub removed: bool,
+    /// Its process's last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
 }
 
 fn key(node: u64) -> String {
@@ -80,6 +84,7 @@ async fn claim(meta: &Meta, node: u64, token: &str) -> Result<bool, String> {
     let record = NodeRecord {
         token: token.to_owned(),
         removed: false,
+        run: None,
     };
     let value = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
     let change = MetaChange {
@@ -103,6 +108,42 @@ pub async fn register_founder(meta: &Meta, node: u64) -> Result<(), String> {
         claim(meta, node, "founder").await?;
     }
     Ok(())
+}
+
+/// Whether a node has run since from another directory than the one that knows these runs, as far as this replica knows.
+pub fn is_superseded(meta: &Meta, node: u64, runs: &Runs) -> Result<bool, String> {
+    let last = record(meta, node)?.and_then(|record| record.run);
+    Ok(last.is_some_and(|last| runs.is_superseded_by(&last)))
+}
+
+/// Has the cluster take a node's present run as its last one; its number, or `None` where the node has run since from another directory. An
+/// error is why it is to be tried again.
+pub async fn take_run(meta: &Meta, node: u64, runs: &Runs) -> Result<Option<u64>, String> {
+    meta.barrier().await.map_err(|error| error.to_string())?;
+    let found = meta.get(&key(node)).map_err(|error| error.to_string())?;
+    let Some((bytes, revision)) = found else {
+        return Err(format!("node {node} is not registered yet"));
+    };
+    let mut record: NodeRecord = serde_json::from_slice(&bytes).map_err(|error| format!("the record of node {node}: {error}"))?;
+    if record.run.as_ref().is_some_and(|last| runs.is_superseded_by(last)) {
+        return Ok(None);
+    }
+    let number = record.run.map_or(0, |last| last.number) + 1;
+    record.run = Some(Run {
+        number,
+        id: runs.ids.last().cloned().unwrap_or_default(),
+    });
+    let value = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
+    let change = MetaChange {
+        expect: vec![MetaExpect {
+            key: key(node),
+            revision: Some(revision),
+        }],
+        put: vec![(key(node), value)],
+        delete: Vec::new(),
+    };
+    meta.change(change).await.map_err(|error| error.to_string())?;
+    Ok(Some(number))
 }
 
 /// Why a node cannot become a voter, if it cannot.

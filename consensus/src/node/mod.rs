@@ -6,6 +6,7 @@ mod joining;
 pub(crate) mod lock;
 mod membership;
 mod opening;
+pub(crate) mod runs;
 mod service;
 mod standing;
 
@@ -40,6 +41,7 @@ use cluster::Cluster;
 use format::Format;
 use lock::DirectoryLock;
 use opening::{Opening, blocking, open_directory, open_log};
+use runs::Runs;
 use service::Service;
 
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
@@ -215,6 +217,13 @@ impl Node {
             None => joining::initialise(&config, &transport).await?,
         };
         let identity = PeerIdentity::new(format.database.clone(), format.node);
+        let runs = match &config.peer {
+            Some(_) => {
+                let (config, incarnation) = (config.clone(), identity.incarnation);
+                Some(blocking(move || Runs::begin(&config.data_dir, incarnation)).await?)
+            }
+            None => None,
+        };
         let (log, server) = {
             let (config, peer) = (config.clone(), config.peer.clone());
             let server = match &peer {
@@ -264,7 +273,7 @@ impl Node {
         for partition in &groups.partitions {
             tasks.push(tokio::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));
         }
-        let leader_changes = groups.observe(cluster.as_ref(), &stopping, &mut tasks);
+        let leader_changes = groups.observe(&log, cluster.as_ref(), &stopping, &mut tasks);
         let node = Arc::new(Node {
             format,
             log,
@@ -279,14 +288,15 @@ impl Node {
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
         });
-        if let (Some(cluster), Some(service)) = (cluster, service) {
-            if let Err(refused) = standing::confirm(&cluster, &groups.meta).await {
+        if let (Some(cluster), Some(service), Some(runs)) = (cluster, service, runs) {
+            if let Err(refused) = standing::confirm(&cluster, &groups.meta, &runs).await {
                 node.close().await?;
                 return Err(refused);
             }
             service.open(groups.clone());
             let mut tasks = node.tasks.lock();
-            tasks.push(tokio::spawn(standing::watch(cluster.clone(), groups.clone(), stopping.clone())));
+            let watch = standing::watch(config.clone(), cluster.clone(), groups.clone(), runs, stopping.clone());
+            tasks.push(tokio::spawn(watch));
             tasks.push(tokio::spawn(joining::keep_up(config, cluster, groups, stopping)));
         }
         Ok(node)
@@ -349,9 +359,9 @@ impl Node {
     /// Counts.
     pub fn status(&self) -> NodeStatus {
         let cluster = self.cluster.as_deref();
-        let mut groups = vec![group::status(GroupId::META, self.meta.raft(), cluster)];
+        let mut groups = vec![group::status(GroupId::META, self.meta.raft(), &self.log, cluster)];
         for partition in &self.partitions {
-            let mut status = group::status(partition.group(), &partition.work().raft, cluster);
+            let mut status = group::status(partition.group(), &partition.work().raft, &self.log, cluster);
             status.storage = partition.storage().status();
             // Raft is not told of every flush.
             status.snapshot_index = status.snapshot_index.max(status.storage.flushed_index.saturating_sub(1));

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::cluster::Cluster;
 use super::membership;
 use crate::codec;
-use crate::log::GroupId;
+use crate::log::{GroupId, Log};
 use crate::meta::Meta;
 use crate::partition::PartitionHandle;
 use crate::peer::PeerService;
@@ -43,16 +43,23 @@ impl Groups {
     /// Starts an observer for each group; the leaders that each of them counts.
     pub fn observe(
         &self,
+        log: &Log,
         cluster: Option<&Arc<Cluster>>,
         stop: &watch::Receiver<bool>,
         tasks: &mut Vec<JoinHandle<()>>,
     ) -> Vec<Arc<AtomicU64>> {
         let counts: Vec<Arc<AtomicU64>> = (0..=self.partitions.len()).map(|_| Arc::default()).collect();
-        let meta = Observer::new(GroupId::META, self.meta.raft().clone(), cluster.cloned(), counts[0].clone());
+        let meta = Observer::new(
+            GroupId::META,
+            self.meta.raft().clone(),
+            log.clone(),
+            cluster.cloned(),
+            counts[0].clone(),
+        );
         tasks.push(tokio::spawn(meta.run(stop.clone())));
         for (partition, count) in self.partitions.iter().zip(&counts[1..]) {
             let raft = partition.work().raft.clone();
-            let observer = Observer::new(partition.group(), raft, cluster.cloned(), count.clone());
+            let observer = Observer::new(partition.group(), raft, log.clone(), cluster.cloned(), count.clone());
             tasks.push(tokio::spawn(observer.run(stop.clone())));
         }
         counts
@@ -193,7 +200,7 @@ impl Inner {
         if matches!(request, Request::Propose(..)) && (self.groups.get().is_none() || standing.is_err()) {
             return Ok(Answer::Propose(Err(Refusal::NotLeader)));
         }
-        if !matches!(request, Request::Members) {
+        if !matches!(request, Request::Members | Request::Superseded(..)) {
             standing?;
         }
         let groups = self.groups()?;
@@ -225,6 +232,7 @@ impl Inner {
             Request::Remove(GroupId::META, node) => Answer::Admit(membership::remove(groups.meta.raft(), node).await),
             Request::Remove(group, node) => Answer::Admit(membership::remove(&self.partition(group)?.work().raft, node).await),
             Request::Members => Answer::Members(membership::members(&groups.meta)),
+            Request::Superseded(node, runs) => Answer::Superseded(membership::is_superseded(&groups.meta, node, &runs)?),
         })
     }
 
@@ -251,14 +259,19 @@ impl Inner {
     /// Takes a proposal of another node if this one leads; it is not forwarded again.
     async fn propose(&self, from: u64, group: GroupId, proposal: Proposal) -> Result<Result<Outcome, Refusal>, String> {
         let groups = self.groups()?;
+        // What stops has written nothing of what it refuses: another node will take it.
+        let partition = self.partition(if group == GroupId::META { GroupId::data(0) } else { group })?;
+        let is_stopping = || partition.admission().is_closed() || partition.work().log.failure().is_some();
         if group == GroupId::META {
-            return Ok(groups.meta.propose_here(proposal).await);
+            return Ok(match groups.meta.propose_here(proposal).await {
+                Err(Refusal::Unavailable(_)) if is_stopping() => Err(Refusal::NotLeader),
+                answer => answer,
+            });
         }
-        let partition = self.partition(group)?;
         let staged = proposal.staged().map_err(|error| error.to_string())?;
         let Some(staged) = staged else {
             return Ok(match partition.propose_here(proposal).await {
-                Err(Refusal::Unavailable(_)) if partition.admission().is_closed() => Err(Refusal::NotLeader),
+                Err(Refusal::Unavailable(_)) if is_stopping() => Err(Refusal::NotLeader),
                 answer => answer,
             });
         };
@@ -274,9 +287,8 @@ impl Inner {
             let discard = tokio::task::spawn_blocking(move || storage.discard(&staged));
             discard.await.map_err(|error| error.to_string())?;
         }
-        // A node that stops hands over what it leads: another one will take the write.
         match answer {
-            Err(Refusal::Unavailable(_)) if partition.admission().is_closed() => Ok(Err(Refusal::NotLeader)),
+            Err(Refusal::Unavailable(_)) if is_stopping() => Ok(Err(Refusal::NotLeader)),
             answer => Ok(answer),
         }
     }

@@ -2,6 +2,8 @@
 //! id elect two leaders. So a process first asks every member that it knows of, and the address that the members know its node by; where one
 //! of them has another process as this node, it neither votes nor asks for votes, and does not start.
 //!
+//! A directory that was copied or put back from a backup, and is not the node's newest one any more, is refused likewise (see `runs`).
+//!
 //! It asks again all the time: thereby every two nodes are connected, and know which process the other one is; and two processes that
 //! started on different sides of a partition both stop when it ends.
 
@@ -12,14 +14,17 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::NodeConfig;
 use super::cluster::Cluster;
 use super::joining::stopped;
 use super::membership;
+use super::opening::blocking;
+use super::runs::{Runs, superseded};
 use super::service::Groups;
 use crate::error::{ConsensusError, Result};
 use crate::meta::Meta;
 use crate::peer::PeerError;
-use crate::raft::wire::{self, Request};
+use crate::raft::wire::{self, Answer, Request};
 
 /// How long another process may be known as this node: that of before a restart is forgotten when it has been silent for five seconds.
 const OCCUPIED_LIMIT: Duration = Duration::from_secs(10);
@@ -32,15 +37,22 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Whether this process may act as its node.
 #[derive(Debug)]
 pub struct Standing {
-    /// Why not, if it may not.
-    denied: Mutex<Option<String>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The members were not asked yet.
+    Opening,
+    Confirmed,
+    /// Another process is this node.
+    Denied(String),
 }
 
 impl Default for Standing {
-    /// Not before the members were asked.
     fn default() -> Self {
         Standing {
-            denied: Mutex::new(Some("the node is opening; try again".to_owned())),
+            state: Mutex::new(State::Opening),
         }
     }
 }
@@ -48,81 +60,154 @@ impl Default for Standing {
 impl Standing {
     /// The error is why it may not.
     pub fn check(&self) -> Result<(), String> {
-        self.denied.lock().clone().map_or(Ok(()), Err)
+        match &*self.state.lock() {
+            State::Opening => Err("the node is opening; try again".to_owned()),
+            State::Confirmed => Ok(()),
+            State::Denied(reason) => Err(reason.clone()),
+        }
     }
 
-    fn set(&self, denied: Option<String>) {
-        *self.denied.lock() = denied;
+    /// Why this process may not act as its node though it has opened, if so.
+    pub fn denied(&self) -> Option<String> {
+        match &*self.state.lock() {
+            State::Denied(reason) => Some(reason.clone()),
+            State::Opening | State::Confirmed => None,
+        }
+    }
+
+    fn set(&self, state: State) {
+        *self.state.lock() = state;
     }
 }
 
-/// Finds out whether this process may act as its node, and fails where another one does.
-pub async fn confirm(cluster: &Cluster, meta: &Meta) -> Result<()> {
+/// Finds out whether this process may act as its node, and fails where another one does, or did since with a newer directory.
+pub async fn confirm(cluster: &Cluster, meta: &Meta, runs: &Runs) -> Result<()> {
     let begun = Instant::now();
     let mut told = false;
-    while let Some(reason) = occupied(cluster, meta).await {
-        if begun.elapsed() > OCCUPIED_LIMIT {
-            return Err(ConsensusError::Unsupported(reason));
-        }
+    loop {
+        let reason = match ask(cluster, meta, runs).await {
+            Found::Nothing => break,
+            Found::Superseded => return Err(ConsensusError::Unsupported(superseded(cluster.node))),
+            Found::Other(reason) if begun.elapsed() > OCCUPIED_LIMIT => return Err(ConsensusError::Unsupported(reason)),
+            Found::Other(reason) => reason,
+        };
         if !told {
             tracing::warn!(reason, "another process is this node; waiting for its end");
             told = true;
         }
         sleep(ASK_AGAIN).await;
     }
-    cluster.standing.set(None);
+    cluster.standing.set(State::Confirmed);
     Ok(())
 }
 
-/// Asks again and again. A process that is not alone as its node for long does not come back: it ends its groups.
-pub async fn watch(cluster: Arc<Cluster>, groups: Groups, mut stop: watch::Receiver<bool>) {
+/// What the members say of this process.
+enum Found {
+    /// Nothing. So do those who cannot be reached.
+    Nothing,
+    /// Another process is this node, with the reason that they give.
+    Other(String),
+    /// The node has run since from another directory.
+    Superseded,
+}
+
+/// Asks again and again, and has the cluster take this process as the node's newest. A process that is not alone as its node for long, or not
+/// the newest, does not come back: it ends its groups.
+pub async fn watch(config: Arc<NodeConfig>, cluster: Arc<Cluster>, groups: Groups, mut runs: Runs, mut stop: watch::Receiver<bool>) {
     let mut since = None;
+    let mut taken = false;
     loop {
-        let pause = if since.is_some() { ASK_AGAIN } else { ASK_EVERY };
+        let pause = if since.is_some() || !taken { ASK_AGAIN } else { ASK_EVERY };
+        let look = async {
+            sleep(pause).await;
+            match ask(&cluster, &groups.meta, &runs).await {
+                Found::Nothing if !taken => take(&config, &cluster, &groups.meta, &mut runs, &mut taken).await,
+                found => found,
+            }
+        };
         let found = tokio::select! {
             () = stopped(&mut stop) => return,
-            found = async { sleep(pause).await; occupied(&cluster, &groups.meta).await } => found,
+            found = look => found,
         };
-        let Some(reason) = found else {
-            if since.take().is_some() {
-                tracing::info!("this process is the only one of its node again");
+        let reason = match found {
+            Found::Nothing => {
+                if since.take().is_some() {
+                    tracing::info!("this process is the only one of its node again");
+                }
+                cluster.standing.set(State::Confirmed);
+                continue;
             }
-            cluster.standing.set(None);
-            continue;
+            Found::Superseded => return end(&cluster, &groups, superseded(cluster.node)).await,
+            Found::Other(reason) => reason,
         };
-        let first = since.is_none();
-        let begun = *since.get_or_insert_with(Instant::now);
-        if first {
+        let begun = *since.get_or_insert_with(|| {
             tracing::error!(reason, "another process is this node; this one does nothing meanwhile");
-        }
+            Instant::now()
+        });
         if begun.elapsed() > OCCUPIED_LIMIT {
-            tracing::error!(reason, "another process is this node; this one stops its groups for good");
-            cluster.standing.set(Some(reason));
-            let _ = groups.meta.raft().shutdown().await;
-            for partition in &groups.partitions {
-                let _ = partition.work().raft.shutdown().await;
-            }
-            return;
+            return end(&cluster, &groups, reason).await;
         }
-        cluster.standing.set(Some(reason));
+        cluster.standing.set(State::Denied(reason));
     }
 }
 
-/// Why this process is not alone as its node, if anybody says so. Who cannot be reached says nothing.
-async fn occupied(cluster: &Cluster, meta: &Meta) -> Option<String> {
+async fn end(cluster: &Cluster, groups: &Groups, reason: String) {
+    tracing::error!(reason, "another process is this node; this one stops its groups for good");
+    cluster.standing.set(State::Denied(reason));
+    // A group that has stopped already is as well.
+    let _ = groups.meta.raft().shutdown().await;
+    for partition in &groups.partitions {
+        let _ = partition.work().raft.shutdown().await;
+    }
+}
+
+/// Has the cluster take this run as the node's last.
+async fn take(config: &Arc<NodeConfig>, cluster: &Cluster, meta: &Meta, runs: &mut Runs, taken: &mut bool) -> Found {
+    let number = match membership::take_run(meta, cluster.node, runs).await {
+        Ok(Some(number)) => number,
+        Ok(None) => return Found::Superseded,
+        Err(error) => {
+            tracing::debug!(error, "the cluster does not know of this run yet");
+            return Found::Nothing;
+        }
+    };
+    let (config, mut noted) = (config.clone(), runs.clone());
+    let note = blocking(move || noted.taken(&config.data_dir, number).map(|()| noted));
+    match note.await {
+        Ok(noted) => (*runs, *taken) = (noted, true),
+        // The cluster knows this run, and so does the directory.
+        Err(error) => {
+            tracing::warn!(%error, "the list of the node's runs cannot be written");
+            *taken = true;
+        }
+    }
+    Found::Nothing
+}
+
+/// Asks all members, and who is at the address that they know this node by.
+async fn ask(cluster: &Cluster, meta: &Meta, runs: &Runs) -> Found {
     let members = membership::members(meta);
     let asked = members
         .into_iter()
         .filter(|member| !member.address.is_empty() && member.address != cluster.address);
     let answers = asked.map(|member| async move {
         cluster.peers.set_address(member.node, member.address);
-        let request = wire::encode(&Request::Members).ok()?;
+        let Ok(request) = wire::encode(&Request::Superseded(cluster.node, runs.clone())) else {
+            return Found::Nothing;
+        };
         match timeout(ANSWER_LIMIT, cluster.peers.call(member.node, request, ANSWER_LIMIT)).await {
-            Ok(Err(PeerError::Occupied(reason))) => Some(reason),
-            _ => None,
+            Ok(Err(PeerError::Occupied(reason))) => Found::Other(reason),
+            Ok(Ok(answer)) if matches!(wire::decode(&answer), Ok(Answer::Superseded(true))) => Found::Superseded,
+            _ => Found::Nothing,
         }
     });
     let answers = futures::future::join_all(answers).await;
     cluster.peers.remove(cluster.node);
-    answers.into_iter().flatten().next()
+    // That another one runs is told rather than that it did.
+    let found = |found: &Found| match found {
+        Found::Nothing => 0,
+        Found::Superseded => 1,
+        Found::Other(_) => 2,
+    };
+    answers.into_iter().max_by_key(found).unwrap_or(Found::Nothing)
 }

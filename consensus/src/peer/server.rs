@@ -1,14 +1,16 @@
 //! Accepts the connections of other nodes.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::handshake::{self, Caller, HandshakeError};
@@ -18,6 +20,8 @@ use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, session
 
 /// How long to wait after a failed accept: where file descriptors run out, the next one fails too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections without a handshake. One more ends the oldest, so that those who connect and say nothing do not keep nodes out.
+const MAX_STRANGERS: usize = 64;
 /// After how long the same refusal is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
@@ -92,6 +96,7 @@ async fn accept(server: PeerServer, service: Arc<dyn PeerService>, roll: Roll, r
         refused: Mutex::default(),
     });
     let mut connections = JoinSet::new();
+    let mut strangers: VecDeque<(AbortHandle, Arc<AtomicBool>)> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             accepted = server.listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
@@ -99,7 +104,15 @@ async fn accept(server: PeerServer, service: Arc<dyn PeerService>, roll: Roll, r
         };
         match accepted {
             Ok((stream, remote)) => {
-                connections.spawn(connection(running.clone(), stream, remote, door.clone()));
+                let introduced = Arc::new(AtomicBool::new(false));
+                let task = connections.spawn(connection(running.clone(), stream, remote, door.clone(), introduced.clone()));
+                strangers.retain(|(task, introduced)| !task.is_finished() && !introduced.load(Ordering::Relaxed));
+                if strangers.len() >= MAX_STRANGERS
+                    && let Some((oldest, _)) = strangers.pop_front()
+                {
+                    oldest.abort();
+                }
+                strangers.push_back((task, introduced));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection of a node");
@@ -135,7 +148,7 @@ impl Door {
 }
 
 /// `running` comes first because the first parameter is dropped last.
-async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, door: Arc<Door>) {
+async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, door: Arc<Door>, introduced: Arc<AtomicBool>) {
     let received = handshake::receive(&mut stream, &door.identity, &door.roll, remote);
     let Caller {
         node: from,
@@ -152,6 +165,7 @@ async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, do
             return;
         }
     };
+    introduced.store(true, Ordering::Relaxed);
     match session::run(stream, from, door.service.clone(), running.clone()).await {
         Ok(()) => tracing::debug!(from, %remote, "a node closed its connection"),
         Err(error) => tracing::debug!(from, %remote, %error, "a node's connection broke"),

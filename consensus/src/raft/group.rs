@@ -17,7 +17,7 @@ use super::proposal;
 use super::snapshot::SnapshotData;
 use super::types::Types;
 use crate::error::{ConsensusError, Result};
-use crate::log::GroupId;
+use crate::log::{GroupId, Log};
 use crate::node::GroupStatus;
 use crate::node::cluster::Cluster;
 
@@ -110,7 +110,7 @@ where
 }
 
 /// A group's Raft numbers; what Raft does not know is left at its default.
-pub fn status<SM: RaftStateMachine<Types>>(group: GroupId, raft: &Raft<Types, SM>, cluster: Option<&Cluster>) -> GroupStatus {
+pub fn status<SM: RaftStateMachine<Types>>(group: GroupId, raft: &Raft<Types, SM>, log: &Log, cluster: Option<&Cluster>) -> GroupStatus {
     let has_majority = proposal::has_majority(raft);
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
@@ -121,7 +121,7 @@ pub fn status<SM: RaftStateMachine<Types>>(group: GroupId, raft: &Raft<Types, SM
         true => has_majority,
         false => metrics.current_leader.is_some_and(reaches) && reached * 2 > voters.len(),
     };
-    let denied = cluster.and_then(|cluster| cluster.standing.check().err());
+    let refused = cluster.and_then(|cluster| cluster.standing.denied()).or_else(|| log.failure());
     GroupStatus {
         name: group.to_string(),
         leader: metrics.state.is_leader(),
@@ -132,10 +132,10 @@ pub fn status<SM: RaftStateMachine<Types>>(group: GroupId, raft: &Raft<Types, SM
         applied_index: metrics.last_applied.map_or(0, |id| id.index()),
         purged_index: metrics.purged.map_or(0, |id| id.index()),
         snapshot_index: metrics.snapshot.map_or(0, |id| id.index()),
-        quorum: led && denied.is_none() && metrics.running_state.is_ok(),
+        quorum: led && refused.is_none() && metrics.running_state.is_ok(),
         voters,
         learners: metrics.membership_config.membership().learner_ids().collect(),
-        stopped: denied.or_else(|| metrics.running_state.as_ref().err().map(|fatal| fatal.to_string())),
+        stopped: refused.or_else(|| metrics.running_state.as_ref().err().map(|fatal| fatal.to_string())),
         snapshots: cluster.map_or_else(Default::default, |cluster| cluster.snapshots.of(group)),
         replicated: metrics
             .replication

@@ -1,4 +1,7 @@
 //! Tells the log what becomes of a group: who leads it, who votes in it, whether it has a majority, that it stopped. One line a change.
+//!
+//! It also stops the group where the node's log has failed: Raft itself learns that only from a write of its own, and would lead on by
+//! heartbeats until then, and refuse all writes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +14,7 @@ use tokio::sync::watch;
 
 use super::group;
 use super::types::Types;
-use crate::log::GroupId;
+use crate::log::{GroupId, Log};
 use crate::node::GroupStatus;
 use crate::node::cluster::Cluster;
 
@@ -24,6 +27,7 @@ const LOOKS_WITHOUT_QUORUM: u32 = 3;
 pub struct Observer<SM: RaftStateMachine<Types>> {
     group: GroupId,
     raft: Raft<Types, SM>,
+    log: Log,
     cluster: Option<Arc<Cluster>>,
     leader_changes: Arc<AtomicU64>,
 }
@@ -40,10 +44,11 @@ struct Told {
 
 impl<SM: RaftStateMachine<Types>> Observer<SM> {
     /// Observes a group, and counts its leaders.
-    pub fn new(group: GroupId, raft: Raft<Types, SM>, cluster: Option<Arc<Cluster>>, leader_changes: Arc<AtomicU64>) -> Self {
+    pub fn new(group: GroupId, raft: Raft<Types, SM>, log: Log, cluster: Option<Arc<Cluster>>, leader_changes: Arc<AtomicU64>) -> Self {
         Observer {
             group,
             raft,
+            log,
             cluster,
             leader_changes,
         }
@@ -54,7 +59,11 @@ impl<SM: RaftStateMachine<Types>> Observer<SM> {
         let mut changes = self.raft.server_metrics();
         let mut told = Told::default();
         loop {
-            let status = group::status(self.group, &self.raft, self.cluster.as_deref());
+            let status = group::status(self.group, &self.raft, &self.log, self.cluster.as_deref());
+            if !told.stopped && self.cluster.is_some() && self.log.failure().is_some() {
+                // That it has stopped already is as well.
+                let _ = self.raft.shutdown().await;
+            }
             self.tell(&mut told, status);
             // Raft that has stopped tells of nothing any more; the clock then paces the looks.
             let changed = async {

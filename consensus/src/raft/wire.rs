@@ -13,6 +13,7 @@ use super::types::{LogId, Outcome, Types};
 use crate::codec::{self, CodecError};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
+use crate::node::runs::Runs;
 
 /// A request to another node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub enum Request {
     Remove(GroupId, u64),
     /// The nodes of the cluster.
     Members,
+    /// Whether a node has run since from another directory than the one that knows these runs.
+    Superseded(u64, Runs),
 }
 
 /// What openraft asks a group's member.
@@ -102,6 +105,8 @@ pub enum Answer {
     Admit(Admission),
     /// To a question for members.
     Members(Vec<Member>),
+    /// To a question for a node's runs, as far as the replica knows.
+    Superseded(bool),
 }
 
 /// What came of an admission.

@@ -87,6 +87,24 @@ async fn garbage_behind_a_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn those_who_say_nothing_keep_no_node_out() {
+    let pair = pair().await;
+    echo(&pair.peers, b"before").await.unwrap();
+    let mut held = Vec::new();
+    for number in 0..2 * MAX_CONNECTIONS {
+        let mut stream = TcpStream::connect(pair.serving.address()).await.unwrap();
+        let _ = stream.write_all(&b"PYRP"[..number % 5]).await;
+        held.push(stream);
+    }
+    let begun = Instant::now();
+    let other = Peers::new(identity(CALLER), Arc::new(Tcp));
+    other.set_address(SERVER, pair.serving.address().to_string());
+    assert_eq!(echo(&other, b"new").await.unwrap(), "new");
+    assert!(begun.elapsed() < HANDSHAKE_LIMIT / 2, "{:?}", begun.elapsed());
+    assert_eq!(echo(&pair.peers, b"after").await.unwrap(), "after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn silence_ends_a_connection_before_and_behind_the_handshake() {
     let pair = pair().await;
     let (mut silent, mut introduced) = (TcpStream::connect(pair.serving.address()).await.unwrap(), introduced(&pair).await);
