@@ -25,6 +25,8 @@ struct Load {
     /// Errors that were followed by a repetition, by their text.
     repeated: Mutex<BTreeMap<String, u64>>,
     failed: Mutex<Vec<String>>,
+    /// When the last write was acknowledged, and the longest time between two.
+    acknowledged: Mutex<Option<(Instant, Duration)>>,
     /// The longest that a request took, with its repetitions, and which.
     longest: Mutex<(Duration, String)>,
 }
@@ -40,6 +42,12 @@ enum Tried<T> {
 impl Load {
     fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn acknowledge(&self) {
+        let mut acknowledged = self.acknowledged.lock().unwrap();
+        let (last, longest) = acknowledged.unwrap_or_else(|| (Instant::now(), Duration::ZERO));
+        *acknowledged = Some((Instant::now(), longest.max(last.elapsed())));
     }
 
     /// Tries at one node after the other.
@@ -110,6 +118,7 @@ fn write(load: &Load, writer: u64) -> Vec<u64> {
             over_http(node, "POST", "/sql", &[("Content-Type", "text/plain")], insert.as_bytes())
         });
         if put.is_some() && insert.is_some() {
+            load.acknowledge();
             acknowledged.push(id);
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -217,7 +226,12 @@ fn nodes_are_restarted_one_by_one_and_no_request_fails() {
         println!("repeated {times} times: {error}");
     }
     let (requests, longest) = (load.requests.load(Ordering::Relaxed), load.longest.lock().unwrap().clone());
-    println!("{requests} requests, {} rows written, longest request {longest:?}", written.len());
+    let (_, pause) = load.acknowledged.lock().unwrap().expect("a write");
+    println!(
+        "{requests} requests, {} rows written, longest pause between two {pause:?}, longest request {longest:?}",
+        written.len()
+    );
+    assert!(pause < Duration::from_secs(5), "{pause:?}");
     let failed = load.failed.lock().unwrap();
     assert!(
         failed.is_empty(),
