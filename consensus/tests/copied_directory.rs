@@ -87,7 +87,8 @@ async fn the_original_does_not_start_beside_its_copy() {
     // As if the directory had been moved to another host.
     let copy_config = copy.clone();
     let moved = Node::open(copy).await.unwrap();
-    moved.ready().await.unwrap();
+    let ready = moved.ready().await;
+    assert!(ready.is_ok(), "{ready:?} {:?}", moved.status());
     let error = refusal(cluster.config_of(2)).await;
     assert!(error.contains("another process"), "{error}");
     commits(&cluster, 0).await;

@@ -85,8 +85,8 @@ pub async fn confirm(cluster: &Cluster, meta: &Meta, runs: &Runs) -> Result<()> 
     let begun = Instant::now();
     let mut told = false;
     loop {
-        let reason = match ask(cluster, meta, runs).await {
-            Found::Nothing => break,
+        let reason = match ask(cluster, meta, runs, true).await {
+            Found::Nothing | Found::Alone => break,
             Found::Superseded => return Err(ConsensusError::Unsupported(superseded(cluster.node))),
             Found::Other(reason) if begun.elapsed() > OCCUPIED_LIMIT => return Err(ConsensusError::Unsupported(reason)),
             Found::Other(reason) => reason,
@@ -103,8 +103,10 @@ pub async fn confirm(cluster: &Cluster, meta: &Meta, runs: &Runs) -> Result<()> 
 
 /// What the members say of this process.
 enum Found {
-    /// Nothing. So do those who cannot be reached.
+    /// Nothing: they cannot be reached.
     Nothing,
+    /// That they know no other one.
+    Alone,
     /// Another process is this node, with the reason that they give.
     Other(String),
     /// The node has run since from another directory.
@@ -120,8 +122,12 @@ pub async fn watch(config: Arc<NodeConfig>, cluster: Arc<Cluster>, groups: Group
         let pause = if since.is_some() || !taken { ASK_AGAIN } else { ASK_EVERY };
         let look = async {
             sleep(pause).await;
-            match ask(&cluster, &groups.meta, &runs).await {
-                Found::Nothing if !taken => take(&config, &cluster, &groups.meta, &mut runs, &mut taken).await,
+            match ask(&cluster, &groups.meta, &runs, false).await {
+                // Without a majority it waits long, and the members are to be asked meanwhile. To take a run twice does no harm.
+                Found::Alone if !taken => {
+                    let take = take(&config, &cluster, &groups.meta, &mut runs, &mut taken);
+                    timeout(ANSWER_LIMIT, take).await.unwrap_or(Found::Alone)
+                }
                 found => found,
             }
         };
@@ -130,7 +136,7 @@ pub async fn watch(config: Arc<NodeConfig>, cluster: Arc<Cluster>, groups: Group
             found = look => found,
         };
         let reason = match found {
-            Found::Nothing => {
+            Found::Nothing | Found::Alone => {
                 if since.take().is_some() {
                     tracing::info!("this process is the only one of its node again");
                 }
@@ -168,7 +174,7 @@ async fn take(config: &Arc<NodeConfig>, cluster: &Cluster, meta: &Meta, runs: &m
         Ok(None) => return Found::Superseded,
         Err(error) => {
             tracing::debug!(error, "the cluster does not know of this run yet");
-            return Found::Nothing;
+            return Found::Alone;
         }
     };
     let (config, mut noted) = (config.clone(), runs.clone());
@@ -181,33 +187,47 @@ async fn take(config: &Arc<NodeConfig>, cluster: &Cluster, meta: &Meta, runs: &m
             *taken = true;
         }
     }
-    Found::Nothing
+    Found::Alone
 }
 
-/// Asks all members, and who is at the address that they know this node by.
-async fn ask(cluster: &Cluster, meta: &Meta, runs: &Runs) -> Found {
+/// Asks all members, and who is at the address that this node is known by. A process that starts heeds the latter always; one that runs only
+/// where nobody else answers: it may have moved, and not have heard yet that the others know.
+async fn ask(cluster: &Cluster, meta: &Meta, runs: &Runs, starts: bool) -> Found {
     let members = membership::members(meta);
     let asked = members
         .into_iter()
         .filter(|member| !member.address.is_empty() && member.address != cluster.address);
     let answers = asked.map(|member| async move {
-        cluster.peers.set_address(member.node, member.address);
+        cluster.peers.set_address(member.node, member.address.clone());
         let Ok(request) = wire::encode(&Request::Superseded(cluster.node, runs.clone())) else {
-            return Found::Nothing;
+            return (member.node, Found::Nothing);
         };
-        match timeout(ANSWER_LIMIT, cluster.peers.call(member.node, request, ANSWER_LIMIT)).await {
-            Ok(Err(PeerError::Occupied(reason))) => Found::Other(reason),
-            Ok(Ok(answer)) if matches!(wire::decode(&answer), Ok(Answer::Superseded(true))) => Found::Superseded,
-            _ => Found::Nothing,
-        }
+        let found = match cluster.peers.call(member.node, request, ANSWER_LIMIT).await {
+            Err(PeerError::Occupied(reason)) => Found::Other(reason),
+            Ok(answer) if matches!(wire::decode(&answer), Ok(Answer::Superseded(true))) => Found::Superseded,
+            // A node that fails to answer has let this one in all the same.
+            Ok(_) | Err(PeerError::Failed(_)) => Found::Alone,
+            Err(_) => Found::Nothing,
+        };
+        (member.node, found)
     });
-    let answers = futures::future::join_all(answers).await;
+    let mut answers = futures::future::join_all(answers).await;
     cluster.peers.remove(cluster.node);
+    let others_answer = answers
+        .iter()
+        .any(|(node, found)| *node != cluster.node && !matches!(found, Found::Nothing));
+    answers.retain(|(node, _)| *node != cluster.node || starts || !others_answer);
     // That another one runs is told rather than that it did.
     let found = |found: &Found| match found {
         Found::Nothing => 0,
-        Found::Superseded => 1,
-        Found::Other(_) => 2,
+        Found::Alone => 1,
+        Found::Superseded => 2,
+        Found::Other(_) => 3,
     };
-    answers.into_iter().max_by_key(found).unwrap_or(Found::Nothing)
+    // With nobody to ask there is nobody else.
+    answers
+        .into_iter()
+        .map(|(_, found)| found)
+        .max_by_key(found)
+        .unwrap_or(Found::Alone)
 }
