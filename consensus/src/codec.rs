@@ -79,15 +79,20 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 }
 
 fn decode_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    match decode_first(bytes)? {
+        (value, []) => Ok(value),
+        (_, rest) => Err(CodecError::Trailing(rest.len())),
+    }
+}
+
+/// Decodes the value that the bytes begin with; also the bytes behind it.
+pub fn decode_first<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), CodecError> {
     match bytes.split_first() {
         None => Err(CodecError::Empty),
         Some((&version, _)) if version > VERSION => Err(CodecError::Newer(version)),
         Some((_, rest)) => {
             let (value, used) = bincode::serde::borrow_decode_from_slice(rest, config())?;
-            if used < rest.len() {
-                return Err(CodecError::Trailing(rest.len() - used));
-            }
-            Ok(value)
+            Ok((value, &rest[used..]))
         }
     }
 }

@@ -21,8 +21,8 @@ fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
 }
 
 /// Nodes with their directories and addresses, by number from 0.
-struct Cluster {
-    dirs: Vec<tempfile::TempDir>,
+pub struct Cluster {
+    pub dirs: Vec<tempfile::TempDir>,
     addresses: Vec<String>,
     nodes: Vec<Option<Arc<Node>>>,
 }
@@ -41,7 +41,7 @@ impl Cluster {
     }
 
     /// Adds a node and waits until it is a voter of all groups.
-    async fn add(&mut self) -> usize {
+    pub async fn add(&mut self) -> usize {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::open(config(dir.path(), self.addresses.clone())).await.unwrap();
         let id = node.status().node_id;
@@ -58,7 +58,7 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
-    fn node(&self, number: usize) -> &Arc<Node> {
+    pub fn node(&self, number: usize) -> &Arc<Node> {
         self.nodes[number].as_ref().unwrap()
     }
 
@@ -67,7 +67,7 @@ impl Cluster {
     }
 
     /// The number of the node that leads the data group.
-    async fn leader(&self) -> usize {
+    pub async fn leader(&self) -> usize {
         let mut found = None;
         until("a leader of the data group", || {
             found = self
@@ -81,26 +81,26 @@ impl Cluster {
     }
 
     /// As in a crash, as far as one process can.
-    async fn kill(&mut self, number: usize) {
+    pub async fn kill(&mut self, number: usize) {
         drop(self.nodes[number].take());
         // The groups' tasks end by and by.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
-    async fn restart(&mut self, number: usize) {
+    pub async fn restart(&mut self, number: usize) {
         let mut config = config(self.dirs[number].path(), Vec::new());
         config.peer.as_mut().unwrap().listen = self.addresses[number].parse().unwrap();
         self.nodes[number] = Some(Node::open(config).await.unwrap());
     }
 
-    async fn close(mut self) {
+    pub async fn close(mut self) {
         for node in self.nodes.drain(..).flatten() {
             node.close().await.unwrap();
         }
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
@@ -108,7 +108,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-async fn three() -> Cluster {
+pub async fn three() -> Cluster {
     let cluster = Cluster::start(3).await;
     cluster.node(0).partitions()[0].create_relation(schema()).await.unwrap();
     cluster

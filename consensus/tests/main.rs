@@ -8,6 +8,7 @@ mod disk;
 mod disk_faults;
 mod kill;
 mod replay;
+mod requests;
 mod table;
 
 use pyralog_consensus::log::disk::{Disk, DiskFile, OsDisk};

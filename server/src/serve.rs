@@ -184,6 +184,9 @@ async fn answer(
     let stop = CancellationToken::new();
     let mut flight_task = queries.spawn(flight.serve(stop.clone().cancelled_owned()));
     let mut http_task = tokio::spawn(http);
+    if let Some(address) = published(options, flight_address) {
+        tokio::spawn(publish(database.clone(), address));
+    }
     ready(flight_address, http_address);
     let mut early: Option<String> = None;
     tokio::select! {
@@ -203,6 +206,27 @@ async fn answer(
     match early {
         Some(problem) => Err(problem),
         None => flight_end.and(http_end),
+    }
+}
+
+/// How long to wait before other nodes are told again.
+const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
+
+/// Where clients reach this node, if it has others: at the host that the nodes use where Flight listens at all addresses.
+fn published(options: &ServeOptions, flight: SocketAddr) -> Option<String> {
+    let peer = options.database.peer.as_ref()?;
+    if !flight.ip().is_unspecified() {
+        return Some(format!("grpc://{flight}"));
+    }
+    let (host, _) = peer.advertise.as_ref()?.rsplit_once(':')?;
+    Some(format!("grpc://{host}:{}", flight.port()))
+}
+
+/// Tells the other nodes, as soon as there is a majority of them.
+async fn publish(database: Database, address: String) {
+    while let Err(error) = database.publish(&address).await {
+        tracing::debug!(%error, "the other nodes do not know yet where clients reach this one");
+        tokio::time::sleep(PUBLISH_PAUSE).await;
     }
 }
 

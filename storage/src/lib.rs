@@ -28,7 +28,7 @@ pub mod zone_map;
 pub use error::{Result, StorageError};
 pub use ids::{PartitionId, RelationId, SegmentId, Timestamp};
 pub use partition::{
-    AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, ReplicaFile, WriteConflict,
+    AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, ReplicaFile, WriteConflict,
 };
 pub use schema::RelationSchema;
 pub use segment::set_resident_limit;

@@ -11,6 +11,7 @@ mod key_value;
 mod life_cycle;
 mod memory_limit;
 mod nemesis;
+mod requests;
 mod sdk;
 mod sqllogic;
 mod tpch;

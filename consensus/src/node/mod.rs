@@ -282,6 +282,25 @@ impl Node {
         self.partitions.iter().all(|partition| partition.work().raft.is_leader())
     }
 
+    /// Tells the other nodes where clients reach this one.
+    pub async fn publish(&self, address: &str) -> Result<()> {
+        membership::publish(&self.meta, self.format.node, address).await
+    }
+
+    /// Where clients reach the node that writes go to; `None` where that is this node, or not known.
+    pub fn leading_address(&self) -> Option<String> {
+        let raft = &self.partitions.first()?.work().raft;
+        let leader = raft
+            .metrics()
+            .borrow_watched()
+            .current_leader
+            .filter(|leader| *leader != self.format.node)?;
+        membership::published(&self.meta, leader).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the leader's address cannot be read");
+            None
+        })
+    }
+
     /// The meta group.
     pub fn meta(&self) -> &Meta {
         &self.meta

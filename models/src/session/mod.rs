@@ -28,6 +28,7 @@ pub(crate) use transaction::OpenTransaction;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::large_stack::OnLargeStack;
+use crate::request;
 
 /// Values for a statement's placeholders (`$1`, `$2`, … or `?`, in order; or `$name`).
 #[derive(Debug, Clone, Default)]
@@ -182,7 +183,12 @@ impl Session {
     pub async fn commit(&self) -> Result<()> {
         let open = self.inner.transaction.lock().await.take();
         match open {
-            Some(transaction) => transaction.commit(self.engine()).await,
+            Some(mut transaction) => {
+                let part = request::next_part();
+                transaction.name(part, 0);
+                let result = transaction.commit(self.engine()).await;
+                request::outcome(self.engine(), part, result, |_| Ok(())).await
+            }
             None => Err(no_transaction()),
         }
     }

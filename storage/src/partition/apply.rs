@@ -9,7 +9,9 @@ use arrow_row::Rows;
 use super::ingest::{self, Ingest};
 use super::lookup::{Endings, Place};
 use super::version::RelationVersion;
-use super::{Applied, AppliedState, ApplyOutcome, CONFLICT_WINDOW_MS, Partition, PartitionCommand, WriteConflict, before, files};
+use super::{
+    Applied, AppliedPayload, AppliedState, ApplyOutcome, CONFLICT_WINDOW_MS, Partition, PartitionCommand, WriteConflict, before, files,
+};
 use crate::error::{Result, StorageError};
 use crate::ids::{RelationId, Timestamp};
 use crate::key::KeyEncoder;
@@ -46,9 +48,19 @@ impl Partition {
     /// An [`StorageError::UnknownRelation`] or [`StorageError::SchemaMismatch`] is an answer like a conflict: nothing changed, every replica
     /// answers the same, and the applied position moves on. After any other error the position stays, and the partition must not go on.
     pub fn apply(&self, state: AppliedState, command: &PartitionCommand) -> Result<ApplyOutcome> {
+        self.apply_with(state.index, command, |_| state.payload)
+    }
+
+    /// As [`Self::apply`], with a payload that depends on whether the command took effect. It is asked for once the position moves.
+    pub fn apply_with(
+        &self,
+        index: u64,
+        command: &PartitionCommand,
+        payload: impl FnOnce(bool) -> Arc<dyn AppliedPayload>,
+    ) -> Result<ApplyOutcome> {
         let mut applied = self.applied.lock();
         self.check_poison()?;
-        if state.index <= applied.state.index {
+        if index <= applied.state.index {
             return Ok(ApplyOutcome::Applied);
         }
         let outcome = match command {
@@ -66,7 +78,10 @@ impl Partition {
             PartitionCommand::Nothing => Ok(ApplyOutcome::Applied),
         };
         if !matches!(&outcome, Err(error) if !error.is_refusal()) {
-            applied.state = state;
+            applied.state = AppliedState {
+                index,
+                payload: payload(matches!(outcome, Ok(ApplyOutcome::Applied))),
+            };
             applied.changed = true;
         }
         outcome
