@@ -42,7 +42,7 @@ fn a_named_request_counts_once() {
     let again = sql("7", "INSERT INTO t VALUES (9, 9) RETURNING id");
     assert!(again.text().contains("an earlier try"), "{}", again.text());
 
-    assert_eq!(sql("8", "CREATE COLLECTION cache AS KEY VALUE").status, 200);
+    assert_eq!(sql("8", "CREATE COLLECTION cache AS KV").status, 200);
     let put = |serial: &str| send(&server, "PUT", "/kv/cache/k", serial, b"v", &[("If-None-Match", "*")]);
     let (first, second) = (put("9"), put("9"));
     assert_eq!((first.status, second.status), (201, 201));
