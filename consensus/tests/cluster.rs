@@ -9,7 +9,7 @@ use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig, PeerConfig
 use crate::table::{blind, rows, schema};
 
 /// A node's configuration; `join` holds the addresses of others.
-fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
+pub fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
     let mut config = NodeConfig::new(dir);
     config.peer = Some(PeerConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -45,11 +45,7 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::open(config(dir.path(), self.addresses.clone())).await.unwrap();
         let id = node.status().node_id;
-        until("the new node votes", || {
-            let status = node.status();
-            status.groups.iter().all(|group| group.voters.contains(&id))
-        })
-        .await;
+        until("the new node votes", || votes(&node)).await;
         let members = node.status().members;
         let address = members.into_iter().find(|(member, _)| *member == id).unwrap().1;
         self.dirs.push(dir);
@@ -98,6 +94,12 @@ impl Cluster {
             node.close().await.unwrap();
         }
     }
+}
+
+/// Whether a node is a voter of all groups.
+pub fn votes(node: &Node) -> bool {
+    let status = node.status();
+    status.groups.iter().all(|group| group.voters.contains(&status.node_id))
 }
 
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {

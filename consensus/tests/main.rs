@@ -6,6 +6,7 @@ mod commits;
 mod directory;
 mod disk;
 mod disk_faults;
+mod joining;
 mod kill;
 mod replay;
 mod requests;

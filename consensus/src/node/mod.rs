@@ -2,10 +2,12 @@
 
 pub(crate) mod cluster;
 mod format;
+mod join_file;
 mod joining;
 pub(crate) mod lock;
 mod membership;
 mod opening;
+mod place;
 mod service;
 
 use std::net::SocketAddr;
@@ -38,6 +40,7 @@ use cluster::Cluster;
 use format::Format;
 use lock::DirectoryLock;
 use opening::{Opening, blocking, open_directory, open_log};
+use place::{Place, keep_up};
 use service::Service;
 
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
@@ -189,27 +192,28 @@ impl Node {
             let config = config.clone();
             blocking(move || open_directory(&config)).await?
         };
-        let format = match format {
-            Some(format) => {
-                joining::check(&config, &format)?;
-                format
+        if let Some(format) = &format {
+            joining::check(&config, format)?;
+        }
+        let (server, address) = match &config.peer {
+            Some(peer) => {
+                let server = joining::bind(peer, transport.as_ref()).await?;
+                let address = joining::address(peer, server.address());
+                (Some(server), Some(address))
             }
-            None => joining::initialise(&config, &transport).await?,
+            None => (None, None),
         };
-        let (log, server) = {
-            let (config, peer) = (config.clone(), config.peer.clone());
-            let identity = PeerIdentity::new(format.database.clone(), format.node);
-            let server = match &peer {
-                Some(peer) => Some(joining::bind(peer, identity, transport.as_ref()).await?),
-                None => None,
-            };
-            (blocking(move || open_log(&config, disk)).await?, server)
+        let format = match format {
+            Some(format) => format,
+            None => joining::initialise(&config, address.as_deref(), &transport).await?,
+        };
+        let addresses = joining::addresses(&config).await?;
+        let log = {
+            let config = config.clone();
+            blocking(move || open_log(&config, disk)).await?
         };
         let clock = Arc::new(Clock::new(wall));
-        let cluster = match (&config.peer, &server) {
-            (Some(peer), Some(server)) => Some(Arc::new(joining::cluster(peer, &format, server.address(), transport))),
-            _ => None,
-        };
+        let cluster = address.map(|address| Arc::new(joining::cluster(&format, address, transport)));
         let opening = Opening {
             config: config.clone(),
             format: format.clone(),
@@ -241,13 +245,14 @@ impl Node {
         let serving = server.zip(cluster.clone()).map(|(server, cluster)| {
             let service = Arc::new(Service::new(cluster.clone(), format.database.clone()));
             service.open(groups.clone());
-            tasks.push(tokio::spawn(joining::keep_up(
-                config.clone(),
+            let place = Place {
+                dir: config.data_dir.clone(),
+                addresses,
                 cluster,
-                groups.clone(),
-                stopping.clone(),
-            )));
-            server.serve(service)
+                groups: groups.clone(),
+            };
+            tasks.push(tokio::spawn(keep_up(place, stopping.clone())));
+            server.serve(PeerIdentity::new(format.database.clone(), format.node), service)
         });
         for partition in &groups.partitions {
             tasks.push(tokio::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));

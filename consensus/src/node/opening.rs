@@ -209,11 +209,17 @@ fn check_coverage(partition: &Partition, store: &LogStore) -> Result<()> {
     Err(StorageError::damaged(partition.dir().clone(), "partition", problem).into())
 }
 
+/// Returns when the node stops.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the node is gone.
+    let _ = stop.wait_for(|&stop| stop).await;
+}
+
 /// Removes what no manifest and no write set names, once everything that the log held at the start is applied or cut off.
 pub(super) async fn collect_garbage(partition: PartitionHandle, mut stop: watch::Receiver<bool>) {
     loop {
         let passed = tokio::select! {
-            () = super::joining::stopped(&mut stop) => return,
+            () = stopped(&mut stop) => return,
             passed = partition.barrier() => passed,
         };
         match passed {

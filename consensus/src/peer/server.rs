@@ -20,23 +20,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Held by all that a server has running, so that it is known when nothing is.
 pub type Running = mpsc::Sender<Infallible>;
 
-/// A bound port, not yet served: callers wait.
+/// A bound port, not yet served: callers wait. The node need not have an identity yet.
 pub struct PeerServer {
     listener: Box<dyn Listener>,
     address: SocketAddr,
-    identity: PeerIdentity,
 }
 
 impl PeerServer {
     /// Binds the address; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr, identity: PeerIdentity, transport: &dyn Transport) -> io::Result<PeerServer> {
+    pub async fn bind(address: SocketAddr, transport: &dyn Transport) -> io::Result<PeerServer> {
         let listener = transport.bind(address).await?;
         let address = listener.address()?;
-        Ok(PeerServer {
-            listener,
-            address,
-            identity,
-        })
+        Ok(PeerServer { listener, address })
     }
 
     /// Where it listens.
@@ -44,11 +39,11 @@ impl PeerServer {
         self.address
     }
 
-    /// Serves until the handle is dropped. To be called within a tokio runtime.
-    pub fn serve(self, service: Arc<dyn PeerService>) -> PeerServing {
+    /// Serves as this node until the handle is dropped. To be called within a tokio runtime.
+    pub fn serve(self, identity: PeerIdentity, service: Arc<dyn PeerService>) -> PeerServing {
         let (running, ended) = mpsc::channel(1);
         let address = self.address;
-        let task = tokio::spawn(accept(self, service, running));
+        let task = tokio::spawn(accept(self, identity, service, running));
         PeerServing { address, task, ended }
     }
 }
@@ -80,7 +75,7 @@ impl Drop for PeerServing {
     }
 }
 
-async fn accept(server: PeerServer, service: Arc<dyn PeerService>, running: Running) {
+async fn accept(server: PeerServer, identity: PeerIdentity, service: Arc<dyn PeerService>, running: Running) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -89,7 +84,7 @@ async fn accept(server: PeerServer, service: Arc<dyn PeerService>, running: Runn
         };
         match accepted {
             Ok((stream, remote)) => {
-                let (identity, service) = (server.identity.clone(), service.clone());
+                let (identity, service) = (identity.clone(), service.clone());
                 connections.spawn(connection(running.clone(), stream, remote, identity, service));
             }
             Err(error) => {

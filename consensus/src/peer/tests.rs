@@ -105,8 +105,8 @@ fn loopback() -> SocketAddr {
 }
 
 async fn serve(address: SocketAddr, service: &Arc<TestService>) -> PeerServing {
-    let server = PeerServer::bind(address, identity(SERVER), &Tcp).await.unwrap();
-    server.serve(Arc::new(Handler(service.clone())))
+    let server = PeerServer::bind(address, &Tcp).await.unwrap();
+    server.serve(identity(SERVER), Arc::new(Handler(service.clone())))
 }
 
 async fn pair() -> Pair {
