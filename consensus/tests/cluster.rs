@@ -16,6 +16,7 @@ pub fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
         advertise: None,
         join,
         node_id: None,
+        tls: None,
     });
     config
 }

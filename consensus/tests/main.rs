@@ -1,6 +1,7 @@
 //! Behaviour of a whole node, one module a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod certificates;
 mod cluster;
 mod commits;
 mod directory;
@@ -11,5 +12,6 @@ mod kill;
 mod replay;
 mod requests;
 mod table;
+mod tls;
 
 use pyralog_consensus::log::disk::{Disk, DiskFile, OsDisk};

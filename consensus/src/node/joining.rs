@@ -13,7 +13,7 @@ use super::opening::blocking;
 use super::{NodeConfig, PeerConfig};
 use crate::error::{ConsensusError, Result};
 use crate::peer::transport::Transport;
-use crate::peer::{PeerError, PeerIdentity, PeerServer, Peers};
+use crate::peer::{Links, PeerError, PeerIdentity, PeerServer, Peers, Tls};
 use crate::raft::wire::{self, Answer, JoinRequest, Joined, Request};
 
 /// How long a node looks for a cluster to join before it gives up.
@@ -36,7 +36,7 @@ pub fn check(config: &NodeConfig, format: &Format) -> Result<()> {
 
 /// Initialises an empty directory: as the first node of a new database, or as a new node of the database that it joins. `address` is where
 /// other nodes reach this one, if they do.
-pub async fn initialise(config: &Arc<NodeConfig>, address: Option<&str>, transport: &Arc<dyn Transport>) -> Result<Format> {
+pub async fn initialise(config: &Arc<NodeConfig>, address: Option<&str>, links: &Links) -> Result<Format> {
     let Some(begun) = begin(config).await? else {
         return found(config).await;
     };
@@ -53,14 +53,12 @@ pub async fn initialise(config: &Arc<NodeConfig>, address: Option<&str>, transpo
         address: address.to_owned(),
         token: begun.token,
     };
-    let joined = join(&begun.addresses, request, transport.clone())
-        .await
-        .map_err(|error| match error {
-            // Nobody said so this time.
-            ConsensusError::Unsupported(why) if peer.join.is_empty() => ConsensusError::Unsupported(format!("{why}; {}", instead(config))),
-            ConsensusError::Unavailable(why) if peer.join.is_empty() => ConsensusError::Unavailable(format!("{why}; {}", instead(config))),
-            other => other,
-        })?;
+    let joined = join(&begun.addresses, request, links.clone()).await.map_err(|error| match error {
+        // Nobody said so this time.
+        ConsensusError::Unsupported(why) if peer.join.is_empty() => ConsensusError::Unsupported(format!("{why}; {}", instead(config))),
+        ConsensusError::Unavailable(why) if peer.join.is_empty() => ConsensusError::Unavailable(format!("{why}; {}", instead(config))),
+        other => other,
+    })?;
     if config.partitions != 0 && config.partitions != joined.partitions {
         return Err(ConsensusError::Unsupported(format!(
             "the cluster has {} data partitions, and the configuration asks for {}; the number is fixed",
@@ -123,8 +121,8 @@ pub async fn addresses(config: &Arc<NodeConfig>) -> Result<Vec<String>> {
     .await
 }
 
-async fn join(addresses: &[String], request: JoinRequest, transport: Arc<dyn Transport>) -> Result<Joined> {
-    let peers = Peers::new(PeerIdentity::stranger(), transport);
+async fn join(addresses: &[String], request: JoinRequest, links: Links) -> Result<Joined> {
+    let peers = Peers::new(PeerIdentity::stranger(), links);
     let deadline = Instant::now() + JOIN_LIMIT;
     let mut reason = String::new();
     while Instant::now() < deadline {
@@ -158,6 +156,22 @@ async fn join(addresses: &[String], request: JoinRequest, transport: Arc<dyn Tra
     )))
 }
 
+/// How this node and others reach each other.
+pub async fn links(config: &Arc<NodeConfig>, transport: Arc<dyn Transport>) -> Result<Links> {
+    let config = config.clone();
+    let tls = blocking(move || {
+        let Some((peer, files)) = config.peer.as_ref().and_then(|peer| peer.tls.clone().map(|tls| (peer, tls))) else {
+            return Ok(None);
+        };
+        let opened = Tls::open(files, &address(peer, peer.listen));
+        opened
+            .map(|tls| Some(Arc::new(tls)))
+            .map_err(|error| ConsensusError::Unsupported(error.to_string()))
+    });
+    let tls = tls.await?;
+    Ok(Links { transport, tls })
+}
+
 /// Where other nodes reach this one, which listens at `bound`.
 pub fn address(peer: &PeerConfig, bound: SocketAddr) -> String {
     peer.advertise.clone().unwrap_or_else(|| bound.to_string())
@@ -165,8 +179,8 @@ pub fn address(peer: &PeerConfig, bound: SocketAddr) -> String {
 
 /// Binds the port for other nodes. Before the directory is initialised: a first start that fails at its port must not leave a database that
 /// nobody asked for.
-pub async fn bind(peer: &PeerConfig, transport: &dyn Transport) -> Result<PeerServer> {
-    PeerServer::bind(peer.listen, transport).await.map_err(|error| {
+pub async fn bind(peer: &PeerConfig, links: Links) -> Result<PeerServer> {
+    PeerServer::bind(peer.listen, links).await.map_err(|error| {
         ConsensusError::Unavailable(format!(
             "cannot listen for other nodes at {}: {error}; choose another address, or stop what uses it",
             peer.listen
@@ -175,11 +189,11 @@ pub async fn bind(peer: &PeerConfig, transport: &dyn Transport) -> Result<PeerSe
 }
 
 /// This node among the others, whose addresses come with the groups' membership.
-pub fn cluster(format: &Format, address: String, transport: Arc<dyn Transport>) -> Cluster {
+pub fn cluster(format: &Format, address: String, links: Links) -> Cluster {
     Cluster {
         node: format.node,
         address,
-        peers: Peers::new(PeerIdentity::new(format.database.clone(), format.node), transport),
+        peers: Peers::new(PeerIdentity::new(format.database.clone(), format.node), links),
         exports: Exports::default(),
     }
 }

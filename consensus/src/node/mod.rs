@@ -31,7 +31,7 @@ use crate::log::{GroupId, Log};
 use crate::meta::{self, Meta};
 use crate::partition::PartitionHandle;
 use crate::peer::transport::{Tcp, Transport};
-use crate::peer::{PeerIdentity, PeerServing};
+use crate::peer::{PeerIdentity, PeerServing, PeerTls};
 use crate::raft::group;
 use crate::raft::leadership::{Leader, Search};
 use crate::raft::types::Types;
@@ -78,6 +78,8 @@ pub struct PeerConfig {
     pub join: Vec<String>,
     /// The id that a node wants which joins; `None`: any.
     pub node_id: Option<u64>,
+    /// What proves nodes to each other; `None`: whoever reaches the port is taken for a node.
+    pub tls: Option<PeerTls>,
 }
 
 impl NodeConfig {
@@ -188,6 +190,7 @@ impl Node {
     pub async fn open_in(config: NodeConfig, environment: NodeEnvironment) -> Result<Arc<Node>> {
         let NodeEnvironment { wall, disk, transport } = environment;
         let config = Arc::new(config);
+        let links = joining::links(&config, transport).await?;
         let (lock, format) = {
             let config = config.clone();
             blocking(move || open_directory(&config)).await?
@@ -197,7 +200,7 @@ impl Node {
         }
         let (server, address) = match &config.peer {
             Some(peer) => {
-                let server = joining::bind(peer, transport.as_ref()).await?;
+                let server = joining::bind(peer, links.clone()).await?;
                 let address = joining::address(peer, server.address());
                 (Some(server), Some(address))
             }
@@ -205,7 +208,7 @@ impl Node {
         };
         let format = match format {
             Some(format) => format,
-            None => joining::initialise(&config, address.as_deref(), &transport).await?,
+            None => joining::initialise(&config, address.as_deref(), &links).await?,
         };
         let addresses = joining::addresses(&config).await?;
         let log = {
@@ -213,7 +216,7 @@ impl Node {
             blocking(move || open_log(&config, disk)).await?
         };
         let clock = Arc::new(Clock::new(wall));
-        let cluster = address.map(|address| Arc::new(joining::cluster(&format, address, transport)));
+        let cluster = address.map(|address| Arc::new(joining::cluster(&format, address, links)));
         let opening = Opening {
             config: config.clone(),
             format: format.clone(),

@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout};
 use super::file::FilePart;
 use super::frame::{Frame, FrameError, FrameReader, Kind};
 use super::handshake::{self, HandshakeError};
-use super::transport::{Stream, Transport};
+use super::links::Links;
+use super::transport::Stream;
 use super::writer::{Outgoing, write_frames};
 use super::{CONNECT_LIMIT, FILES_AT_ONCE, HANDSHAKE_LIMIT, PeerError, PeerIdentity};
 
@@ -30,7 +31,7 @@ pub struct Target {
     /// Its `host:port`.
     pub address: String,
     /// The way there.
-    pub transport: Arc<dyn Transport>,
+    pub links: Links,
 }
 
 /// How a connection came to its end.
@@ -275,7 +276,10 @@ async fn run(target: Target, ending: EndAtDrop, mut queued: UnboundedReceiver<Qu
     let stream = match connect(&target).await {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(node, %address, %error, "cannot connect to a node");
+            match &error {
+                PeerError::Refused(_) => tracing::warn!(node, %address, %error, "a node and this one refuse each other"),
+                _ => tracing::debug!(node, %address, %error, "cannot connect to a node"),
+            }
             return waiters.end(error);
         }
     };
@@ -310,19 +314,27 @@ async fn receive<R: AsyncRead + Unpin>(mut frames: FrameReader<R>, waiters: &Wai
 }
 
 async fn connect(target: &Target) -> Result<Stream, PeerError> {
-    let Target {
-        identity, node, address, ..
-    } = target;
-    let unreachable = |why: String| PeerError::Unreachable(format!("cannot reach node {node} at {address}: {why}"));
+    let Target { node, address, links, .. } = target;
+    let whom = match node {
+        0 => address.clone(),
+        node => format!("node {node} at {address}"),
+    };
+    let unreachable = |why: String| PeerError::Unreachable(format!("cannot reach {whom}: {why}"));
     let late = |_| unreachable("no answer in time".to_owned());
-    let connected = timeout(CONNECT_LIMIT, target.transport.connect(address.clone()))
+    let connected = timeout(CONNECT_LIMIT, links.transport.connect(address.clone()))
         .await
         .map_err(late)?;
-    let mut stream = connected.map_err(|error| unreachable(error.to_string()))?;
-    let introduced = timeout(HANDSHAKE_LIMIT, handshake::introduce(&mut stream, identity, *node)).await;
+    let stream = connected.map_err(|error| unreachable(error.to_string()))?;
+    let introduced = timeout(HANDSHAKE_LIMIT, introduce(target, stream)).await;
     match introduced.map_err(late)? {
-        Ok(()) => Ok(stream),
+        Ok(stream) => Ok(stream),
         Err(HandshakeError::Io(error)) => Err(unreachable(error.to_string())),
-        Err(error) => Err(PeerError::Refused(format!("no connection to node {node} at {address}: {error}"))),
+        Err(error) => Err(PeerError::Refused(format!("no connection to {whom}: {error}"))),
     }
+}
+
+async fn introduce(target: &Target, stream: Stream) -> Result<Stream, HandshakeError> {
+    let mut stream = target.links.outgoing(stream, &target.address).await?;
+    handshake::introduce(&mut stream, &target.identity, target.node).await?;
+    Ok(stream)
 }

@@ -2,8 +2,8 @@
 //! (so two per pair, one each way). It knows bytes, not Raft.
 //!
 //! ```text
-//! Peers ─▶ connection ═ handshake, frames ═▶ server ─▶ session ─▶ PeerService
-//!              ◀═ answers in any order, file chunks ═
+//! Peers ─▶ connection ═ TLS or none, handshake, frames ═▶ server ─▶ session ─▶ PeerService
+//!              ◀═ answers in any order, file chunks ═══════
 //! ```
 //!
 //! Invariants:
@@ -18,11 +18,13 @@ mod connection;
 mod file;
 mod frame;
 mod handshake;
+mod links;
 mod peers;
 mod server;
 mod session;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod transport;
 mod writer;
 
@@ -31,8 +33,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+pub use links::Links;
 pub use peers::Peers;
 pub use server::{PeerServer, PeerServing};
+pub use tls::{PeerTls, Tls, TlsError};
 
 /// The protocol that this build speaks.
 pub const PROTOCOL: u32 = 1;
@@ -47,7 +51,7 @@ pub const FILES_AT_ONCE: usize = 32;
 
 /// How long finding and reaching an address may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// How long the handshake may take.
+/// How long the handshake may take, with that of TLS.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// For how long a failed connect stands for the next ones, so that a dead peer costs nothing.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -112,8 +116,8 @@ pub enum PeerError {
     /// The call's time is over.
     #[error("the peer did not answer in time; whether the request was carried out is not known")]
     TimedOut,
-    /// One of the two nodes refuses to speak with the other: another database, another protocol, a wrong or duplicate node id. Nothing was
-    /// done, and trying again does not help before somebody corrects the configuration.
+    /// One of the two nodes refuses to speak with the other: another database, another protocol, a wrong or duplicate node id, a certificate
+    /// that is not accepted. Nothing was done, and trying again does not help before somebody corrects the configuration.
     #[error("{0}")]
     Refused(String),
     /// The service answered with this message. Also a request that is too large to be sent, and a fetched file that cannot be written or

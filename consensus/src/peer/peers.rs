@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::connection::{Connection, Target};
 use super::frame::MAX_TEXT_BYTES;
-use super::transport::Transport;
+use super::links::Links;
 use super::{MAX_MESSAGE_BYTES, PeerError, PeerIdentity, RETRY_AFTER, file};
 
 /// Calls other nodes. Cheap to clone; the connections close with the last clone. A connection is made at the first call that needs it.
@@ -22,7 +22,7 @@ pub struct Peers {
 
 struct Book {
     identity: PeerIdentity,
-    transport: Arc<dyn Transport>,
+    links: Links,
     entries: Mutex<Entries>,
 }
 
@@ -39,11 +39,11 @@ struct Peer {
 
 impl Peers {
     /// Knows nobody yet.
-    pub fn new(identity: PeerIdentity, transport: Arc<dyn Transport>) -> Peers {
+    pub fn new(identity: PeerIdentity, links: Links) -> Peers {
         Peers {
             book: Arc::new(Book {
                 identity,
-                transport,
+                links,
                 entries: Mutex::default(),
             }),
         }
@@ -119,7 +119,7 @@ impl Peers {
             identity: self.book.identity.clone(),
             node,
             address: peer.address.clone(),
-            transport: self.book.transport.clone(),
+            links: self.book.links.clone(),
         }));
         peer.connection = Some(connection.clone());
         Ok(connection)

@@ -11,7 +11,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::handshake::{self, HandshakeError};
-use super::transport::{Listener, Stream, Transport};
+use super::links::Links;
+use super::transport::{Listener, Stream};
 use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, session};
 
 /// How long to wait after a failed accept: where file descriptors run out, the next one fails too.
@@ -24,14 +25,15 @@ pub type Running = mpsc::Sender<Infallible>;
 pub struct PeerServer {
     listener: Box<dyn Listener>,
     address: SocketAddr,
+    links: Links,
 }
 
 impl PeerServer {
     /// Binds the address; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr, transport: &dyn Transport) -> io::Result<PeerServer> {
-        let listener = transport.bind(address).await?;
+    pub async fn bind(address: SocketAddr, links: Links) -> io::Result<PeerServer> {
+        let listener = links.transport.bind(address).await?;
         let address = listener.address()?;
-        Ok(PeerServer { listener, address })
+        Ok(PeerServer { listener, address, links })
     }
 
     /// Where it listens.
@@ -84,8 +86,10 @@ async fn accept(server: PeerServer, identity: PeerIdentity, service: Arc<dyn Pee
         };
         match accepted {
             Ok((stream, remote)) => {
-                let (identity, service) = (identity.clone(), service.clone());
-                connections.spawn(connection(running.clone(), stream, remote, identity, service));
+                let (links, identity, service) = (server.links.clone(), identity.clone(), service.clone());
+                // From here on: however slow one caller is, the others are let in.
+                let received = async move { receive(&links, stream, &identity).await };
+                connections.spawn(connection(running.clone(), received, remote, service));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection of a node");
@@ -95,12 +99,24 @@ async fn accept(server: PeerServer, identity: PeerIdentity, service: Arc<dyn Pee
     }
 }
 
+/// Who calls, on what stream.
+async fn receive(links: &Links, stream: Stream, identity: &PeerIdentity) -> Result<(u64, Stream), HandshakeError> {
+    let mut stream = links.incoming(stream).await?;
+    let from = handshake::receive(&mut stream, identity).await?;
+    Ok((from, stream))
+}
+
 /// `running` comes first because the first parameter is dropped last.
-async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, identity: PeerIdentity, service: Arc<dyn PeerService>) {
-    let from = match timeout(HANDSHAKE_LIMIT, handshake::receive(&mut stream, &identity)).await {
-        Ok(Ok(from)) => from,
-        Ok(Err(HandshakeError::Refused(reason))) => {
-            tracing::warn!(%remote, %reason, "refused a node");
+async fn connection(
+    running: Running,
+    received: impl Future<Output = Result<(u64, Stream), HandshakeError>>,
+    remote: SocketAddr,
+    service: Arc<dyn PeerService>,
+) {
+    let (from, stream) = match timeout(HANDSHAKE_LIMIT, received).await {
+        Ok(Ok(received)) => received,
+        Ok(Err(reason @ (HandshakeError::Refused(_) | HandshakeError::Tls))) => {
+            tracing::warn!(%remote, %reason, "a caller and this node refuse each other");
             return;
         }
         Ok(Err(error)) => {

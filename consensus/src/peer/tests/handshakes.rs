@@ -5,7 +5,7 @@ use crate::peer::handshake;
 
 /// The reason that a caller of this identity gets who means to reach this node.
 async fn refusal(pair: &Pair, identity: PeerIdentity, to: u64) -> String {
-    let peers = Peers::new(identity, Arc::new(Tcp));
+    let peers = Peers::new(identity, plain());
     peers.set_address(to, pair.serving.address().to_string());
     let answer = peers.call(to, request(ECHO, b""), LIMIT).await;
     let Err(PeerError::Refused(reason)) = answer else {
