@@ -17,6 +17,6 @@ pub(crate) mod sql;
 pub use database::{Database, DatabaseConfig, DatabaseStatus};
 pub use error::{Error, ErrorKind, Position, Result};
 pub use kv::{Bucket, KvEntry, KvPrecondition, KvScan};
-pub use pyralog_consensus::PeerConfig;
+pub use pyralog_consensus::{PeerConfig, PeerTls};
 pub use request::RequestName;
 pub use session::{IngestMode, IngestRequest, Parameters, Prepared, QueryResult, Session};

@@ -34,7 +34,7 @@ pub struct PeerTls {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("TLS between nodes: {} cannot be read: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file does not hold what it is to hold.
-    #[error("{} holds no {what} in PEM format{detail}", path.display())]
+    #[error("TLS between nodes: {} holds no {what} in PEM format{detail}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum TlsError {
         detail: String,
     },
     /// The key is that of another certificate.
-    #[error("the key {} does not belong to the certificate {}", key.display(), certificate.display())]
+    #[error("TLS between nodes: the key {} does not belong to the certificate {}", key.display(), certificate.display())]
     Mismatch {
         /// The key's file.
         key: PathBuf,
@@ -60,7 +60,7 @@ pub enum TlsError {
         certificate: PathBuf,
     },
     /// Other nodes would not let this one in.
-    #[error("the certificate {} {detail}", path.display())]
+    #[error("TLS between nodes: the certificate {} {detail}", path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -68,13 +68,13 @@ pub enum TlsError {
         detail: String,
     },
     /// An address without a host that a certificate could be for.
-    #[error("{host:?} is neither a host name nor an IP address, so no certificate is for it")]
+    #[error("TLS between nodes: {host:?} is neither a host name nor an IP address, so no certificate is for it")]
     Host {
         /// What stands there.
         host: String,
     },
     /// TLS does not accept the files.
-    #[error("TLS between nodes cannot be set up with {}: {detail}", path.display())]
+    #[error("TLS between nodes: {} cannot be used: {detail}", path.display())]
     SetUp {
         /// The file.
         path: PathBuf,
