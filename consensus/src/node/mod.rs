@@ -74,7 +74,8 @@ pub struct PeerConfig {
     pub listen: SocketAddr,
     /// Where they reach this node, as `host:port`; `None`: where it listens.
     pub advertise: Option<String>,
-    /// Nodes (`host:port`) of the cluster that an empty directory is to join; none: a new database begins.
+    /// Nodes (`host:port`) of the cluster that an empty directory is to join; none: a join that was begun there goes on, or else a new
+    /// database begins.
     pub join: Vec<String>,
     /// The id that a node wants which joins; `None`: any.
     pub node_id: Option<u64>,
