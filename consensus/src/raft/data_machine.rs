@@ -155,7 +155,8 @@ impl Core {
     fn write(&self, position: &Position, timestamp: Timestamp, encoded: &EncodedWriteSet, request: Option<Request>) -> io::Result<Outcome> {
         // Also of entries that a restart found in the log: once this node leads, its timestamps lie above all it has applied.
         self.store.observe(timestamp);
-        let write_set = encoded.write_set().map_err(io::Error::other)?;
+        let schemas = |relation| self.partition.relation_schema(relation);
+        let write_set = encoded.write_set(&schemas).map_err(io::Error::other)?;
         if let (Some(retained), Some(index)) = (&self.retained, position.index()) {
             retained.keep(&self.partition, index, &write_set).map_err(io::Error::other)?;
         }

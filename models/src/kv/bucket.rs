@@ -6,14 +6,14 @@ use std::time::Duration;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, TimestampMillisecondArray};
 use datafusion::arrow::datatypes::{TimestampMillisecondType, UInt64Type};
 use pyralog_consensus::{Done, Request};
-use pyralog_storage::{KeyRange, RelationView};
+use pyralog_storage::{ConflictPolicy, KeyRange, RelationId, RelationView, RelationWrites, WriteSet};
 
 use super::{KvEntry, KvPrecondition, KvScan};
 use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, ObjectName, TableDefinition};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request;
-use crate::session::{OpenTransaction, Reader};
+use crate::session::{OpenTransaction, Reader, commit_write_set};
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 64 << 10;
@@ -172,7 +172,11 @@ impl Bucket {
         let relation = table.relation.id;
         let mut attempt = 0;
         loop {
-            let change = change(&table)?;
+            let change = match (condition, change(&table)?) {
+                // Nothing to read, nothing to conflict with.
+                (KvPrecondition::Any, Change::Put(row)) => return Ok((self.overwrite(relation, row, part).await?, false)),
+                (_, change) => change,
+            };
             let needs_read = condition != KvPrecondition::Any || matches!(change, Change::Delete(_));
             if needs_read || attempt > 0 {
                 self.engine.fresh_rows().await?;
@@ -205,6 +209,24 @@ impl Bucket {
                 result => return Ok((result?, current.is_some())),
             }
         }
+    }
+}
+
+impl Bucket {
+    /// Sets a key whatever it is now.
+    async fn overwrite(&self, relation: RelationId, row: RecordBatch, part: Option<Request>) -> Result<u64> {
+        let writes = RelationWrites {
+            relation,
+            puts: vec![row],
+            deletes: Vec::new(),
+            staged: Vec::new(),
+            policy: ConflictPolicy::LastWriteWins,
+        };
+        let write_set = WriteSet {
+            start: self.engine.node.now(),
+            relations: vec![writes],
+        };
+        commit_write_set(&self.engine, write_set, part).await
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) use execute::{bind, bind_expr, run_plan};
 pub(crate) use reader::Reader;
 pub(crate) use result::{done, rows};
 pub(crate) use settings::{Settings, all as all_settings};
-pub(crate) use transaction::OpenTransaction;
+pub(crate) use transaction::{OpenTransaction, commit_write_set};
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};

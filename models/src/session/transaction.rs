@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use pyralog_consensus::{Commit, ConsensusError, Request};
-use pyralog_storage::{ConflictPolicy, RelationId, RelationView, Savepoint, Snapshot, StorageError, Transaction};
+use pyralog_storage::{ConflictPolicy, RelationId, RelationView, Savepoint, Snapshot, StorageError, Transaction, WriteSet};
 
 use super::reader::{Reader, snapshots};
 use crate::engine::Engine;
@@ -195,23 +195,7 @@ impl OpenTransaction {
                 .await
                 .map_err(|e| Error::internal(format!("a write task failed: {e}")))??
         };
-        let Some(partition) = engine.node.partitions().first() else {
-            return Err(Error::internal("the database has no data partition"));
-        };
-        match partition.carry_out(write_set, self.request).await {
-            Ok(Commit { repeated: Some(_), .. }) => Err(request::repeated()),
-            Ok(commit) => Ok(commit.timestamp.0),
-            Err(ConsensusError::Conflict(conflict)) => {
-                let name = relation_name(engine, conflict.relation);
-                Err(Error::new(
-                    ErrorKind::Conflict,
-                    "40001",
-                    format!("somebody else changed key {} of {name} meanwhile", conflict.key),
-                )
-                .with_hint("retry the transaction"))
-            }
-            Err(error) => Err(error.into()),
-        }
+        commit_write_set(engine, write_set, self.request).await
     }
 
     /// Makes the writes durable and visible.
@@ -228,6 +212,27 @@ impl OpenTransaction {
                 .map_err(|e| Error::internal(format!("a write task failed: {e}")))?;
         }
         Ok(())
+    }
+}
+
+/// Makes a write set durable and visible; its commit timestamp.
+pub(crate) async fn commit_write_set(engine: &Engine, write_set: WriteSet, request: Option<Request>) -> Result<u64> {
+    let Some(partition) = engine.node.partitions().first() else {
+        return Err(Error::internal("the database has no data partition"));
+    };
+    match partition.carry_out(write_set, request).await {
+        Ok(Commit { repeated: Some(_), .. }) => Err(request::repeated()),
+        Ok(commit) => Ok(commit.timestamp.0),
+        Err(ConsensusError::Conflict(conflict)) => {
+            let name = relation_name(engine, conflict.relation);
+            Err(Error::new(
+                ErrorKind::Conflict,
+                "40001",
+                format!("somebody else changed key {} of {name} meanwhile", conflict.key),
+            )
+            .with_hint("retry the transaction"))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

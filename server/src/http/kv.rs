@@ -19,16 +19,15 @@ use crate::config::size::parse_duration;
 const DEFAULT_LIMIT: usize = 1_000;
 /// Most entries of one answer; `next` leads to the rest.
 const MAX_LIMIT: usize = 10_000;
+/// Bytes of a value up to which a put without conditions is worked out where it was read.
+const SMALL_VALUE: usize = 64 << 10;
 /// Rounds of reading the version and writing against it, before a busy key answers 409.
 const CONDITION_ROUNDS: usize = 8;
 
 /// Every request under `/kv/`. The path is read raw, since keys are bytes.
 pub async fn dispatch(request: HttpRequest, payload: web::Payload, state: State) -> Result<HttpResponse, Problem> {
     let target = parse_path(request.uri().path())?;
-    let bucket = {
-        let (database, name) = (state.database.clone(), target.bucket.clone());
-        on_runtime(&state, async move { database.kv(&name).await }).await?
-    };
+    let bucket = state.database.kv(&target.bucket).await?;
     let query = parse_query(request.uri().query())?;
     let name = super::request_name(&request)?;
     let Target { key, .. } = target;
@@ -84,8 +83,14 @@ async fn put(
     name: Option<RequestName>,
 ) -> Result<HttpResponse, Problem> {
     let made = matches!(conditions.plan(), Plan::Direct(KvPrecondition::Absent));
-    let work = async move { conditionally(&bucket, &key, &conditions, &write).await };
-    let version = on_runtime(state, request::named(name, work)).await?;
+    let small = matches!(&write, Write::Put { value, .. } if value.len() <= SMALL_VALUE);
+    let version = if small && matches!(conditions.plan(), Plan::Direct(KvPrecondition::Any)) {
+        // Done sooner than it would be handed over. Once it is proposed, it goes on without its client.
+        request::named(name, write.apply(&bucket, &key, KvPrecondition::Any)).await?
+    } else {
+        let work = async move { conditionally(&bucket, &key, &conditions, &write).await };
+        on_runtime(state, request::named(name, work)).await?
+    };
     let status = if made { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     Ok(HttpResponse::build(status).insert_header((ETAG, tag(version))).finish())
 }

@@ -8,7 +8,7 @@ use arrow_row::Rows;
 
 use super::ingest::{self, Ingest};
 use super::lookup::{Endings, Place};
-use super::version::RelationVersion;
+use super::version::{RelationVersion, Version};
 use super::{
     Applied, AppliedPayload, AppliedState, ApplyOutcome, CONFLICT_WINDOW_MS, Partition, PartitionCommand, WriteConflict, before, files,
 };
@@ -183,8 +183,8 @@ impl Partition {
 
     /// Makes a checked write set visible.
     fn commit(&self, changes: Vec<Change>, timestamp: Timestamp) -> Result<ApplyOutcome> {
-        let mut version = (*self.version()).clone();
-        let mut ingested = false;
+        // Only new segments change the version itself.
+        let mut ingested: Option<Version> = None;
         for change in changes {
             let Change {
                 relation,
@@ -198,17 +198,17 @@ impl Partition {
                 self.poison(relation.active.append(&relation.schema, &rows, keys, timestamp.0))?;
             }
             if !ingests.is_empty() {
-                ingested = true;
                 ingests.iter().for_each(|ingest| self.release_claim(ingest.segment.info().id));
                 ingest::settle_levels(&ingests);
                 let segments = relation.segments.replaced(&[], ingests.into_iter().map(|ingest| ingest.segment));
-                version = version.with(RelationVersion {
+                let version = ingested.take().unwrap_or_else(|| (*self.version()).clone());
+                ingested = Some(version.with(RelationVersion {
                     segments: Arc::new(segments),
                     ..(*relation).clone()
-                });
+                }));
             }
         }
-        if ingested {
+        if let Some(version) = ingested {
             *self.version.write() = Arc::new(version);
         }
         self.last_timestamp.fetch_max(timestamp.0, Ordering::AcqRel);

@@ -367,6 +367,11 @@ impl Partition {
         self.version().relations.values().map(|relation| relation.schema.clone()).collect()
     }
 
+    /// The present schema of a relation.
+    pub fn relation_schema(&self, relation: RelationId) -> Option<Arc<RelationSchema>> {
+        Some(self.version().relations.get(&relation)?.schema.clone())
+    }
+
     /// Where the partition's files are.
     pub fn dir(&self) -> &PathBuf {
         &self.dir
