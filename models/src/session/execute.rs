@@ -14,6 +14,7 @@ use pyralog_consensus::{Done, Request};
 use tokio::time::Instant;
 
 use super::result::{Deadline, timed_out};
+use super::settings::ReadConsistency;
 use super::{OpenTransaction, Parameters, QueryResult, Reader, Session, done, rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::request;
@@ -45,7 +46,30 @@ pub(super) fn reads(statement: &Statement) -> bool {
     }
 }
 
+/// Whether a statement only looks.
+fn only_looks(statement: &Statement) -> bool {
+    let Statement::Sql(statement) = statement else {
+        return matches!(statement, Statement::ShowCollections);
+    };
+    match statement.as_ref() {
+        DataFusionStatement::Statement(statement) => {
+            matches!(statement.as_ref(), SqlStatement::Query(_) | SqlStatement::StartTransaction { .. })
+        }
+        DataFusionStatement::Explain(_) => true,
+        _ => false,
+    }
+}
+
 impl Session {
+    /// Whether a statement is content with what this node has.
+    pub(super) fn is_local(&self, statement: &Statement) -> bool {
+        self.reads_locally() && only_looks(statement)
+    }
+
+    pub(super) fn reads_locally(&self) -> bool {
+        self.inner.settings.read().read_consistency == ReadConsistency::Local
+    }
+
     pub(super) async fn execute_text(&self, sql: &str, parameters: Parameters) -> Result<QueryResult> {
         let started = Instant::now();
         let statement = parse_one(sql)?;
@@ -62,7 +86,7 @@ impl Session {
     }
 
     async fn run(&self, statement: Statement, parameters: &Parameters) -> Result<QueryResult> {
-        if reads(&statement) {
+        if reads(&statement) && !self.is_local(&statement) {
             match self.in_transaction() {
                 // Its rows are those of its snapshot.
                 true => self.engine().fresh_catalog().await?,

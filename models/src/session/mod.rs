@@ -174,7 +174,9 @@ impl Session {
                 Error::new(ErrorKind::InvalidInput, "25001", "a transaction is open already").with_hint("COMMIT or ROLLBACK it first")
             );
         }
-        self.engine().fresh_rows().await?;
+        if !self.reads_locally() {
+            self.engine().fresh_rows().await?;
+        }
         *open = Some(OpenTransaction::begin(self.engine())?);
         Ok(())
     }
