@@ -125,6 +125,8 @@ fn sqlstate(message: &str) -> Option<&str> {
 fn kind_of_sqlstate(code: &str) -> Option<ErrorKind> {
     match code {
         "57014" => Some(ErrorKind::Cancelled),
+        // Of class 40, but nothing says that the transaction was undone.
+        "40003" => Some(ErrorKind::Unavailable),
         "XX001" | "XX002" => Some(ErrorKind::Corruption),
         _ => match &code[..2] {
             "23" => Some(ErrorKind::Constraint),

@@ -12,17 +12,17 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{FlightData, FlightDescriptor, IpcMessage};
 use bytes::Bytes;
-use futures::{TryStreamExt, stream};
+use futures::{FutureExt, TryStreamExt, stream};
 use prost::Message;
 use std::sync::Arc;
 
-use crate::error::{ClientError, Result};
+use crate::error::{ClientError, ErrorKind, Result};
 use crate::query;
 use crate::retry::Effect;
 use crate::rows::Rows;
 use crate::scope::Scope;
 use crate::value::Parameters;
-use crate::wire::{Deadline, PeerId, affected_rows};
+use crate::wire::{Deadline, Name, PeerId, affected_rows};
 
 /// A statement that a server holds for us. Closed there, in the background, when dropped.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl StatementHandle {
     pub async fn query(&mut self, parameters: Option<RecordBatch>, deadline: Deadline) -> Result<Rows> {
         if let Some(batch) = parameters {
             let messages = bound_messages(self.query_command(), Some(batch)).await?;
-            let answers = self.scope.wire.put(self.peer, stream::iter(messages), deadline).await?;
+            let answers = self.scope.wire.put(self.peer, stream::iter(messages), deadline, None).await?;
             if let Some(answer) = answers.first() {
                 let bound = DoPutPreparedStatementResult::decode(answer.app_metadata.as_ref())?;
                 self.handle = bound.prepared_statement_handle.unwrap_or_else(|| self.handle.clone());
@@ -87,13 +87,13 @@ impl StatementHandle {
     }
 
     /// Binds values and runs it as a write, in one call.
-    pub async fn update(&self, parameters: Option<RecordBatch>, deadline: Deadline) -> Result<u64> {
+    pub async fn update(&self, parameters: Option<RecordBatch>, deadline: Deadline, name: Option<&Name>) -> Result<u64> {
         let command = CommandPreparedStatementUpdate {
             prepared_statement_handle: self.handle.clone(),
         }
         .as_any();
         let messages = bound_messages(command, parameters).await?;
-        let answers = self.scope.wire.put(self.peer, stream::iter(messages), deadline).await?;
+        let answers = self.scope.wire.put(self.peer, stream::iter(messages), deadline, name).await?;
         Ok(affected_rows(&answers)?.unwrap_or(0))
     }
 }
@@ -146,6 +146,7 @@ impl Drop for StatementHandle {
 /// ```
 #[derive(Debug)]
 pub struct Prepared {
+    sql: String,
     statement: StatementHandle,
     effect: Effect,
     limit: Option<Duration>,
@@ -159,6 +160,7 @@ impl Prepared {
             })
             .await?;
         Ok(Prepared {
+            sql: sql.to_owned(),
             statement,
             effect: crate::text::effect(sql),
             limit: None,
@@ -187,25 +189,36 @@ impl Prepared {
         self.statement.query(batch, Deadline::after(self.limit)).await
     }
 
-    /// Runs it with these values; the number of rows changed. A conflict outside a transaction is tried again.
+    /// Runs it with these values; the number of rows changed. Outside a transaction it is tried again after a conflict, and at
+    /// the next server when this one goes away; it is carried out once.
     pub async fn execute(&mut self, parameters: impl Into<Parameters>) -> Result<u64> {
         let batch = parameters.into().to_batch()?;
-        let policy = self.statement.scope.wire.retry();
-        let pinned = self.statement.scope.transaction.is_some() || self.statement.scope.wire.in_session_transaction();
         let deadline = Deadline::after(self.limit);
+        let scope = self.statement.scope.clone();
+        if scope.in_transaction() || self.effect != Effect::Autocommit {
+            return self.statement.update(batch, deadline, None).await;
+        }
+        let (policy, name) = (scope.wire.retry(), scope.wire.name());
         let mut attempt = 0;
         loop {
-            let error = match self.statement.update(batch.clone(), deadline).await {
+            let error = match self.statement.update(batch.clone(), deadline, Some(&name)).await {
                 Ok(count) => return Ok(count),
                 Err(error) => error,
             };
             attempt += 1;
-            // The statement lives at one server, so only what that server undid is repeated.
-            let undone = error.kind() == crate::ErrorKind::Conflict && self.effect == Effect::Autocommit;
-            if pinned || !undone || attempt >= policy.attempts {
+            // A server that was restarted has forgotten the statement.
+            let forgotten = error.code() == Some("26000");
+            if attempt >= policy.attempts || !(forgotten || Effect::Named.may_repeat(&error)) {
                 return Err(error);
             }
             tokio::time::sleep(policy.pause(attempt - 1)).await;
+            if error.kind() != ErrorKind::Conflict {
+                if !forgotten {
+                    scope.wire.leave(self.statement.peer);
+                }
+                let create = |peer| StatementHandle::create(&scope, peer, &self.sql, deadline).boxed();
+                self.statement = scope.run(Effect::Read, create).await?;
+            }
         }
     }
 }

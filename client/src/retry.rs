@@ -1,7 +1,8 @@
 //! When a call is tried again, and how long after.
 //!
-//! Only three things are safe to repeat: a call that was never sent, a read that has given nothing yet, and an autocommit
-//! statement that the server undid because of a conflict. All else is the caller's decision.
+//! Only four things are safe to repeat: a call that was never sent, a read that has given nothing yet, an autocommit statement that the
+//! server undid because of a conflict, and one with a name, which the server carries out once however often it comes. All else is the
+//! caller's decision.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub(crate) enum Effect {
     Read,
     /// It writes, as a transaction of its own.
     Autocommit,
+    /// As [`Effect::Autocommit`], under a name.
+    Named,
     /// Neither is known.
     Unknown,
 }
@@ -62,7 +65,7 @@ impl Effect {
         match error.kind() {
             ErrorKind::Connection => true,
             ErrorKind::Conflict => self != Effect::Unknown,
-            ErrorKind::Unavailable => self == Effect::Read,
+            ErrorKind::Unavailable => matches!(self, Effect::Read | Effect::Named),
             _ => false,
         }
     }
@@ -86,13 +89,14 @@ mod tests {
     #[test]
     fn writes_are_repeated_only_when_they_had_no_effect() {
         let error = |kind| ClientError::new(kind, "x");
-        for effect in [Effect::Read, Effect::Autocommit, Effect::Unknown] {
+        for effect in [Effect::Read, Effect::Autocommit, Effect::Named, Effect::Unknown] {
             assert!(effect.may_repeat(&error(ErrorKind::Connection)));
             assert!(!effect.may_repeat(&error(ErrorKind::Constraint)));
             assert!(!effect.may_repeat(&error(ErrorKind::DeadlineExceeded)));
         }
         assert!(Effect::Read.may_repeat(&error(ErrorKind::Unavailable)));
         assert!(!Effect::Autocommit.may_repeat(&error(ErrorKind::Unavailable)));
+        assert!(Effect::Named.may_repeat(&error(ErrorKind::Unavailable)));
         assert!(Effect::Autocommit.may_repeat(&error(ErrorKind::Conflict)));
         assert!(!Effect::Unknown.may_repeat(&error(ErrorKind::Conflict)));
     }

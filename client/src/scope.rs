@@ -31,6 +31,11 @@ impl Scope {
         self.transaction.as_ref().map(|transaction| transaction.id.clone())
     }
 
+    /// Whether statements run in a transaction that somebody has opened.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.is_some() || self.wire.in_session_transaction()
+    }
+
     /// The server for the next call.
     pub fn peer(&self) -> PeerId {
         self.transaction
@@ -43,7 +48,10 @@ impl Scope {
         let policy = self.wire.retry();
         let mut attempt = 0;
         loop {
-            let peer = self.peer();
+            let peer = match (&self.transaction, effect) {
+                (None, Effect::Named) => self.wire.for_write(),
+                _ => self.peer(),
+            };
             let outcome = match self.wire.log_in(peer).await {
                 Ok(()) => call(peer).await,
                 Err(error) => Err(error),
@@ -52,9 +60,8 @@ impl Scope {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let pinned = self.transaction.is_some() || self.wire.in_session_transaction();
             attempt += 1;
-            if pinned || attempt >= policy.attempts || !effect.may_repeat(&error) {
+            if self.in_transaction() || attempt >= policy.attempts || !effect.may_repeat(&error) {
                 return Err(error);
             }
             if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Unavailable) {

@@ -17,7 +17,7 @@ use crate::rows::{FromColumn, Row, Rows};
 use crate::scope::Scope;
 use crate::text::{self, TransactionVerb};
 use crate::value::{Parameters, Value};
-use crate::wire::{Deadline, PeerId, affected_rows};
+use crate::wire::{Deadline, Name, PeerId, affected_rows};
 
 /// A statement that has not run yet: bind its values, then [`fetch`](Statement::fetch) its rows or [`execute`](Statement::execute) it.
 #[derive(Debug)]
@@ -69,7 +69,8 @@ impl Statement {
     pub async fn fetch(self) -> Result<Rows> {
         let parameters = self.parameters.to_batch()?;
         let deadline = Deadline::after(self.limit);
-        self.run(|peer| Box::pin(self.fetch_once(peer, parameters.clone(), deadline))).await
+        self.run(None, |peer| Box::pin(self.fetch_once(peer, parameters.clone(), deadline)))
+            .await
     }
 
     async fn fetch_once(&self, peer: PeerId, parameters: Option<RecordBatch>, deadline: Deadline) -> Result<Rows> {
@@ -116,14 +117,17 @@ impl Statement {
     pub async fn execute(self) -> Result<u64> {
         let parameters = self.parameters.to_batch()?;
         let deadline = Deadline::after(self.limit);
-        self.run(|peer| Box::pin(self.execute_once(peer, parameters.clone(), deadline)))
+        let named = text::effect(&self.sql) == Effect::Autocommit && !self.scope.in_transaction();
+        let name = named.then(|| self.scope.wire.name());
+        let name = name.as_ref();
+        self.run(name, |peer| Box::pin(self.execute_once(peer, parameters.clone(), deadline, name)))
             .await
     }
 
-    async fn execute_once(&self, peer: PeerId, parameters: Option<RecordBatch>, deadline: Deadline) -> Result<u64> {
+    async fn execute_once(&self, peer: PeerId, parameters: Option<RecordBatch>, deadline: Deadline, name: Option<&Name>) -> Result<u64> {
         if parameters.is_some() {
             let statement = StatementHandle::create(&self.scope, peer, &self.sql, deadline).await?;
-            return statement.update(parameters, deadline).await;
+            return statement.update(parameters, deadline, name).await;
         }
         let command = CommandStatementUpdate {
             query: self.sql.clone(),
@@ -134,14 +138,18 @@ impl Statement {
             flight_descriptor: Some(descriptor),
             ..FlightData::default()
         };
-        let answers = self.scope.wire.put(peer, stream::iter([message]), deadline).await?;
+        let answers = self.scope.wire.put(peer, stream::iter([message]), deadline, name).await?;
         Ok(affected_rows(&answers)?.unwrap_or(0))
     }
 
     /// Runs a call as often as the statement's effect allows, and keeps track of `BEGIN` and `COMMIT` written as statements.
-    async fn run<'a, T>(&self, call: impl FnMut(PeerId) -> BoxFuture<'a, Result<T>>) -> Result<T> {
+    async fn run<'a, T>(&self, name: Option<&Name>, call: impl FnMut(PeerId) -> BoxFuture<'a, Result<T>>) -> Result<T> {
         let verb = text::transaction_verb(&self.sql).filter(|_| self.scope.transaction.is_none());
-        let effect = if verb.is_some() { Effect::Unknown } else { text::effect(&self.sql) };
+        let effect = match (&verb, name) {
+            (Some(_), _) => Effect::Unknown,
+            (None, Some(_)) => Effect::Named,
+            (None, None) => text::effect(&self.sql),
+        };
         let result = self.scope.run(effect, call).await;
         match (verb, &result) {
             (Some(TransactionVerb::Begin), Ok(_)) => self.scope.wire.set_session_transaction(true),

@@ -8,14 +8,14 @@ use arrow_flight::sql::{
 use bytes::Bytes;
 use prost::Message;
 
-use crate::error::{ClientError, Result};
+use crate::error::{ClientError, ErrorKind, Result};
 use crate::kv::Bucket;
 use crate::prepared::Prepared;
 use crate::retry::Effect;
 use crate::scope::{OpenTransaction, Scope};
 use crate::statement::Statement;
 use crate::table::Table;
-use crate::wire::{Deadline, PeerId, Wire};
+use crate::wire::{Deadline, Name, PeerId, Wire};
 
 /// An open transaction, with the verbs of a [`Client`](crate::Client). Dropping it without [`commit`](Tx::commit) rolls it back.
 ///
@@ -79,8 +79,8 @@ impl Tx {
     /// Makes all changes durable and visible at once.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict): nothing has happened. [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable):
-    /// it may or may not have happened.
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict): nothing has happened; begin anew. [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable):
+    /// it may or may not have happened, and no server could be asked which.
     pub async fn commit(mut self) -> Result<()> {
         self.end(EndTransaction::Commit).await
     }
@@ -91,8 +91,18 @@ impl Tx {
     }
 
     async fn end(&mut self, how: EndTransaction) -> Result<()> {
+        let wire = &self.scope.wire;
         match self.open.take() {
-            Some(open) => end_at(&self.scope.wire, open, how).await,
+            Some(open) if how == EndTransaction::Commit => {
+                let name = wire.name();
+                match end_at(wire, open, how, Some(&name)).await {
+                    Err(error) if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Unavailable) => {
+                        settle(wire, &name, error).await
+                    }
+                    outcome => outcome,
+                }
+            }
+            Some(open) => end_at(wire, open, how, None).await,
             None => Err(ClientError::usage("the transaction is over")),
         }
     }
@@ -108,7 +118,7 @@ impl Drop for Tx {
         let wire = Arc::clone(&self.scope.wire);
         runtime.spawn(async move {
             // Best effort, as above: a server that cannot be told has lost the connection, and rolls back.
-            let _ = end_at(&wire, open, EndTransaction::Rollback).await;
+            let _ = end_at(&wire, open, EndTransaction::Rollback, None).await;
         });
     }
 }
@@ -125,12 +135,42 @@ async fn begin_at(wire: &Wire, peer: PeerId) -> Result<OpenTransaction> {
     Ok(OpenTransaction { id, peer })
 }
 
-async fn end_at(wire: &Wire, open: OpenTransaction, how: EndTransaction) -> Result<()> {
+/// Finds out what came of a commit whose answer was lost, from whichever server answers.
+async fn settle(wire: &Wire, name: &Name, lost: ClientError) -> Result<()> {
+    let policy = wire.retry();
+    for attempt in 0..policy.attempts {
+        for peer in wire.all() {
+            if wire.log_in(peer).await.is_err() {
+                continue;
+            }
+            let asked = wire
+                .named_action(peer, "SettleRequest", Bytes::new(), Deadline::NONE, Some(name))
+                .await;
+            match asked.as_deref() {
+                Ok([done]) if done == &b"1"[..] => return Ok(()),
+                Ok([_]) => {
+                    return Err(ClientError::new(
+                        ErrorKind::Conflict,
+                        format!("the transaction was not committed, and will not be: {lost}; begin anew"),
+                    )
+                    .with_source(lost));
+                }
+                Ok(_) => return Err(ClientError::protocol("the server did not say what came of the commit").with_source(lost)),
+                // Not this one, or not yet.
+                Err(_) => {}
+            }
+        }
+        tokio::time::sleep(policy.pause(attempt)).await;
+    }
+    Err(lost)
+}
+
+async fn end_at(wire: &Wire, open: OpenTransaction, how: EndTransaction, name: Option<&Name>) -> Result<()> {
     let request = ActionEndTransactionRequest {
         transaction_id: open.id,
         action: how.into(),
     };
-    wire.action(open.peer, "EndTransaction", request.as_any().encode_to_vec(), Deadline::NONE)
-        .await?;
+    let body = request.as_any().encode_to_vec();
+    wire.named_action(open.peer, "EndTransaction", body, Deadline::NONE, name).await?;
     Ok(())
 }

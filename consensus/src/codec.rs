@@ -1,8 +1,11 @@
 //! The bytes of everything that consensus stores: Raft entries, votes, positions, write sets, the meta group's snapshot.
 //!
-//! Each value is a version byte, then bincode. Arrow batches and schemas inside are Arrow IPC streams, which bound their nesting depth.
+//! Each value is a version byte, then bincode. Arrow batches and schemas inside are Arrow IPC streams, which bound their nesting depth; a
+//! few rows of plain types have a shorter form (`rows`).
 //! Decoding never allocates by a length that the bytes claim: bincode runs under a limit, byte strings are borrowed from the input, and
 //! the IPC decoder takes slices of it.
+
+mod rows;
 
 use std::fmt;
 use std::panic::catch_unwind;
@@ -79,15 +82,20 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 }
 
 fn decode_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    match decode_first(bytes)? {
+        (value, []) => Ok(value),
+        (_, rest) => Err(CodecError::Trailing(rest.len())),
+    }
+}
+
+/// Decodes the value that the bytes begin with; also the bytes behind it.
+pub fn decode_first<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), CodecError> {
     match bytes.split_first() {
         None => Err(CodecError::Empty),
         Some((&version, _)) if version > VERSION => Err(CodecError::Newer(version)),
         Some((_, rest)) => {
             let (value, used) = bincode::serde::borrow_decode_from_slice(rest, config())?;
-            if used < rest.len() {
-                return Err(CodecError::Trailing(rest.len() - used));
-            }
-            Ok(value)
+            Ok((value, &rest[used..]))
         }
     }
 }
@@ -158,7 +166,7 @@ struct WireRelationWrites<'a> {
     relation: RelationId,
     policy: ConflictPolicy,
     staged: Vec<StagedSegment>,
-    /// IPC streams; empty for no batches.
+    /// IPC streams or [`rows`]; empty for no batches.
     #[serde(borrow)]
     puts: Slice<'a>,
     #[serde(borrow)]
@@ -196,14 +204,17 @@ pub fn encode_write_set(write_set: &WriteSet) -> Result<Bytes, CodecError> {
     })
 }
 
-/// Decodes a write set. Its arrays are views of `bytes` where alignment allows.
-pub fn decode_write_set(bytes: &Bytes) -> Result<WriteSet, CodecError> {
+/// The schemas that a reader of write sets has: of a relation's rows.
+pub type Schemas<'a> = &'a dyn Fn(RelationId) -> Option<Arc<RelationSchema>>;
+
+/// Decodes a write set. Arrays of IPC streams are views of `bytes` where alignment allows.
+pub fn decode_write_set(bytes: &Bytes, schemas: Schemas<'_>) -> Result<WriteSet, CodecError> {
     let wire: WireWriteSet<'_> = decode_borrowed(bytes)?;
     let relations = wire.relations.into_iter().map(|writes| {
         Ok(RelationWrites {
             relation: writes.relation,
-            puts: decode_batches(&bytes.slice_ref(writes.puts.0))?,
-            deletes: decode_batches(&bytes.slice_ref(writes.deletes.0))?,
+            puts: decode_batches(&bytes.slice_ref(writes.puts.0), || Some(schemas(writes.relation)?.schema.clone()))?,
+            deletes: decode_batches(&bytes.slice_ref(writes.deletes.0), || Some(schemas(writes.relation)?.key_schema()))?,
             staged: writes.staged,
             policy: writes.policy,
         })
@@ -263,7 +274,10 @@ fn encode_batches(relation: RelationId, batches: &[RecordBatch]) -> Result<Vec<u
     if batches.iter().any(|batch| batch.schema_ref() != first.schema_ref()) {
         return Err(CodecError::MixedSchemas(relation));
     }
-    encode_stream(first.schema_ref(), batches)
+    match rows::encode(first.schema_ref(), batches) {
+        Some(rows) => Ok(rows),
+        None => encode_stream(first.schema_ref(), batches),
+    }
 }
 
 fn encode_stream(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, CodecError> {
@@ -275,11 +289,12 @@ fn encode_stream(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>,
     Ok(writer.into_inner()?)
 }
 
-fn decode_batches(bytes: &Bytes) -> Result<Vec<RecordBatch>, CodecError> {
-    if bytes.is_empty() {
-        return Ok(Vec::new());
+fn decode_batches(bytes: &Bytes, schema: impl FnOnce() -> Option<SchemaRef>) -> Result<Vec<RecordBatch>, CodecError> {
+    match bytes.first() {
+        None => Ok(Vec::new()),
+        Some(&rows::MARKER) => rows::decode(bytes, schema().as_ref()),
+        Some(_) => Ok(decode_stream(bytes)?.1),
     }
-    Ok(decode_stream(bytes)?.1)
 }
 
 fn decode_stream(bytes: &Bytes) -> Result<(SchemaRef, Vec<RecordBatch>), CodecError> {
@@ -316,10 +331,10 @@ impl EncodedWriteSet {
     }
 
     /// The write set itself.
-    pub fn write_set(&self) -> Result<Arc<WriteSet>, CodecError> {
+    pub fn write_set(&self, schemas: Schemas<'_>) -> Result<Arc<WriteSet>, CodecError> {
         match &self.decoded {
             Some(write_set) => Ok(write_set.clone()),
-            None => Ok(Arc::new(decode_write_set(&self.bytes.0)?)),
+            None => Ok(Arc::new(decode_write_set(&self.bytes.0, schemas)?)),
         }
     }
 

@@ -28,6 +28,9 @@ pub enum ConsensusError {
     /// The outcome is not known (the node stops, or the answer was lost): the write may or may not be there.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(String),
+    /// The request was given up before, and somebody was told that it will not be carried out. Nothing was written.
+    #[error("the request was given up before this try of it; ask again as a new request")]
+    Void,
     /// The node is stopping or a fatal error stopped it; nothing was written.
     #[error("the node is not available: {0}")]
     Unavailable(String),

@@ -15,3 +15,6 @@ pub use error::{ConsensusError, Result};
 pub use meta::{Meta, MetaChange, MetaExpect, MetaRevision};
 pub use node::{Node, NodeConfig, NodeEnvironment, NodeStatus, PeerConfig};
 pub use partition::PartitionHandle;
+pub use peer::PeerTls;
+pub use raft::requests::{Done, Known, Request, RequestId};
+pub use raft::types::Commit;

@@ -16,6 +16,7 @@ pub fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
         advertise: None,
         join,
         node_id: None,
+        tls: None,
     });
     config
 }
@@ -41,7 +42,7 @@ impl Cluster {
     }
 
     /// Adds a node and waits until it is a voter of all groups.
-    async fn add(&mut self) -> usize {
+    pub async fn add(&mut self) -> usize {
         self.add_in(NodeEnvironment::default()).await
     }
 
@@ -51,11 +52,7 @@ impl Cluster {
         let config = config(dir.path(), self.addresses.clone());
         let node = Node::open_in(config, environment).await.unwrap();
         let id = node.status().node_id;
-        until("the new node votes", || {
-            let status = node.status();
-            status.groups.iter().all(|group| group.voters.contains(&id))
-        })
-        .await;
+        until("the new node votes", || votes(&node)).await;
         let members = node.status().members;
         let address = members.into_iter().find(|(member, _)| *member == id).unwrap().1;
         self.dirs.push(dir);
@@ -114,6 +111,12 @@ impl Cluster {
             node.close().await.unwrap();
         }
     }
+}
+
+/// Whether a node is a voter of all groups.
+pub fn votes(node: &Node) -> bool {
+    let status = node.status();
+    status.groups.iter().all(|group| group.voters.contains(&status.node_id))
 }
 
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {

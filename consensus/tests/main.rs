@@ -1,6 +1,7 @@
 //! Behaviour of a whole node, one module a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod certificates;
 mod clocks;
 mod cluster;
 mod commits;
@@ -9,9 +10,12 @@ mod directory;
 mod disk;
 mod disk_faults;
 mod full_disk_of_one;
+mod joining;
 mod kill;
 mod replay;
+mod requests;
 mod status;
 mod table;
+mod tls;
 
 use pyralog_consensus::log::disk::{Disk, DiskFile, OsDisk};

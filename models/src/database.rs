@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kv::{Bucket, run_expiry};
+use crate::request::RequestName;
 use crate::session::Session;
 
 /// How a database is opened.
@@ -143,6 +144,24 @@ impl Database {
     /// Takes a node out of the cluster, for ever.
     pub async fn remove_node(&self, node: u64) -> Result<()> {
         Ok(self.engine.node.remove_member(node).await?)
+    }
+
+    /// Tells the other nodes where clients reach this one.
+    pub async fn publish(&self, address: &str) -> Result<()> {
+        Ok(self.engine.node.publish(address).await?)
+    }
+
+    /// Where clients reach the node that writes go to; `None` where that is this node, or not known.
+    pub fn leading_address(&self) -> Option<String> {
+        self.engine.node.leading_address()
+    }
+
+    /// Settles a request (of one commit) whose outcome its client does not know: whether it was carried out. If not, it never will be.
+    pub async fn settle(&self, name: RequestName) -> Result<bool> {
+        let Some(partition) = self.engine.node.partitions().first() else {
+            return Err(Error::internal("the database has no data partition"));
+        };
+        Ok(partition.settle(name.part(0).id).await?.is_some())
     }
 
     /// Reads every file and checks every checksum; each line is one problem.

@@ -13,5 +13,6 @@ pub mod http;
 pub mod import;
 pub mod log;
 pub mod progress;
+mod request_name;
 pub mod serve;
 pub mod shell;

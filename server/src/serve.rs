@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pyralog_models::{Database, DatabaseConfig, PeerConfig};
+use pyralog_models::{Database, DatabaseConfig};
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::cli::STACK_BYTES;
-use crate::config::Config;
+use crate::config::{Config, peer};
 use crate::flight::{Authenticator, Credentials, FlightOptions, FlightServer, Principal};
 use crate::http::metrics::HttpCounters;
 use crate::http::{HttpOptions, HttpState, server};
@@ -53,7 +53,7 @@ impl ServeOptions {
             shutdown_timeout: config.duration("shutdown-timeout")?,
         };
         let mut database = config.database(dir)?;
-        database.peer = peer(config)?;
+        database.peer = peer::of(config)?;
         let options = ServeOptions {
             database,
             flight: config.address("flight-addr")?,
@@ -61,63 +61,24 @@ impl ServeOptions {
             insecure: config.flag("insecure")?,
             limits,
         };
-        let peer = options.database.peer.as_ref().map(|peer| ("peer-addr", peer.listen));
-        for (name, address) in [("flight-addr", options.flight), ("http-addr", options.http)]
-            .into_iter()
-            .chain(peer)
-        {
-            if !options.insecure && !address.ip().is_loopback() {
+        let exposed = |address: &SocketAddr| !options.insecure && !address.ip().is_loopback();
+        for (name, address) in [("flight-addr", options.flight), ("http-addr", options.http)] {
+            if exposed(&address) {
                 return Err(format!(
-                    "{name} {address} can be reached from other machines, and this version has neither TLS nor users: \
+                    "{name} {address} can be reached from other machines, and this version has neither TLS nor users there: \
                      give a loopback address such as 127.0.0.1, or --insecure if the network is to be trusted"
                 ));
             }
         }
+        let without_tls = options.database.peer.as_ref().filter(|peer| peer.tls.is_none());
+        if let Some(listen) = without_tls.map(|peer| peer.listen).filter(exposed) {
+            return Err(format!(
+                "peer-addr {listen} can be reached from other machines: give --peer-tls-cert, --peer-tls-key and --peer-tls-ca, \
+                 a loopback address such as 127.0.0.1, or --insecure if the network is to be trusted"
+            ));
+        }
         Ok(options)
     }
-}
-
-/// The node among others, if it is to be.
-fn peer(config: &Config) -> Result<Option<PeerConfig>, String> {
-    if config.text("peer-addr").is_none() {
-        return match ["peer-advertise", "join", "node-id"]
-            .into_iter()
-            .find(|name| config.text(name).is_some())
-        {
-            Some(name) => Err(format!("{name} is for a node of a cluster: give --peer-addr too")),
-            None => Ok(None),
-        };
-    }
-    let listen = config.address("peer-addr")?;
-    let addresses = |name| {
-        let list = config
-            .text(name)
-            .unwrap_or_default()
-            .split(',')
-            .map(str::trim)
-            .filter(|text| !text.is_empty());
-        let well = |text: &str| {
-            text.rsplit_once(':')
-                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-        };
-        list.map(|text| match well(text) {
-            true => Ok(text.to_owned()),
-            false => Err(format!("{name}: `{text}` is not host:port")),
-        })
-        .collect::<Result<Vec<String>, String>>()
-    };
-    let advertise = addresses("peer-advertise")?;
-    if listen.ip().is_unspecified() && advertise.is_empty() {
-        return Err(format!(
-            "peer-addr {listen} is no address that others can call: give --peer-advertise HOST:PORT"
-        ));
-    }
-    Ok(Some(PeerConfig {
-        listen,
-        advertise: advertise.into_iter().next(),
-        join: addresses("join")?,
-        node_id: config.text("node-id").map(|_| config.number("node-id")).transpose()?,
-    }))
 }
 
 /// Serves until a signal. `ready` is called with the addresses once both wires answer. The error is one line.
@@ -184,6 +145,9 @@ async fn answer(
     let stop = CancellationToken::new();
     let mut flight_task = queries.spawn(flight.serve(stop.clone().cancelled_owned()));
     let mut http_task = tokio::spawn(http);
+    if let Some(address) = published(options, flight_address) {
+        tokio::spawn(publish(database.clone(), address));
+    }
     ready(flight_address, http_address);
     let mut early: Option<String> = None;
     tokio::select! {
@@ -203,6 +167,27 @@ async fn answer(
     match early {
         Some(problem) => Err(problem),
         None => flight_end.and(http_end),
+    }
+}
+
+/// How long to wait before other nodes are told again.
+const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
+
+/// Where clients reach this node, if it has others: at the host that the nodes use where Flight listens at all addresses.
+fn published(options: &ServeOptions, flight: SocketAddr) -> Option<String> {
+    let peer = options.database.peer.as_ref()?;
+    if !flight.ip().is_unspecified() {
+        return Some(format!("grpc://{flight}"));
+    }
+    let (host, _) = peer.advertise.as_ref()?.rsplit_once(':')?;
+    Some(format!("grpc://{host}:{}", flight.port()))
+}
+
+/// Tells the other nodes, as soon as there is a majority of them.
+async fn publish(database: Database, address: String) {
+    while let Err(error) = database.publish(&address).await {
+        tracing::debug!(%error, "the other nodes do not know yet where clients reach this one");
+        tokio::time::sleep(PUBLISH_PAUSE).await;
     }
 }
 
@@ -295,6 +280,20 @@ mod tests {
             assert!(options(&[("flight-addr", address)]).unwrap_err().contains("flight-addr"));
             assert!(options(&[("flight-addr", address), ("insecure", "true")]).is_ok());
         }
+    }
+
+    #[test]
+    fn other_nodes_from_elsewhere_need_tls_or_insecure() {
+        let tls = [("peer-tls-cert", "c"), ("peer-tls-key", "k"), ("peer-tls-ca", "a")];
+        let peer = ("peer-addr", "192.0.2.1:7402");
+        let problem = options(&[peer]).unwrap_err();
+        assert!(problem.contains("--peer-tls-cert") && problem.contains("--insecure"), "{problem}");
+        assert!(options(&[peer, ("insecure", "true")]).is_ok());
+        assert!(options(&[&[peer][..], &tls].concat()).is_ok());
+        // TLS between nodes says nothing of clients.
+        let clients = ("http-addr", "192.0.2.1:8080");
+        let problem = options(&[&[peer, clients][..], &tls].concat()).unwrap_err();
+        assert!(problem.contains("http-addr"), "{problem}");
     }
 
     #[test]

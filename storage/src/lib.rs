@@ -28,9 +28,9 @@ pub mod zone_map;
 pub use error::{Result, StorageError};
 pub use ids::{PartitionId, RelationId, SegmentId, Timestamp};
 pub use partition::{
-    AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, ReplicaFile, WriteConflict,
+    AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, ReplicaFile, WriteConflict,
 };
-pub use schema::RelationSchema;
+pub use schema::{RelationSchema, field_id, with_field_id};
 pub use segment::set_resident_limit;
 pub use snapshot::{KeyRange, RelationView, RowAddress, ScanPiece, Snapshot};
 pub use transaction::{Savepoint, Transaction};

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -194,7 +195,7 @@ mod applied_state {
     pub fn serialize<S: Serializer>(state: &AppliedState, serializer: S) -> Result<S::Ok, S::Error> {
         Stored {
             index: state.index,
-            payload: state.payload.clone(),
+            payload: state.payload.encode().map_err(serde::ser::Error::custom)?,
         }
         .serialize(serializer)
     }
@@ -203,7 +204,7 @@ mod applied_state {
         let stored = Stored::deserialize(deserializer)?;
         Ok(AppliedState {
             index: stored.index,
-            payload: stored.payload,
+            payload: Arc::new(stored.payload),
         })
     }
 }
@@ -247,7 +248,7 @@ mod tests {
             number,
             applied: AppliedState {
                 index: 77,
-                payload: Bytes::from_static(&[0, 200, 7]),
+                payload: Arc::new(Bytes::from_static(&[0, 200, 7])),
             },
             last_timestamp: Timestamp(99),
             horizon: Timestamp(98),

@@ -11,7 +11,7 @@ use prost::Message;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Response, Status};
 
-use super::{Deadline, PeerId, Wire};
+use super::{Deadline, Name, PeerId, Wire};
 use crate::error::{ClientError, ErrorKind, Result};
 
 impl Wire {
@@ -45,11 +45,26 @@ impl Wire {
 
     /// Runs an action and reads its answers to the end (an error can come last).
     pub async fn action(&self, peer: PeerId, name: &str, body: impl Into<Bytes>, deadline: Deadline) -> Result<Vec<Bytes>> {
+        self.named_action(peer, name, body, deadline, None).await
+    }
+
+    /// As [`Wire::action`], as a request with a name.
+    pub async fn named_action(
+        &self,
+        peer: PeerId,
+        action: &str,
+        body: impl Into<Bytes>,
+        deadline: Deadline,
+        name: Option<&Name>,
+    ) -> Result<Vec<Bytes>> {
         let action = Action {
-            r#type: name.to_owned(),
+            r#type: action.to_owned(),
             body: body.into(),
         };
-        let request = self.request(peer, action, deadline);
+        let mut request = self.request(peer, action, deadline);
+        if let Some(name) = name {
+            name.mark(request.metadata_mut());
+        }
         let call = async {
             let response = self.answer(peer, self.peer(peer).flight().do_action(request).await)?;
             Ok(response.map_ok(|result| result.body).try_collect().await?)
@@ -83,12 +98,15 @@ impl Wire {
         Ok(FlightRecordBatchStream::new_from_flight_data(data.map_err(Into::into)))
     }
 
-    /// Puts messages and reads the answers to the end.
-    pub async fn put<S>(&self, peer: PeerId, messages: S, deadline: Deadline) -> Result<Vec<PutResult>>
+    /// Puts messages, as a request with a name if one is given, and reads the answers to the end.
+    pub async fn put<S>(&self, peer: PeerId, messages: S, deadline: Deadline, name: Option<&Name>) -> Result<Vec<PutResult>>
     where
         S: Stream<Item = FlightData> + Send + 'static,
     {
-        let request = self.request(peer, messages, deadline);
+        let mut request = self.request(peer, messages, deadline);
+        if let Some(name) = name {
+            name.mark(request.metadata_mut());
+        }
         let call = async {
             let answers = self.answer(peer, self.peer(peer).flight().do_put(request).await)?;
             Ok(answers.try_collect().await?)
@@ -108,7 +126,12 @@ impl Wire {
 
     /// The message of an answer; its cookies (also those of an error) are kept.
     pub(super) fn answer<M>(&self, peer: PeerId, answer: Result<Response<M>, Status>) -> Result<M> {
-        let keep = |headers: &MetadataMap| self.with_session(peer, |session| session.keep_cookies(headers));
+        let keep = |headers: &MetadataMap| {
+            self.with_session(peer, |session| session.keep_cookies(headers));
+            if let Some(leader) = headers.get("pyralog-leader").and_then(|value| value.to_str().ok()) {
+                self.learn_leader(leader);
+            }
+        };
         match answer {
             Ok(response) => {
                 keep(response.metadata());
@@ -121,9 +144,10 @@ impl Wire {
         }
     }
 
-    fn with_session<T>(&self, peer: PeerId, act: impl FnOnce(&mut super::Session) -> T) -> T {
+    pub(super) fn with_session<T>(&self, peer: PeerId, act: impl FnOnce(&mut super::Session) -> T) -> T {
         // A panic elsewhere cannot leave a session half changed: each change is one assignment or push.
-        let mut session = self.peer(peer).session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let peer = self.peer(peer);
+        let mut session = peer.session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         act(&mut session)
     }
 }

@@ -31,6 +31,11 @@ impl Session {
         self.token.is_some()
     }
 
+    /// Whether the server has a session for this client that means something.
+    pub fn has_cookies(&self) -> bool {
+        !self.cookies.is_empty()
+    }
+
     /// Keeps what the server set by `set-cookie`. An empty value or `Max-Age=0` removes a cookie.
     pub fn keep_cookies(&mut self, headers: &MetadataMap) {
         for text in headers.get_all("set-cookie").iter().filter_map(|value| value.to_str().ok()) {

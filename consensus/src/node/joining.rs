@@ -1,38 +1,27 @@
-//! How a node comes to be a member: a new database, a directory that joins one, and a node that comes back.
+//! How a node comes to be one of a database: its founder, or a directory that joins.
 
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::Raft;
-use openraft::async_runtime::watch::WatchReceiver;
-use openraft::storage::RaftStateMachine;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, Exports};
 use super::format::{FOUNDER, Format};
-use super::membership;
+use super::join_file::JoinFile;
 use super::opening::blocking;
-use super::service::Groups;
 use super::standing::Standing;
 use super::{NodeConfig, PeerConfig};
 use crate::error::{ConsensusError, Result};
-use crate::log::GroupId;
 use crate::peer::transport::Transport;
-use crate::peer::{PeerError, PeerIdentity, PeerServer, Peers};
+use crate::peer::{Links, PeerError, PeerIdentity, PeerServer, Peers, Tls};
 use crate::raft::counts::SnapshotCounts;
-use crate::raft::types::Types;
-use crate::raft::wire::{self, Admission, Answer, JoinRequest, Joined, Member, Request};
+use crate::raft::wire::{self, Answer, JoinRequest, Joined, Request};
 
 /// How long a node looks for a cluster to join before it gives up.
 const JOIN_LIMIT: Duration = Duration::from_secs(60);
 const JOIN_CALL_LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often a node looks whether it is still a member at its address.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The file with the token of a join that is not finished.
-const TOKEN_FILE: &str = "JOIN";
 
 /// Whether the configuration fits a directory that was initialised before.
 pub fn check(config: &NodeConfig, format: &Format) -> Result<()> {
@@ -47,28 +36,31 @@ pub fn check(config: &NodeConfig, format: &Format) -> Result<()> {
     }
 }
 
-/// Initialises an empty directory: as the first node of a new database, or as a new node of the database that it joins.
-pub async fn initialise(config: &Arc<NodeConfig>, transport: &Arc<dyn Transport>) -> Result<Format> {
-    let Some(peer) = config.peer.as_ref().filter(|peer| !peer.join.is_empty()) else {
-        let wanted = config.peer.as_ref().and_then(|peer| peer.node_id);
-        if let Some(wanted) = wanted.filter(|wanted| *wanted != FOUNDER) {
-            return Err(ConsensusError::Unsupported(format!(
-                "the first node of a database is node {FOUNDER}, not {wanted}; say which cluster the new node is to join, or leave out the id"
-            )));
-        }
-        let config = config.clone();
-        return blocking(move || Format::found(&config.data_dir, config.partitions)).await;
+/// Initialises an empty directory: as the first node of a new database, or as a new node of the database that it joins. `address` is where
+/// other nodes reach this one, if they do.
+pub async fn initialise(config: &Arc<NodeConfig>, address: Option<&str>, links: &Links) -> Result<Format> {
+    let Some(begun) = begin(config).await? else {
+        return found(config).await;
     };
-    let token = {
-        let config = config.clone();
-        blocking(move || token(&config.data_dir)).await?
+    let (Some(peer), Some(address)) = (&config.peer, address) else {
+        return Err(ConsensusError::Unsupported(format!(
+            "{} is about to join the cluster of {}: start it with an address for other nodes (--peer-addr); {}",
+            config.data_dir.display(),
+            begun.addresses.join(", "),
+            instead(config)
+        )));
     };
     let request = JoinRequest {
         node: peer.node_id,
-        address: peer.advertise.clone().unwrap_or_else(|| peer.listen.to_string()),
-        token,
+        address: address.to_owned(),
+        token: begun.token,
     };
-    let joined = join(&peer.join, request, transport.clone()).await?;
+    let joined = join(&begun.addresses, request, links.clone()).await.map_err(|error| match error {
+        // Nobody said so this time.
+        ConsensusError::Unsupported(why) if peer.join.is_empty() => ConsensusError::Unsupported(format!("{why}; {}", instead(config))),
+        ConsensusError::Unavailable(why) if peer.join.is_empty() => ConsensusError::Unavailable(format!("{why}; {}", instead(config))),
+        other => other,
+    })?;
     if config.partitions != 0 && config.partitions != joined.partitions {
         return Err(ConsensusError::Unsupported(format!(
             "the cluster has {} data partitions, and the configuration asks for {}; the number is fixed",
@@ -76,34 +68,63 @@ pub async fn initialise(config: &Arc<NodeConfig>, transport: &Arc<dyn Transport>
         )));
     }
     let config = config.clone();
+    blocking(move || Format::create(&config.data_dir, joined.database, joined.node, joined.partitions)).await
+}
+
+/// The first node of a new database.
+async fn found(config: &Arc<NodeConfig>) -> Result<Format> {
+    let wanted = config.peer.as_ref().and_then(|peer| peer.node_id);
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != FOUNDER) {
+        return Err(ConsensusError::Unsupported(format!(
+            "the first node of a database is node {FOUNDER}, not {wanted}; say which cluster the new node is to join, or leave out the id"
+        )));
+    }
+    let config = config.clone();
+    blocking(move || Format::found(&config.data_dir, config.partitions)).await
+}
+
+/// The join that an empty directory is to make: the one that the configuration asks for, or that an earlier start began. An attempt that
+/// was cut off goes on with the same token.
+async fn begin(config: &Arc<NodeConfig>) -> Result<Option<JoinFile>> {
+    let config = config.clone();
     blocking(move || {
-        let format = Format::create(&config.data_dir, joined.database, joined.node, joined.partitions)?;
-        // Only a left-over from here on.
-        let _ = std::fs::remove_file(config.data_dir.join(TOKEN_FILE));
-        Ok(format)
+        // Older ones hold no addresses.
+        let before = JoinFile::read(&config.data_dir)?.filter(|join| !join.addresses.is_empty());
+        let asked = config.peer.iter().flat_map(|peer| peer.join.clone()).collect::<Vec<_>>();
+        if asked.is_empty() {
+            return Ok(before);
+        }
+        let mut join = before.unwrap_or_else(|| JoinFile::begin(Vec::new()));
+        join.addresses = asked;
+        join.write(&config.data_dir)?;
+        Ok(Some(join))
     })
     .await
 }
 
-/// The token of this directory's join; an attempt that was cut off goes on with the same one.
-fn token(dir: &Path) -> Result<String> {
-    let path = dir.join(TOKEN_FILE);
-    let failed = |what| pyralog_storage::StorageError::io(&path, what);
-    if let Ok(known) = std::fs::read_to_string(&path)
-        && uuid::Uuid::parse_str(&known).is_ok()
-    {
-        return Ok(known);
-    }
-    let token = uuid::Uuid::new_v4().to_string();
-    std::fs::write(&path, &token).map_err(failed("write"))?;
-    std::fs::File::open(&path)
-        .and_then(|file| file.sync_all())
-        .map_err(failed("sync"))?;
-    Ok(token)
+fn instead(config: &NodeConfig) -> String {
+    let path = JoinFile::path(&config.data_dir);
+    format!("to begin a new database there instead, remove {}", path.display())
 }
 
-async fn join(addresses: &[String], request: JoinRequest, transport: Arc<dyn Transport>) -> Result<Joined> {
-    let peers = Peers::new(PeerIdentity::stranger(), transport);
+/// Addresses of the cluster for a node that knows none by itself: those of the configuration, or of the join that is not finished.
+pub async fn addresses(config: &Arc<NodeConfig>) -> Result<Vec<String>> {
+    let asked = config.peer.iter().flat_map(|peer| peer.join.clone()).collect::<Vec<_>>();
+    let dir = config.data_dir.clone();
+    blocking(move || match JoinFile::read(&dir)? {
+        Some(mut join) if !asked.is_empty() && join.addresses != asked => {
+            join.addresses = asked;
+            join.write(&dir)?;
+            Ok(join.addresses)
+        }
+        Some(join) => Ok(join.addresses),
+        None => Ok(asked),
+    })
+    .await
+}
+
+async fn join(addresses: &[String], request: JoinRequest, links: Links) -> Result<Joined> {
+    let peers = Peers::new(PeerIdentity::stranger(), links);
     let deadline = Instant::now() + JOIN_LIMIT;
     let mut reason = String::new();
     while Instant::now() < deadline {
@@ -137,9 +158,31 @@ async fn join(addresses: &[String], request: JoinRequest, transport: Arc<dyn Tra
     )))
 }
 
-/// Binds the port for other nodes.
-pub async fn bind(peer: &PeerConfig, identity: PeerIdentity, transport: &dyn Transport) -> Result<PeerServer> {
-    PeerServer::bind(peer.listen, identity, transport).await.map_err(|error| {
+/// How this node and others reach each other.
+pub async fn links(config: &Arc<NodeConfig>, transport: Arc<dyn Transport>) -> Result<Links> {
+    let config = config.clone();
+    let tls = blocking(move || {
+        let Some((peer, files)) = config.peer.as_ref().and_then(|peer| peer.tls.clone().map(|tls| (peer, tls))) else {
+            return Ok(None);
+        };
+        let opened = Tls::open(files, &address(peer, peer.listen));
+        opened
+            .map(|tls| Some(Arc::new(tls)))
+            .map_err(|error| ConsensusError::Unsupported(error.to_string()))
+    });
+    let tls = tls.await?;
+    Ok(Links { transport, tls })
+}
+
+/// Where other nodes reach this one, which listens at `bound`.
+pub fn address(peer: &PeerConfig, bound: SocketAddr) -> String {
+    peer.advertise.clone().unwrap_or_else(|| bound.to_string())
+}
+
+/// Binds the port for other nodes. Before the directory is initialised: a first start that fails at its port must not leave a database that
+/// nobody asked for.
+pub async fn bind(peer: &PeerConfig, links: Links) -> Result<PeerServer> {
+    PeerServer::bind(peer.listen, links).await.map_err(|error| {
         ConsensusError::Unavailable(format!(
             "cannot listen for other nodes at {}: {error}; choose another address, or stop what uses it",
             peer.listen
@@ -148,119 +191,13 @@ pub async fn bind(peer: &PeerConfig, identity: PeerIdentity, transport: &dyn Tra
 }
 
 /// This node among the others, whose addresses come with the groups' membership.
-pub fn cluster(peer: &PeerConfig, identity: PeerIdentity, bound: std::net::SocketAddr, transport: Arc<dyn Transport>) -> Cluster {
+pub fn cluster(identity: PeerIdentity, address: String, links: Links) -> Cluster {
     Cluster {
         node: identity.node,
-        address: peer.advertise.clone().unwrap_or_else(|| bound.to_string()),
-        peers: Peers::new(identity, transport),
+        address,
+        peers: Peers::new(identity, links),
         exports: Exports::default(),
         standing: Standing::default(),
         snapshots: SnapshotCounts::default(),
     }
-}
-
-/// Keeps this node a voter of every group at its address, and the other nodes' addresses known here.
-pub async fn keep_up(config: Arc<NodeConfig>, cluster: Arc<Cluster>, groups: Groups, mut stop: watch::Receiver<bool>) {
-    let mut membership = groups.meta.raft().metrics();
-    loop {
-        let complete = tokio::select! {
-            () = stopped(&mut stop) => return,
-            complete = look(&config, &cluster, &groups) => complete,
-        };
-        let pause = if complete { LOOK_EVERY } else { PAUSE };
-        tokio::select! {
-            () = stopped(&mut stop) => return,
-            () = sleep(pause) => {}
-            // Also told of every entry, so not more often than this.
-            changed = membership.changed(), if complete => {
-                if changed.is_err() {
-                    return;
-                }
-                sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Returns when the node stops.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the node is gone.
-    let _ = stop.wait_for(|&stop| stop).await;
-}
-
-/// One round; whether nothing is left to do.
-async fn look(config: &NodeConfig, cluster: &Cluster, groups: &Groups) -> bool {
-    let known = learn_addresses(config, cluster, groups).await;
-    if cluster.node == FOUNDER
-        && let Err(error) = membership::register_founder(&groups.meta, FOUNDER).await
-    {
-        tracing::debug!(error, "this node is not registered yet");
-        return false;
-    }
-    let mut complete = take_place(cluster, GroupId::META, groups.meta.raft(), &known).await;
-    for partition in &groups.partitions {
-        complete &= take_place(cluster, partition.group(), &partition.work().raft, &known).await;
-    }
-    complete
-}
-
-/// Takes the other nodes' addresses from the meta group, or, before this node is in it, from a node that it was told of.
-async fn learn_addresses(config: &NodeConfig, cluster: &Cluster, groups: &Groups) -> Vec<Member> {
-    let mut members = membership::members(&groups.meta);
-    if !members.iter().any(|member| member.node != cluster.node) {
-        for address in config.peer.iter().flat_map(|peer| &peer.join) {
-            cluster.peers.set_address(0, address.clone());
-            match cluster.members(0).await {
-                Ok(told) => {
-                    members = told;
-                    break;
-                }
-                Err(error) => tracing::warn!(address, error, "a node of the cluster does not answer"),
-            }
-        }
-    }
-    members.retain(|member| member.node != cluster.node && !member.address.is_empty());
-    for member in &members {
-        cluster.peers.set_address(member.node, member.address.clone());
-    }
-    members
-}
-
-/// Sees to it that this node is a voter of a group, at its address; whether it is.
-async fn take_place<SM: RaftStateMachine<Types>>(cluster: &Cluster, group: GroupId, raft: &Raft<Types, SM>, known: &[Member]) -> bool {
-    let (placed, leader) = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let address = membership.get_node(&cluster.node).map(|node| node.addr.as_str());
-        let voter = membership.voter_ids().any(|voter| voter == cluster.node);
-        (voter && address == Some(cluster.address.as_str()), metrics.current_leader)
-    };
-    if placed {
-        return true;
-    }
-    let member = Member {
-        node: cluster.node,
-        address: cluster.address.clone(),
-    };
-    if leader == Some(cluster.node) {
-        return matches!(membership::admit(raft, member).await, Admission::Voter);
-    }
-    // The leader if it is known, or else whoever leads among all.
-    let targets: Vec<u64> = match leader {
-        Some(leader) => vec![leader],
-        None => known.iter().map(|member| member.node).collect(),
-    };
-    for target in targets {
-        match cluster.admit(target, group, member.clone()).await {
-            Admission::Voter => return true,
-            Admission::NotNow(reason) => tracing::debug!(target, group = group.0, reason, "not admitted yet"),
-            Admission::Refused(reason) => {
-                tracing::error!(group = group.0, reason, "this node is not admitted");
-                // Asking again does not help; it is told again at the next look.
-                return true;
-            }
-        }
-    }
-    false
 }

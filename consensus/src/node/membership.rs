@@ -48,6 +48,28 @@ fn record(meta: &Meta, node: u64) -> Result<Option<NodeRecord>, String> {
         .transpose()
 }
 
+/// Where clients reach a node, by its id.
+const SERVICE: &str = "service/";
+
+/// Says where clients reach a node.
+pub async fn publish(meta: &Meta, node: u64, address: &str) -> crate::Result<()> {
+    let key = format!("{SERVICE}{node}");
+    if meta.get(&key)?.is_some_and(|(known, _)| known == address.as_bytes()) {
+        return Ok(());
+    }
+    let change = MetaChange {
+        put: vec![(key, address.as_bytes().to_vec())],
+        ..MetaChange::default()
+    };
+    meta.change(change).await.map(drop)
+}
+
+/// Where clients reach a node, as far as is known here.
+pub fn published(meta: &Meta, node: u64) -> crate::Result<Option<String>> {
+    let found = meta.get(&format!("{SERVICE}{node}"))?;
+    Ok(found.and_then(|(address, _)| String::from_utf8(address.to_vec()).ok()))
+}
+
 /// Registers a node that joins, and returns its id.
 pub async fn register(meta: &Meta, request: &JoinRequest) -> Result<u64, String> {
     meta.barrier().await.map_err(|error| error.to_string())?;

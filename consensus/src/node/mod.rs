@@ -2,10 +2,12 @@
 
 pub(crate) mod cluster;
 mod format;
+mod join_file;
 mod joining;
 pub(crate) mod lock;
 mod membership;
 mod opening;
+mod place;
 pub(crate) mod runs;
 mod service;
 mod standing;
@@ -31,7 +33,7 @@ use crate::log::{GroupId, Log};
 use crate::meta::{self, Meta};
 use crate::partition::PartitionHandle;
 use crate::peer::transport::{Tcp, Transport};
-use crate::peer::{PeerIdentity, PeerServing, PeerState};
+use crate::peer::{PeerIdentity, PeerServing, PeerState, PeerTls};
 use crate::raft::counts::SnapshotCount;
 use crate::raft::group;
 use crate::raft::leadership::{Leader, Search};
@@ -41,6 +43,7 @@ use cluster::Cluster;
 use format::Format;
 use lock::DirectoryLock;
 use opening::{Opening, blocking, open_directory, open_log};
+use place::{Place, keep_up};
 use runs::Runs;
 use service::Service;
 
@@ -75,10 +78,13 @@ pub struct PeerConfig {
     pub listen: SocketAddr,
     /// Where they reach this node, as `host:port`; `None`: where it listens.
     pub advertise: Option<String>,
-    /// Nodes (`host:port`) of the cluster that an empty directory is to join; none: a new database begins.
+    /// Nodes (`host:port`) of the cluster that an empty directory is to join; none: a join that was begun there goes on, or else a new
+    /// database begins.
     pub join: Vec<String>,
     /// The id that a node wants which joins; `None`: any.
     pub node_id: Option<u64>,
+    /// What proves nodes to each other; `None`: whoever reaches the port is taken for a node.
+    pub tls: Option<PeerTls>,
 }
 
 impl NodeConfig {
@@ -205,16 +211,25 @@ impl Node {
     pub async fn open_in(config: NodeConfig, environment: NodeEnvironment) -> Result<Arc<Node>> {
         let NodeEnvironment { wall, disk, transport } = environment;
         let config = Arc::new(config);
+        let links = joining::links(&config, transport).await?;
         let (lock, format) = {
             let config = config.clone();
             blocking(move || open_directory(&config)).await?
         };
-        let format = match format {
-            Some(format) => {
-                joining::check(&config, &format)?;
-                format
+        if let Some(format) = &format {
+            joining::check(&config, format)?;
+        }
+        let (server, address) = match &config.peer {
+            Some(peer) => {
+                let server = joining::bind(peer, links.clone()).await?;
+                let address = joining::address(peer, server.address());
+                (Some(server), Some(address))
             }
-            None => joining::initialise(&config, &transport).await?,
+            None => (None, None),
+        };
+        let format = match format {
+            Some(format) => format,
+            None => joining::initialise(&config, address.as_deref(), &links).await?,
         };
         let identity = PeerIdentity::new(format.database.clone(), format.node);
         let runs = match &config.peer {
@@ -224,19 +239,13 @@ impl Node {
             }
             None => None,
         };
-        let (log, server) = {
-            let (config, peer) = (config.clone(), config.peer.clone());
-            let server = match &peer {
-                Some(peer) => Some(joining::bind(peer, identity.clone(), transport.as_ref()).await?),
-                None => None,
-            };
-            (blocking(move || open_log(&config, disk)).await?, server)
+        let addresses = joining::addresses(&config).await?;
+        let log = {
+            let config = config.clone();
+            blocking(move || open_log(&config, disk)).await?
         };
         let clock = Arc::new(Clock::new(wall));
-        let cluster = match (&config.peer, &server) {
-            (Some(peer), Some(server)) => Some(Arc::new(joining::cluster(peer, identity, server.address(), transport))),
-            _ => None,
-        };
+        let cluster = address.map(|address| Arc::new(joining::cluster(identity.clone(), address, links)));
         let opening = Opening {
             config: config.clone(),
             format: format.clone(),
@@ -269,7 +278,7 @@ impl Node {
             .as_ref()
             .map(|cluster| Arc::new(Service::new(cluster.clone(), format.database.clone())));
         let serving = server.zip(service.clone()).zip(cluster.clone());
-        let serving = serving.map(|((server, service), cluster)| server.serve(service, cluster.peers.roll().clone()));
+        let serving = serving.map(|((server, service), cluster)| server.serve(identity, service, cluster.peers.roll().clone()));
         for partition in &groups.partitions {
             tasks.push(tokio::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));
         }
@@ -297,7 +306,13 @@ impl Node {
             let mut tasks = node.tasks.lock();
             let watch = standing::watch(config.clone(), cluster.clone(), groups.clone(), runs, stopping.clone());
             tasks.push(tokio::spawn(watch));
-            tasks.push(tokio::spawn(joining::keep_up(config, cluster, groups, stopping)));
+            let place = Place {
+                dir: config.data_dir.clone(),
+                addresses,
+                cluster,
+                groups,
+            };
+            tasks.push(tokio::spawn(keep_up(place, stopping)));
         }
         Ok(node)
     }
@@ -315,6 +330,25 @@ impl Node {
     /// Whether this node leads all data groups.
     pub fn leads(&self) -> bool {
         self.partitions.iter().all(|partition| partition.work().raft.is_leader())
+    }
+
+    /// Tells the other nodes where clients reach this one.
+    pub async fn publish(&self, address: &str) -> Result<()> {
+        membership::publish(&self.meta, self.format.node, address).await
+    }
+
+    /// Where clients reach the node that writes go to; `None` where that is this node, or not known.
+    pub fn leading_address(&self) -> Option<String> {
+        let raft = &self.partitions.first()?.work().raft;
+        let leader = raft
+            .metrics()
+            .borrow_watched()
+            .current_leader
+            .filter(|leader| *leader != self.format.node)?;
+        membership::published(&self.meta, leader).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the leader's address cannot be read");
+            None
+        })
     }
 
     /// The meta group.

@@ -29,6 +29,7 @@ use crate::raft::data_machine::{self, DataMachine};
 use crate::raft::group::{self, Start};
 use crate::raft::log_store::LogStore;
 use crate::raft::meta_machine::MetaMachine;
+use crate::raft::requests::Requests;
 use crate::raft::retained::Retained;
 use crate::raft::snapshot;
 
@@ -149,9 +150,11 @@ impl Opening {
     async fn partition(&self, number: u32) -> Result<PartitionHandle> {
         let (id, config) = (PartitionId(number), &self.config);
         let pressure = Arc::new(Pressure::new(config.partition_options.memtable_bytes));
+        let requests = Requests::default();
         let (store, partition, machine) = {
             let (config, log, clock, pressure) = (config.clone(), self.log.clone(), self.clock.clone(), pressure.clone());
             let (lock, replicated) = (Arc::downgrade(&self.lock), self.cluster.is_some());
+            let requests = requests.clone();
             blocking(move || {
                 let store = LogStore::open(log, GroupId::data(number), clock.clone())?;
                 let dir = config.data_dir.join("partitions").join(number.to_string());
@@ -160,7 +163,7 @@ impl Opening {
                 check_coverage(&partition, &store)?;
                 clock.observe(partition.last_timestamp());
                 let retained = if replicated { Some(Retained::open(&partition)?) } else { None };
-                let machine = DataMachine::open(partition.clone(), store.clone(), pressure, lock, retained)?;
+                let machine = DataMachine::open(partition.clone(), store.clone(), pressure, lock, retained, requests)?;
                 Ok((store, partition, machine))
             })
             .await?
@@ -184,6 +187,7 @@ impl Opening {
             work,
             actor,
             Admission::new(config.queue_limit),
+            requests,
             self.cluster.clone(),
         ))
     }
@@ -205,11 +209,17 @@ fn check_coverage(partition: &Partition, store: &LogStore) -> Result<()> {
     Err(StorageError::damaged(partition.dir().clone(), "partition", problem).into())
 }
 
+/// Returns when the node stops.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the node is gone.
+    let _ = stop.wait_for(|&stop| stop).await;
+}
+
 /// Removes what no manifest and no write set names, once everything that the log held at the start is applied or cut off.
 pub(super) async fn collect_garbage(partition: PartitionHandle, mut stop: watch::Receiver<bool>) {
     loop {
         let passed = tokio::select! {
-            () = super::joining::stopped(&mut stop) => return,
+            () = stopped(&mut stop) => return,
             passed = partition.barrier() => passed,
         };
         match passed {

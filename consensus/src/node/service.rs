@@ -27,7 +27,7 @@ use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::read_index::read_index;
 use crate::raft::retained;
 use crate::raft::snapshot::{self, Offer, Place};
-use crate::raft::types::{Command, Outcome, Types};
+use crate::raft::types::{Outcome, Types};
 use crate::raft::wire::{self, Answer, JoinRequest, RaftRequest, Request};
 
 /// The groups of this node.
@@ -295,7 +295,8 @@ impl Inner {
 
     async fn fetch_for_append(&self, from: u64, partition: &PartitionHandle, append: &AppendEntriesRequest<Types>) -> Result<(), String> {
         for entry in &append.entries {
-            if let EntryPayload::Normal(Command::Write(_, encoded)) = &entry.payload
+            if let EntryPayload::Normal(command) = &entry.payload
+                && let Some((_, encoded)) = command.write()
                 && let Some(staged) = codec::staged_only(encoded).map_err(|error| error.to_string())?
             {
                 // What is applied has its files, elsewhere than where they arrive. Storage counts from 1. Asked only here, since an apply in

@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::NodeConfig;
 use super::cluster::Cluster;
-use super::joining::stopped;
 use super::membership;
 use super::opening::blocking;
+use super::opening::stopped;
 use super::runs::{Runs, superseded};
 use super::service::Groups;
 use crate::error::{ConsensusError, Result};

@@ -66,6 +66,8 @@ impl Handler<Propose> for PartitionActor {
             Proposal::DropRelation(relation) => Command::DropRelation(relation),
             Proposal::AdvanceConflictFloor(floor) => Command::AdvanceConflictFloor(floor),
             Proposal::Meta(change) => Command::Meta(change),
+            Proposal::Request(request, write_set) => Command::Request(self.clock.next(), request, write_set),
+            Proposal::Void(request) => Command::Void(request),
         };
         let send = self.raft.client_write_ff(command, Some(message.reply));
         // Unconstrained: tokio's cooperative budget must not make a queue with room look full. One poll either sends or leaves no trace.

@@ -4,6 +4,7 @@ pub(crate) mod actor;
 pub(crate) mod admission;
 pub(crate) mod background;
 pub(crate) mod pressure;
+pub(crate) mod serials;
 
 use std::sync::Arc;
 
@@ -19,10 +20,12 @@ use crate::raft::data_machine::DataMachine;
 use crate::raft::leadership::{self, Leader, Search};
 use crate::raft::proposal::{self, Proposal, Refusal};
 use crate::raft::read_index::ReadBarrier;
-use crate::raft::types::{Outcome, Reply};
+use crate::raft::requests::{Done, Known, Request, RequestId, Requests};
+use crate::raft::types::{Commit, Outcome, Reply};
 use actor::{ActorThread, Propose, Refused};
 use admission::Admission;
 use background::Work;
+use serials::Serials;
 
 /// A write set larger than this is encoded on a blocking thread. Bytes.
 const INLINE_ENCODE_BYTES: usize = 256 << 10;
@@ -41,11 +44,19 @@ struct Inner {
     actor: ActorThread,
     admission: Arc<Admission>,
     barrier: ReadBarrier<DataMachine>,
+    requests: Requests,
+    serials: Arc<Serials>,
     cluster: Option<Arc<Cluster>>,
 }
 
 impl PartitionHandle {
-    pub(crate) fn new(work: Work, actor: ActorThread, admission: Arc<Admission>, cluster: Option<Arc<Cluster>>) -> PartitionHandle {
+    pub(crate) fn new(
+        work: Work,
+        actor: ActorThread,
+        admission: Arc<Admission>,
+        requests: Requests,
+        cluster: Option<Arc<Cluster>>,
+    ) -> PartitionHandle {
         let id = work.partition.id();
         let barrier = ReadBarrier::new(id.to_string(), GroupId::data(id.0), work.raft.clone(), cluster.clone());
         PartitionHandle {
@@ -54,6 +65,8 @@ impl PartitionHandle {
                 actor,
                 admission,
                 barrier,
+                requests,
+                serials: Serials::new(),
                 cluster,
             }),
         }
@@ -96,10 +109,36 @@ impl PartitionHandle {
         Ok(self.storage().snapshot(timestamp)?)
     }
 
+    /// What is known of a request, among all that was acknowledged, by any node, before the call.
+    pub async fn known(&self, request: RequestId) -> Result<Known> {
+        self.barrier().await?;
+        Ok(self.inner.requests.look(request))
+    }
+
+    /// Settles a request whose outcome its author does not know: it was carried out (`Some`), or it never will be.
+    pub async fn settle(&self, request: RequestId) -> Result<Option<Done>> {
+        match self.propose(Proposal::Void(request), None).await {
+            Ok(commit) => Ok(commit.and_then(|commit| {
+                let rows = commit.repeated?;
+                Some(Done {
+                    timestamp: commit.timestamp,
+                    rows,
+                })
+            })),
+            Err(ConsensusError::Void) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Replicates and applies a write set; returns its commit timestamp once it is durable and visible.
     ///
     /// When the returned future is dropped after the write was proposed, the write still completes.
     pub async fn commit(&self, write_set: WriteSet) -> Result<Timestamp> {
+        Ok(self.carry_out(write_set, None).await?.timestamp)
+    }
+
+    /// As [`Self::commit`], for a request that has a name: one that was carried out before is not carried out again.
+    pub async fn carry_out(&self, write_set: WriteSet, request: Option<Request>) -> Result<Commit> {
         let mut staged = Unproposed {
             partition: self.storage().clone(),
             write_set: Some(Arc::new(write_set)),
@@ -110,8 +149,17 @@ impl PartitionHandle {
             return Err(ConsensusError::Unavailable("the write set is gone".to_owned()));
         };
         let encoded = encode(write_set).await?;
-        match self.propose(Proposal::Write(encoded), Some(&mut staged)).await? {
-            Some(timestamp) => Ok(timestamp),
+        let serial = match request {
+            // Others may take over what this node asked of a leader that is gone.
+            None if !self.inner.barrier.is_alone() => Some(self.inner.serials.begin()),
+            _ => None,
+        };
+        let proposal = match request.or(serial.as_ref().map(|serial| serial.request)) {
+            Some(request) => Proposal::Request(request, encoded),
+            None => Proposal::Write(encoded),
+        };
+        match self.propose(proposal, Some(&mut staged)).await? {
+            Some(commit) => Ok(commit),
             None => Err(ConsensusError::Unknown("unexpected answer of the group".to_owned())),
         }
     }
@@ -155,25 +203,40 @@ impl PartitionHandle {
     }
 
     /// Proposes at the group's leader and waits. `staged` keeps its files from the moment on at which the proposal may be in the log; from
-    /// then on the state machine sees to them.
-    async fn propose(&self, proposal: Proposal, mut staged: Option<&mut Unproposed>) -> Result<Option<Timestamp>> {
+    /// then on the state machine sees to them. A proposal with a name is sent again where its outcome is unknown.
+    async fn propose(&self, proposal: Proposal, mut staged: Option<&mut Unproposed>) -> Result<Option<Commit>> {
         self.check()?;
         let mut search = Search::new(self.id().to_string(), &self.inner.work.raft);
+        let named = matches!(proposal, Proposal::Request(..) | Proposal::Void(_));
+        let repeatable = named && !staged.as_ref().is_some_and(|staged| staged.has_files());
+        let mut unknown = None;
+        let known = |error, unknown: Option<String>| unknown.map_or(error, ConsensusError::Unknown);
         loop {
-            let leader = search.find().await?;
-            let write_set = staged.as_mut().and_then(|staged| staged.write_set.take());
-            let refusal = match self.propose_at(leader, proposal.clone()).await {
-                Ok(outcome) => return outcome.into_commit(),
-                Err(refusal @ Refusal::Unknown(_)) => return Err(refusal.into_error()),
-                Err(refusal) => refusal,
+            let leader = match search.find().await {
+                Ok(leader) => leader,
+                Err(error) => return Err(known(error, unknown)),
             };
-            // Nothing was written after all.
-            if let Some(staged) = staged.as_mut() {
-                staged.write_set = write_set;
-            }
-            match refusal {
-                Refusal::NotLeader => search.refused(None).await?,
-                refusal => return Err(refusal.into_error()),
+            let write_set = staged.as_mut().and_then(|staged| staged.write_set.take());
+            let reason = match self.propose_at(leader, proposal.clone()).await {
+                Ok(outcome) => return outcome.into_commit(),
+                Err(Refusal::Unknown(reason)) if repeatable => {
+                    unknown = Some(reason.clone());
+                    Some(reason)
+                }
+                Err(refusal @ Refusal::Unknown(_)) => return Err(refusal.into_error()),
+                Err(refusal) => {
+                    // Nothing was written after all.
+                    if let Some(staged) = staged.as_mut() {
+                        staged.write_set = write_set;
+                    }
+                    match refusal {
+                        Refusal::NotLeader => None,
+                        refusal => return Err(known(refusal.into_error(), unknown)),
+                    }
+                }
+            };
+            if let Err(error) = search.refused(reason).await {
+                return Err(known(error, unknown));
             }
         }
     }
@@ -241,11 +304,16 @@ struct Unproposed {
     write_set: Option<Arc<WriteSet>>,
 }
 
+impl Unproposed {
+    fn has_files(&self) -> bool {
+        let mut relations = self.write_set.iter().flat_map(|write_set| &write_set.relations);
+        relations.any(|writes| !writes.staged.is_empty())
+    }
+}
+
 impl Drop for Unproposed {
     fn drop(&mut self) {
-        if let Some(write_set) = &self.write_set
-            && write_set.relations.iter().any(|writes| !writes.staged.is_empty())
-        {
+        if let Some(write_set) = self.write_set.as_ref().filter(|_| self.has_files()) {
             self.partition.discard(write_set);
         }
     }

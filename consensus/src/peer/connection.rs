@@ -17,8 +17,9 @@ use tokio::time::{Instant, timeout};
 use super::file::FilePart;
 use super::frame::{Frame, FrameError, FrameReader, Kind};
 use super::handshake::{self, HandshakeError};
-use super::roll::{Presence, Roll};
-use super::transport::{Stream, Transport};
+use super::links::Links;
+use super::roll::{Incarnation, Presence, Roll};
+use super::transport::Stream;
 use super::writer::{Outgoing, write_frames};
 use super::{CONNECT_LIMIT, FILES_AT_ONCE, HANDSHAKE_LIMIT, PeerError, PeerIdentity};
 
@@ -31,7 +32,7 @@ pub struct Target {
     /// Its `host:port`.
     pub address: String,
     /// The way there.
-    pub transport: Arc<dyn Transport>,
+    pub links: Links,
     /// Who is connected.
     pub roll: Roll,
 }
@@ -278,7 +279,10 @@ async fn run(target: Target, ending: EndAtDrop, mut queued: UnboundedReceiver<Qu
     let (stream, _presence) = match connect(&target).await {
         Ok(connected) => connected,
         Err(error) => {
-            tracing::debug!(node, %address, %error, "cannot connect to a node");
+            match &error {
+                PeerError::Refused(_) => tracing::warn!(node, %address, %error, "a node and this one refuse each other"),
+                _ => tracing::debug!(node, %address, %error, "cannot connect to a node"),
+            }
             return waiters.end(error);
         }
     };
@@ -313,19 +317,21 @@ async fn receive<R: AsyncRead + Unpin>(mut frames: FrameReader<R>, waiters: &Wai
 }
 
 async fn connect(target: &Target) -> Result<(Stream, Presence), PeerError> {
-    let Target {
-        identity, node, address, ..
-    } = target;
-    let unreachable = |why: String| PeerError::Unreachable(format!("cannot reach node {node} at {address}: {why}"));
+    let Target { node, address, links, .. } = target;
+    let whom = match node {
+        0 => address.clone(),
+        node => format!("node {node} at {address}"),
+    };
+    let unreachable = |why: String| PeerError::Unreachable(format!("cannot reach {whom}: {why}"));
     let late = |_| unreachable("no answer in time".to_owned());
-    let connected = timeout(CONNECT_LIMIT, target.transport.connect(address.clone()))
+    let connected = timeout(CONNECT_LIMIT, links.transport.connect(address.clone()))
         .await
         .map_err(late)?;
-    let mut stream = connected.map_err(|error| unreachable(error.to_string()))?;
-    let introduced = timeout(HANDSHAKE_LIMIT, handshake::introduce(&mut stream, identity, *node)).await;
-    let refused = |why: &dyn std::fmt::Display| format!("no connection to node {node} at {address}: {why}");
+    let stream = connected.map_err(|error| unreachable(error.to_string()))?;
+    let introduced = timeout(HANDSHAKE_LIMIT, introduce(target, stream)).await;
+    let refused = |why: &dyn std::fmt::Display| format!("no connection to {whom}: {why}");
     match introduced.map_err(late)? {
-        Ok((node, incarnation)) => match target.roll.enter(node, incarnation, address) {
+        Ok((stream, node, incarnation)) => match target.roll.enter(node, incarnation, address) {
             Ok(presence) => Ok((stream, presence)),
             Err(reason) => {
                 tracing::warn!(node, address, reason, "no connection to a second process of a node");
@@ -336,4 +342,11 @@ async fn connect(target: &Target) -> Result<(Stream, Presence), PeerError> {
         Err(HandshakeError::Occupied(reason)) => Err(PeerError::Occupied(refused(&reason))),
         Err(error) => Err(PeerError::Refused(refused(&error))),
     }
+}
+
+/// Which process answered as which node, behind what stream.
+async fn introduce(target: &Target, stream: Stream) -> Result<(Stream, u64, Incarnation), HandshakeError> {
+    let mut stream = target.links.outgoing(stream, &target.address).await?;
+    let (node, incarnation) = handshake::introduce(&mut stream, &target.identity, target.node).await?;
+    Ok((stream, node, incarnation))
 }

@@ -241,6 +241,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, FrameError> {
         match timeout(SILENCE_LIMIT, self.stream.read(bytes)).await {
+            // A stream of TLS that ends without a word. Frames say themselves where they end.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             Ok(read) => Ok(read?),
             Err(_) => Err(FrameError::Silent(SILENCE_LIMIT)),
         }

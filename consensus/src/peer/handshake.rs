@@ -13,12 +13,15 @@
 
 use std::fmt::Display;
 use std::io;
+use std::time::Duration;
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::PeerIdentity;
 use super::roll::{Incarnation, Presence, Roll};
+use super::tls::reason;
 
 const MAGIC: [u8; 4] = *b"PYRP";
 const HEADER_BYTES: usize = 16;
@@ -29,13 +32,19 @@ const REFUSED: u8 = 1;
 const OCCUPIED: u8 = 2;
 /// As the callee's id: whoever is there. As the caller's id, with an empty database: a node that belongs to no database yet.
 const ANY: u64 = 0;
+/// How long, and for how many bytes, a node that refuses a caller waits until it has gone.
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 << 10;
 
 /// Why two nodes do not speak.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The network's reason.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// Records of TLS where a part is expected.
+    #[error("it speaks TLS, and this node does not; set peer-tls-cert, peer-tls-key and peer-tls-ca at both, or at neither")]
+    Tls,
     /// Something else than a node speaks there.
     #[error("no handshake of a Pyralog node ({0})")]
     Garbage(&'static str),
@@ -45,6 +54,15 @@ pub enum HandshakeError {
     /// Another process is the caller's node.
     #[error("{0}")]
     Occupied(String),
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        match reason::of(&error) {
+            Some(reason) => HandshakeError::Refused(reason),
+            None => HandshakeError::Io(error),
+        }
+    }
 }
 
 /// A node that has introduced itself.
@@ -106,7 +124,16 @@ pub async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     roll: &Roll,
     place: impl Display,
 ) -> Result<Caller, HandshakeError> {
-    let (protocol, hello) = read_part(stream).await?;
+    let (protocol, hello) = match read_part(stream).await {
+        Ok(part) => part,
+        Err(HandshakeError::Tls) => {
+            // No record of TLS, which is how the caller knows.
+            write_part(stream, own.format, &[REFUSED]).await?;
+            linger(stream).await;
+            return Err(HandshakeError::Tls);
+        }
+        Err(error) => return Err(error),
+    };
     let checked = check_hello(protocol, &hello, own).and_then(|(node, incarnation)| match roll.enter(node, incarnation, place) {
         Ok(presence) => Ok(Caller { node, presence }),
         Err(reason) => Err(HandshakeError::Occupied(reason)),
@@ -134,6 +161,17 @@ pub async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
         stream.shutdown().await?;
     }
     checked
+}
+
+/// Ends a stream so that the other side can read why. The operating system takes back what was written when a socket is closed in which
+/// bytes were not read.
+pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let ended = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // The other side has had its time.
+    let _ = timeout(LINGER_LIMIT, ended).await;
 }
 
 fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<(u64, Incarnation), HandshakeError> {
@@ -204,6 +242,10 @@ async fn write_part<S: AsyncWrite + Unpin>(stream: &mut S, protocol: u32, body: 
 async fn read_part<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(u32, Vec<u8>), HandshakeError> {
     let mut magic = [0; 4];
     stream.read_exact(&mut magic).await?;
+    // The kind of a record, and the version of TLS that all of them claim.
+    if matches!(magic, [20..=23, 3, 0..=4, _]) {
+        return Err(HandshakeError::Tls);
+    }
     if magic != MAGIC {
         return Err(HandshakeError::Garbage("wrong magic"));
     }

@@ -2,8 +2,8 @@
 //! (so two per pair, one each way). It knows bytes, not Raft.
 //!
 //! ```text
-//! Peers ─▶ connection ═ handshake, frames ═▶ server ─▶ session ─▶ PeerService
-//!              ◀═ answers in any order, file chunks ═
+//! Peers ─▶ connection ═ TLS or none, handshake, frames ═▶ server ─▶ session ─▶ PeerService
+//!              ◀═ answers in any order, file chunks ═══════
 //! ```
 //!
 //! Invariants:
@@ -18,12 +18,14 @@ mod connection;
 mod file;
 mod frame;
 mod handshake;
+mod links;
 mod peers;
 mod roll;
 mod server;
 mod session;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod transport;
 mod writer;
 
@@ -32,9 +34,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+pub use links::Links;
 pub use peers::{PeerState, Peers};
 pub use roll::{Incarnation, Roll};
 pub use server::{PeerServer, PeerServing};
+pub use tls::{PeerTls, Tls, TlsError};
 
 /// The protocol that this build speaks.
 pub const PROTOCOL: u32 = 2;
@@ -49,7 +53,7 @@ pub const FILES_AT_ONCE: usize = 32;
 
 /// How long finding and reaching an address may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// How long the handshake may take.
+/// How long the handshake may take, with that of TLS.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// For how long a failed connect stands for the next ones, so that a dead peer costs nothing.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -117,8 +121,8 @@ pub enum PeerError {
     /// The call's time is over.
     #[error("the peer did not answer in time; whether the request was carried out is not known")]
     TimedOut,
-    /// One of the two nodes refuses to speak with the other: another database, another protocol, a wrong or duplicate node id. Nothing was
-    /// done, and trying again does not help before somebody corrects the configuration.
+    /// One of the two nodes refuses to speak with the other: another database, another protocol, a wrong or duplicate node id, a certificate
+    /// that is not accepted. Nothing was done, and trying again does not help before somebody corrects the configuration.
     #[error("{0}")]
     Refused(String),
     /// The other node knows this node as another process, which is alive. Nothing was done.

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::connection::{Connection, Target};
 use super::frame::MAX_TEXT_BYTES;
+use super::links::Links;
 use super::roll::Roll;
-use super::transport::Transport;
 use super::{MAX_MESSAGE_BYTES, PeerError, PeerIdentity, RETRY_AFTER, file};
 
 /// Calls other nodes. Cheap to clone; the connections close with the last clone. A connection is made at the first call that needs it.
@@ -23,7 +23,7 @@ pub struct Peers {
 
 struct Book {
     identity: PeerIdentity,
-    transport: Arc<dyn Transport>,
+    links: Links,
     roll: Roll,
     entries: Mutex<Entries>,
 }
@@ -54,11 +54,11 @@ pub struct PeerState {
 
 impl Peers {
     /// Knows nobody yet.
-    pub fn new(identity: PeerIdentity, transport: Arc<dyn Transport>) -> Peers {
+    pub fn new(identity: PeerIdentity, links: Links) -> Peers {
         Peers {
             book: Arc::new(Book {
                 identity,
-                transport,
+                links,
                 roll: Roll::default(),
                 entries: Mutex::default(),
             }),
@@ -161,7 +161,7 @@ impl Peers {
             identity: self.book.identity.clone(),
             node,
             address: peer.address.clone(),
-            transport: self.book.transport.clone(),
+            links: self.book.links.clone(),
             roll: self.book.roll.clone(),
         }));
         peer.connection = Some(connection.clone());

@@ -14,8 +14,9 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::handshake::{self, Caller, HandshakeError};
+use super::links::Links;
 use super::roll::Roll;
-use super::transport::{Listener, Stream, Transport};
+use super::transport::{Listener, Stream};
 use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, session};
 
 /// How long to wait after a failed accept: where file descriptors run out, the next one fails too.
@@ -28,23 +29,19 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// Held by all that a server has running, so that it is known when nothing is.
 pub type Running = mpsc::Sender<Infallible>;
 
-/// A bound port, not yet served: callers wait.
+/// A bound port, not yet served: callers wait. The node need not have an identity yet.
 pub struct PeerServer {
     listener: Box<dyn Listener>,
     address: SocketAddr,
-    identity: PeerIdentity,
+    links: Links,
 }
 
 impl PeerServer {
     /// Binds the address; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr, identity: PeerIdentity, transport: &dyn Transport) -> io::Result<PeerServer> {
-        let listener = transport.bind(address).await?;
+    pub async fn bind(address: SocketAddr, links: Links) -> io::Result<PeerServer> {
+        let listener = links.transport.bind(address).await?;
         let address = listener.address()?;
-        Ok(PeerServer {
-            listener,
-            address,
-            identity,
-        })
+        Ok(PeerServer { listener, address, links })
     }
 
     /// Where it listens.
@@ -52,11 +49,11 @@ impl PeerServer {
         self.address
     }
 
-    /// Serves until the handle is dropped. Callers are noted on the roll. To be called within a tokio runtime.
-    pub fn serve(self, service: Arc<dyn PeerService>, roll: Roll) -> PeerServing {
+    /// Serves as this node until the handle is dropped. Callers are noted on the roll. To be called within a tokio runtime.
+    pub fn serve(self, identity: PeerIdentity, service: Arc<dyn PeerService>, roll: Roll) -> PeerServing {
         let (running, ended) = mpsc::channel(1);
         let address = self.address;
-        let task = tokio::spawn(accept(self, service, roll, running));
+        let task = tokio::spawn(accept(self, identity, service, roll, running));
         PeerServing { address, task, ended }
     }
 }
@@ -88,9 +85,10 @@ impl Drop for PeerServing {
     }
 }
 
-async fn accept(server: PeerServer, service: Arc<dyn PeerService>, roll: Roll, running: Running) {
+async fn accept(server: PeerServer, identity: PeerIdentity, service: Arc<dyn PeerService>, roll: Roll, running: Running) {
     let door = Arc::new(Door {
-        identity: server.identity.clone(),
+        links: server.links.clone(),
+        identity,
         service,
         roll,
         refused: Mutex::default(),
@@ -124,6 +122,7 @@ async fn accept(server: PeerServer, service: Arc<dyn PeerService>, roll: Roll, r
 
 /// What a server does with callers.
 struct Door {
+    links: Links,
     identity: PeerIdentity,
     service: Arc<dyn PeerService>,
     roll: Roll,
@@ -132,6 +131,13 @@ struct Door {
 }
 
 impl Door {
+    /// Who calls, on what stream.
+    async fn receive(&self, stream: Stream, remote: SocketAddr) -> Result<(Caller, Stream), HandshakeError> {
+        let mut stream = self.links.incoming(stream).await?;
+        let caller = handshake::receive(&mut stream, &self.identity, &self.roll, remote).await?;
+        Ok((caller, stream))
+    }
+
     /// Tells the log of a refusal; of the same one again only after a while, since callers try again and again.
     fn tell(&self, remote: SocketAddr, reason: String) {
         let mut last = self.refused.lock();
@@ -139,23 +145,20 @@ impl Door {
             .as_ref()
             .is_some_and(|(ip, told, at)| *ip == remote.ip() && *told == reason && at.elapsed() < TELL_AGAIN);
         if told {
-            tracing::debug!(%remote, %reason, "refused a node");
+            tracing::debug!(%remote, %reason, "a caller and this node refuse each other");
         } else {
-            tracing::warn!(%remote, %reason, "refused a node");
+            tracing::warn!(%remote, %reason, "a caller and this node refuse each other");
             *last = Some((remote.ip(), reason, Instant::now()));
         }
     }
 }
 
 /// `running` comes first because the first parameter is dropped last.
-async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, door: Arc<Door>, introduced: Arc<AtomicBool>) {
-    let received = handshake::receive(&mut stream, &door.identity, &door.roll, remote);
-    let Caller {
-        node: from,
-        presence: _presence,
-    } = match timeout(HANDSHAKE_LIMIT, received).await {
-        Ok(Ok(caller)) => caller,
+async fn connection(running: Running, stream: Stream, remote: SocketAddr, door: Arc<Door>, introduced: Arc<AtomicBool>) {
+    let (caller, stream) = match timeout(HANDSHAKE_LIMIT, door.receive(stream, remote)).await {
+        Ok(Ok(received)) => received,
         Ok(Err(HandshakeError::Refused(reason) | HandshakeError::Occupied(reason))) => return door.tell(remote, reason),
+        Ok(Err(error @ HandshakeError::Tls)) => return door.tell(remote, error.to_string()),
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "a connection without a handshake");
             return;
@@ -166,6 +169,10 @@ async fn connection(running: Running, mut stream: Stream, remote: SocketAddr, do
         }
     };
     introduced.store(true, Ordering::Relaxed);
+    let Caller {
+        node: from,
+        presence: _presence,
+    } = caller;
     match session::run(stream, from, door.service.clone(), running.clone()).await {
         Ok(()) => tracing::debug!(from, %remote, "a node closed its connection"),
         Err(error) => tracing::debug!(from, %remote, %error, "a node's connection broke"),

@@ -3,6 +3,10 @@
 mod files;
 mod handshakes;
 mod hostile;
+mod tls;
+
+#[path = "../../tests/certificates.rs"]
+mod certificates;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -107,12 +111,28 @@ fn loopback() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
 }
 
+fn plain() -> Links {
+    Links {
+        transport: Arc::new(Tcp),
+        tls: None,
+    }
+}
+
 async fn serve(address: SocketAddr, service: &Arc<TestService>) -> PeerServing {
-    let server = PeerServer::bind(address, identity(SERVER), &Tcp).await.unwrap();
-    server.serve(Arc::new(Handler(service.clone())), Roll::default())
+    serve_with(address, service, plain()).await
+}
+
+async fn serve_with(address: SocketAddr, service: &Arc<TestService>, links: Links) -> PeerServing {
+    let server = PeerServer::bind(address, links).await.unwrap();
+    server.serve(identity(SERVER), Arc::new(Handler(service.clone())), Roll::default())
 }
 
 async fn pair() -> Pair {
+    pair_with(plain(), plain()).await
+}
+
+/// A pair whose server and whose caller have these links.
+async fn pair_with(server: Links, caller: Links) -> Pair {
     let dir = tempfile::tempdir().unwrap();
     let service = Arc::new(TestService {
         dir: dir.path().to_owned(),
@@ -120,8 +140,8 @@ async fn pair() -> Pair {
         waiting: AtomicUsize::new(0),
         calls: AtomicUsize::new(0),
     });
-    let serving = serve(loopback(), &service).await;
-    let peers = Peers::new(identity(CALLER), Arc::new(Tcp));
+    let serving = serve_with(loopback(), &service, server).await;
+    let peers = Peers::new(identity(CALLER), caller);
     peers.set_address(SERVER, serving.address().to_string());
     Pair {
         dir,
@@ -285,7 +305,7 @@ async fn a_server_that_is_back_on_its_port_is_reached_by_the_next_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failed_connect_the_next_calls_fail_at_once() {
-    let peers = Peers::new(identity(CALLER), Arc::new(Tcp));
+    let peers = Peers::new(identity(CALLER), plain());
     assert!(matches!(echo(&peers, b"").await, Err(PeerError::Unreachable(_))));
     let port = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
     peers.set_address(SERVER, port.to_string());

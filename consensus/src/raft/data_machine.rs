@@ -1,7 +1,7 @@
 //! A data group's state machine: committed entries into the partition's LSM.
 //!
 //! Storage's applied index is the Raft index plus one (0 means "nothing applied", and Raft's first entry has index 0). Its payload is the
-//! encoded [`Position`]. A snapshot is what the partition has flushed.
+//! encoded [`Applied`]. A snapshot is what the partition has flushed.
 
 use std::io;
 use std::path::Path;
@@ -12,15 +12,17 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
-use pyralog_storage::{AppliedState, ApplyOutcome, Partition, PartitionCommand, StorageError, WriteSet};
+use pyralog_storage::{AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, StorageError, Timestamp, WriteSet};
 
+use super::applied::{self, Applied};
 use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
 use super::position::Position;
+use super::requests::{Done, Known, Request, Requests, Table};
 use super::retained::Retained;
 use super::snapshot::{GroupSnapshot, SnapshotData, Source};
 use super::types::{Command, Entry, LogId, Outcome, Rejection, SnapshotMeta, StoredMembership, Types};
-use crate::codec;
+use crate::codec::{self, EncodedWriteSet};
 use crate::node::lock::DirectoryLock;
 use crate::partition::pressure::Pressure;
 
@@ -36,6 +38,7 @@ pub struct DataMachine {
 struct Core {
     partition: Arc<Partition>,
     position: Mutex<Position>,
+    requests: Requests,
     store: LogStore,
     pressure: Arc<Pressure>,
     /// Kept alive while entries are applied, since staged segments are files; gone once the node is closed.
@@ -52,14 +55,17 @@ impl DataMachine {
         pressure: Arc<Pressure>,
         lock: Weak<DirectoryLock>,
         retained: Option<Retained>,
+        requests: Requests,
     ) -> Result<DataMachine, StorageError> {
         let dir = partition.dir().clone();
-        let position = decode_position(&partition, &partition.applied())?;
+        let (position, table) = decode(&partition, &partition.applied())?;
+        requests.replace(table);
         let thread = ApplyThread::start(&format!("apply-{}", partition.id())).map_err(StorageError::io(dir, "start apply thread"))?;
         Ok(DataMachine {
             core: Arc::new(Core {
                 partition,
                 position: Mutex::new(position),
+                requests,
                 store,
                 pressure,
                 lock,
@@ -72,19 +78,20 @@ impl DataMachine {
 
 /// The Raft position within storage's applied state.
 pub fn decode_position(partition: &Partition, state: &AppliedState) -> Result<Position, StorageError> {
+    Ok(decode(partition, state)?.0)
+}
+
+fn decode(partition: &Partition, state: &AppliedState) -> Result<(Position, Table), StorageError> {
     if state.index == 0 {
-        return Ok(Position::default());
+        return Ok(Default::default());
     }
-    let position: Position =
-        codec::decode(&state.payload).map_err(|e| StorageError::damaged(partition.dir().clone(), "applied position", e.to_string()))?;
+    let damaged = |detail: String| StorageError::damaged(partition.dir().clone(), "applied position", detail);
+    let bytes = state.payload.encode().map_err(|error| damaged(error.to_string()))?;
+    let (position, table) = applied::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
     if position.index().map(|index| index + 1) != Some(state.index) {
-        return Err(StorageError::damaged(
-            partition.dir().clone(),
-            "applied position",
-            "index and payload differ",
-        ));
+        return Err(damaged("index and payload differ".to_owned()));
     }
-    Ok(position)
+    Ok((position, table))
 }
 
 impl Core {
@@ -111,50 +118,86 @@ impl Core {
     fn apply(&self, entry: &Entry) -> io::Result<Outcome> {
         let mut position = self.position.lock().clone();
         position.advance(entry);
-        let state = AppliedState {
-            index: entry.index() + 1,
-            payload: codec::encode(&position).map_err(io::Error::other)?,
-        };
+        let run = |command: &PartitionCommand, done: Outcome| self.run(&position, command, done, None);
         let outcome = match &entry.payload {
-            EntryPayload::Blank | EntryPayload::Membership(_) => self.run(state, &PartitionCommand::Nothing, Outcome::Done)?,
-            EntryPayload::Normal(Command::Write(timestamp, encoded)) => {
-                // Also of entries that a restart found in the log: once this node leads, its timestamps lie above all it has applied.
-                self.store.observe(*timestamp);
-                let write_set = encoded.write_set().map_err(io::Error::other)?;
-                if let Some(retained) = &self.retained {
-                    retained
-                        .keep(&self.partition, entry.index(), &write_set)
-                        .map_err(io::Error::other)?;
+            EntryPayload::Blank | EntryPayload::Membership(_) => run(&PartitionCommand::Nothing, Outcome::Done)?,
+            EntryPayload::Normal(command) => match command {
+                Command::Write(timestamp, encoded) => self.write(&position, *timestamp, encoded, None)?,
+                Command::Request(timestamp, request, encoded) => self.write(&position, *timestamp, encoded, Some(*request))?,
+                Command::Void(id) => match self.requests.look(*id) {
+                    Known::Nothing => {
+                        let request = Request {
+                            id: *id,
+                            settled: 0,
+                            rows: 0,
+                        };
+                        self.run(&position, &PartitionCommand::Nothing, Outcome::Void, Some((request, None)))?
+                    }
+                    known => run(&PartitionCommand::Nothing, known.into())?,
+                },
+                Command::CreateRelation(schema) => {
+                    let schema = codec::decode_schema(&schema.0).map_err(io::Error::other)?;
+                    run(&PartitionCommand::CreateRelation(schema), Outcome::Done)?
                 }
-                let command = PartitionCommand::Write(*timestamp, write_set.clone());
-                let outcome = self.run(state, &command, Outcome::Committed(*timestamp))?;
-                if !matches!(outcome, Outcome::Committed(_)) {
-                    self.discard(&write_set);
+                Command::AlterRelation(schema) => {
+                    let schema = codec::decode_schema(&schema.0).map_err(io::Error::other)?;
+                    run(&PartitionCommand::AlterRelation(schema), Outcome::Done)?
                 }
-                outcome
-            }
-            EntryPayload::Normal(Command::CreateRelation(schema)) => {
-                let schema = codec::decode_schema(&schema.0).map_err(io::Error::other)?;
-                self.run(state, &PartitionCommand::CreateRelation(schema), Outcome::Done)?
-            }
-            EntryPayload::Normal(Command::AlterRelation(schema)) => {
-                let schema = codec::decode_schema(&schema.0).map_err(io::Error::other)?;
-                self.run(state, &PartitionCommand::AlterRelation(schema), Outcome::Done)?
-            }
-            EntryPayload::Normal(Command::DropRelation(relation)) => {
-                self.run(state, &PartitionCommand::DropRelation(*relation), Outcome::Done)?
-            }
-            EntryPayload::Normal(Command::AdvanceConflictFloor(floor)) => {
-                self.run(state, &PartitionCommand::AdvanceConflictFloor(*floor), Outcome::Done)?
-            }
-            EntryPayload::Normal(Command::Meta(_)) => return Err(io::Error::other("a meta command in a data group's log")),
+                Command::DropRelation(relation) => run(&PartitionCommand::DropRelation(*relation), Outcome::Done)?,
+                Command::AdvanceConflictFloor(floor) => run(&PartitionCommand::AdvanceConflictFloor(*floor), Outcome::Done)?,
+                Command::Meta(_) => return Err(io::Error::other("a meta command in a data group's log")),
+            },
         };
         *self.position.lock() = position;
         Ok(outcome)
     }
 
-    fn run(&self, state: AppliedState, command: &PartitionCommand, done: Outcome) -> io::Result<Outcome> {
-        match self.partition.apply(state.clone(), command) {
+    fn write(&self, position: &Position, timestamp: Timestamp, encoded: &EncodedWriteSet, request: Option<Request>) -> io::Result<Outcome> {
+        // Also of entries that a restart found in the log: once this node leads, its timestamps lie above all it has applied.
+        self.store.observe(timestamp);
+        let schemas = |relation| self.partition.relation_schema(relation);
+        let write_set = encoded.write_set(&schemas).map_err(io::Error::other)?;
+        if let (Some(retained), Some(index)) = (&self.retained, position.index()) {
+            retained.keep(&self.partition, index, &write_set).map_err(io::Error::other)?;
+        }
+        let known = request.map_or(Known::Nothing, |request| self.requests.look(request.id));
+        let outcome = match known {
+            Known::Nothing => {
+                let request = request.map(|request| {
+                    let rows = request.rows;
+                    (request, Some(Done { timestamp, rows }))
+                });
+                let command = PartitionCommand::Write(timestamp, write_set.clone());
+                self.run(position, &command, Outcome::Committed(timestamp), request)?
+            }
+            known => self.run(position, &PartitionCommand::Nothing, known.into(), None)?,
+        };
+        if !matches!(outcome, Outcome::Committed(_)) {
+            self.discard(&write_set);
+        }
+        Ok(outcome)
+    }
+
+    /// Has the partition carry out a command; a request is taken note of where it took effect.
+    fn run(
+        &self,
+        position: &Position,
+        command: &PartitionCommand,
+        done: Outcome,
+        request: Option<(Request, Option<Done>)>,
+    ) -> io::Result<Outcome> {
+        let raft_index = position.index().unwrap_or(0);
+        let payload = |took_effect: bool| -> Arc<dyn AppliedPayload> {
+            if let Some((request, done)) = request.filter(|_| took_effect) {
+                self.requests.record(raft_index, request, done);
+            }
+            Arc::new(Applied {
+                position: position.clone(),
+                requests: self.requests.view(),
+            })
+        };
+        let index = raft_index + 1;
+        match self.partition.apply_with(index, command, payload) {
             Ok(ApplyOutcome::Applied) => Ok(done),
             Ok(ApplyOutcome::Conflict(conflict)) => Ok(Outcome::Conflict {
                 relation: conflict.relation,
@@ -163,7 +206,8 @@ impl Core {
             Err(error) => {
                 let rejection = Rejection::of(error).map_err(io::Error::other)?;
                 // The entry is refused, and the position still moves over it, so that no replay meets it again.
-                self.partition.apply(state, &PartitionCommand::Nothing).map_err(io::Error::other)?;
+                let passed = self.partition.apply_with(index, &PartitionCommand::Nothing, |_| payload(false));
+                passed.map_err(io::Error::other)?;
                 Ok(Outcome::Rejected(rejection))
             }
         }
@@ -179,7 +223,8 @@ impl Core {
     fn install(&self, dir: &Path) -> io::Result<()> {
         let _lock = self.lock.upgrade().ok_or_else(|| io::Error::other("the node is closed"))?;
         let applied = self.partition.install(dir).map_err(io::Error::other)?;
-        let position = decode_position(&self.partition, &applied).map_err(io::Error::other)?;
+        let (position, table) = decode(&self.partition, &applied).map_err(io::Error::other)?;
+        self.requests.replace(table);
         self.store.observe(self.partition.last_timestamp());
         if let Some(index) = position.index() {
             self.store.applied(index);
@@ -206,7 +251,7 @@ impl RaftStateMachine<Types> for DataMachine {
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         let position = self.core.position.lock().clone();
-        Ok((position.log_id, position.membership))
+        Ok((position.log_id, position.membership.as_ref().clone()))
     }
 
     async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>

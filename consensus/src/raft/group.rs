@@ -24,6 +24,12 @@ use crate::node::cluster::Cluster;
 /// Longest wait for a single voter to replay and elect itself. Replay of a very long log must fit.
 const START_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
+/// How often a leader is heard of. Milliseconds.
+const HEARTBEAT_MS: u64 = 200;
+/// Followers that hear nothing keep to their leader for twice this, then stand for election after once to twice this more. So a leader that
+/// dies has a successor within 2 s, and one that is held up for less than 1 s keeps its place. Milliseconds.
+const ELECTION_MS: u64 = 500;
+
 /// What a group is started with besides its parts.
 pub struct Start {
     /// Which group.
@@ -49,13 +55,13 @@ where
     let failed = |error: &dyn std::fmt::Display| ConsensusError::Unavailable(format!("group {} cannot start: {error}", start.name));
     let config = Config {
         cluster_name: start.name.clone(),
-        heartbeat_interval: 250,
-        election_timeout_min: 1_000,
-        election_timeout_max: 2_000,
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS,
+        election_timeout_max: 2 * ELECTION_MS,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
-        // Shorter values let an old leader's heartbeats block elections.
-        quorum_loss_probe_interval: Some(5_000),
+        // Unset, or shorter, an old leader's heartbeats could block elections.
+        quorum_loss_probe_interval: Some(5 * ELECTION_MS),
         snapshot_policy: start.policy,
         max_in_snapshot_log_to_keep: 0,
         ..Config::default()

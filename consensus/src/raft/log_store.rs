@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use pyralog_storage::Timestamp;
 use tokio::sync::oneshot;
 
-use super::types::{Command, Entry, LogId, Types, Vote};
+use super::types::{Entry, LogId, Types, Vote};
 use crate::clock::Clock;
 use crate::codec;
 use crate::error::{ConsensusError, Result};
@@ -290,8 +290,10 @@ impl RaftLogStorage<Types> for LogStore {
             let append = state.appends;
             for entry in entries {
                 // Should this node lead one day, its timestamps must lie above those of entries that it got and did not apply yet.
-                if let EntryPayload::Normal(Command::Write(timestamp, _)) = &entry.payload {
-                    self.shared.clock.observe(*timestamp);
+                if let EntryPayload::Normal(command) = &entry.payload
+                    && let Some((timestamp, _)) = command.write()
+                {
+                    self.shared.clock.observe(timestamp);
                 }
                 let (id, payload) = (entry.log_id(), codec::encode(&entry).map_err(io::Error::other)?);
                 let bytes = payload.len();

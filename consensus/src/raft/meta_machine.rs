@@ -61,7 +61,7 @@ impl RaftStateMachine<Types> for MetaMachine {
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         let position = self.state.position();
-        Ok((position.log_id, position.membership))
+        Ok((position.log_id, position.membership.as_ref().clone()))
     }
 
     async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>

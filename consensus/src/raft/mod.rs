@@ -1,6 +1,7 @@
 //! The one adapter to openraft: types, log store, state machines, settings, and how a group is started. Nothing outside this folder
 //! (but the handles' calls to propose) knows openraft.
 
+pub mod applied;
 pub mod apply_thread;
 pub mod counts;
 pub mod data_machine;
@@ -13,6 +14,7 @@ pub mod observer;
 pub mod position;
 pub mod proposal;
 pub mod read_index;
+pub mod requests;
 pub mod retained;
 pub mod snapshot;
 pub mod types;

@@ -1,5 +1,7 @@
 //! What a state machine has applied: the position in the log, and the last membership up to there.
 
+use std::sync::Arc;
+
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ pub struct Position {
     /// The last applied entry.
     pub log_id: Option<LogId>,
     /// The last applied membership.
-    pub membership: StoredMembership,
+    pub membership: Arc<StoredMembership>,
 }
 
 impl Position {
@@ -21,7 +23,7 @@ impl Position {
         let id = entry.log_id();
         self.log_id = Some(id);
         if let EntryPayload::Membership(membership) = &entry.payload {
-            self.membership = StoredMembership::new(Some(id), membership.clone());
+            self.membership = Arc::new(StoredMembership::new(Some(id), membership.clone()));
         }
     }
 
@@ -34,7 +36,7 @@ impl Position {
     pub fn snapshot_meta(&self) -> SnapshotMeta {
         SnapshotMeta {
             last_log_id: self.log_id,
-            last_membership: self.membership.clone(),
+            last_membership: self.membership.as_ref().clone(),
         }
     }
 }

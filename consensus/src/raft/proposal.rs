@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use super::requests::{Request, RequestId};
 use super::types::{Outcome, Types, WriteResult};
 use crate::codec::{self, Blob, CodecError, EncodedWriteSet};
 use crate::error::ConsensusError;
@@ -40,15 +41,19 @@ pub enum Proposal {
     AdvanceConflictFloor(Timestamp),
     /// Meta: a change of keys.
     Meta(MetaChange),
+    /// Data: a write set of a request.
+    Request(Request, EncodedWriteSet),
+    /// Data: a request that is not to be carried out any more.
+    Void(RequestId),
 }
 
 impl Proposal {
     /// About how many bytes it takes in the log.
     pub fn byte_size(&self) -> usize {
         match self {
-            Proposal::Write(write_set) => write_set.byte_size(),
+            Proposal::Write(write_set) | Proposal::Request(_, write_set) => write_set.byte_size(),
             Proposal::CreateRelation(schema) | Proposal::AlterRelation(schema) => schema.0.len(),
-            Proposal::DropRelation(_) | Proposal::AdvanceConflictFloor(_) => 0,
+            Proposal::DropRelation(_) | Proposal::AdvanceConflictFloor(_) | Proposal::Void(_) => 0,
             Proposal::Meta(change) => change.byte_size(),
         }
     }
@@ -56,7 +61,7 @@ impl Proposal {
     /// The write set, if it names staged segments, whose files must be where it is replicated.
     pub fn staged(&self) -> Result<Option<WriteSet>, CodecError> {
         match self {
-            Proposal::Write(write_set) => codec::staged_only(write_set),
+            Proposal::Write(write_set) | Proposal::Request(_, write_set) => codec::staged_only(write_set),
             _ => Ok(None),
         }
     }

@@ -80,6 +80,11 @@ impl<SM: RaftStateMachine<Types>> ReadBarrier<SM> {
         })
     }
 
+    /// Whether this node is the only voter: it has seen all there is.
+    pub fn is_alone(&self) -> bool {
+        self.inner.is_alone()
+    }
+
     /// The round that begins next.
     fn join(&self) -> Round {
         let mut latest = self.latest.lock();

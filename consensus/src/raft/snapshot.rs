@@ -18,9 +18,8 @@ use pyralog_storage::{Partition, ReplicaFile};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::position::Position;
+use super::applied;
 use super::types::{SnapshotMeta, Types, Vote};
-use crate::codec;
 use crate::log::GroupId;
 use crate::node::cluster::Cluster;
 
@@ -101,7 +100,7 @@ impl SnapshotData {
                 };
                 let (files, applied) = partition.export(&export.dir).map_err(io::Error::other)?;
                 export.files = files;
-                let position: Position = codec::decode(&applied.payload).map_err(io::Error::other)?;
+                let (position, _) = applied::decode(&applied.payload.encode()?).map_err(io::Error::other)?;
                 export.meta = Some(position.snapshot_meta());
                 Ok(export)
             }

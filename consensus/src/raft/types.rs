@@ -11,6 +11,7 @@ use pyralog_storage::{RelationId, StorageError, Timestamp, WriteConflict};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::requests::{Done, Known, Request, RequestId};
 use crate::codec::{Blob, EncodedWriteSet};
 use crate::error::ConsensusError;
 use crate::meta::{MetaChange, MetaRevision};
@@ -69,15 +70,27 @@ pub enum Command {
     Meta(MetaChange),
     /// Data: no transaction that began before this commits any more, so that the traces of deleted keys below it can go.
     AdvanceConflictFloor(Timestamp),
+    /// Data: as a write, unless this request was carried out before.
+    Request(Timestamp, Request, EncodedWriteSet),
+    /// Data: this request is not carried out any more, if it was not so far.
+    Void(RequestId),
 }
 
 impl Command {
+    /// The commit timestamp and the rows of a write.
+    pub fn write(&self) -> Option<(Timestamp, &EncodedWriteSet)> {
+        match self {
+            Command::Write(timestamp, write_set) | Command::Request(timestamp, _, write_set) => Some((*timestamp, write_set)),
+            _ => None,
+        }
+    }
+
     /// About how many bytes it takes in a message.
     pub fn byte_size(&self) -> usize {
         match self {
-            Command::Write(_, write_set) => write_set.byte_size(),
+            Command::Write(_, write_set) | Command::Request(_, _, write_set) => write_set.byte_size(),
             Command::CreateRelation(schema) | Command::AlterRelation(schema) => schema.0.len(),
-            Command::DropRelation(_) | Command::AdvanceConflictFloor(_) => 0,
+            Command::DropRelation(_) | Command::AdvanceConflictFloor(_) | Command::Void(_) => 0,
             Command::Meta(change) => change.byte_size(),
         }
     }
@@ -86,7 +99,10 @@ impl Command {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Command::Write(timestamp, write_set) => write!(f, "write {} bytes at {timestamp}", write_set.byte_size()),
+            Command::Write(timestamp, write_set) | Command::Request(timestamp, _, write_set) => {
+                write!(f, "write {} bytes at {timestamp}", write_set.byte_size())
+            }
+            Command::Void(request) => write!(f, "void request {}", request.serial),
             Command::CreateRelation(_) => f.write_str("create relation"),
             Command::AlterRelation(_) => f.write_str("alter relation"),
             Command::DropRelation(relation) => write!(f, "drop relation {relation}"),
@@ -116,6 +132,10 @@ pub enum Outcome {
     MetaChanged(MetaRevision),
     /// A condition on this meta key failed; nothing changed.
     MetaConflict(String),
+    /// The request was carried out before; nothing changed now.
+    Repeated(Done),
+    /// The request is void, or settled long ago; nothing changed.
+    Void,
 }
 
 /// Why storage refused a command for what it says, not for what the machine did.
@@ -162,11 +182,34 @@ impl From<Rejection> for ConsensusError {
     }
 }
 
+impl From<Known> for Outcome {
+    fn from(known: Known) -> Self {
+        match known {
+            Known::Done(done) => Outcome::Repeated(done),
+            Known::Nothing | Known::Void | Known::Settled => Outcome::Void,
+        }
+    }
+}
+
+/// A write that was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// When.
+    pub timestamp: Timestamp,
+    /// Where an earlier try of the same request had done it: how many rows that changed.
+    pub repeated: Option<u64>,
+}
+
 impl Outcome {
     /// The outcome of a data command as its proposer sees it.
-    pub fn into_commit(self) -> Result<Option<Timestamp>, ConsensusError> {
+    pub fn into_commit(self) -> Result<Option<Commit>, ConsensusError> {
         match self {
-            Outcome::Committed(timestamp) => Ok(Some(timestamp)),
+            Outcome::Committed(timestamp) => Ok(Some(Commit { timestamp, repeated: None })),
+            Outcome::Repeated(Done { timestamp, rows }) => Ok(Some(Commit {
+                timestamp,
+                repeated: Some(rows),
+            })),
+            Outcome::Void => Err(ConsensusError::Void),
             Outcome::Done | Outcome::MetaChanged(_) => Ok(None),
             Outcome::Conflict { relation, key } => Err(ConsensusError::Conflict(WriteConflict { relation, key })),
             Outcome::Rejected(rejection) => Err(rejection.into()),

@@ -60,6 +60,7 @@ impl From<ConsensusError> for Error {
             ConsensusError::Unknown(_) => {
                 Error::new(ErrorKind::Unavailable, "40003", message).with_hint("read before writing again: the write may be there")
             }
+            ConsensusError::Void => Error::new(ErrorKind::Cancelled, "57014", message),
             ConsensusError::Unavailable(_) => Error::new(ErrorKind::Unavailable, "57P03", message),
             ConsensusError::DamagedLog { .. } => Error::new(ErrorKind::Corruption, "XX001", message),
             ConsensusError::Unsupported(_) => Error::new(ErrorKind::Unsupported, "0A000", message),

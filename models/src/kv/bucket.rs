@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, TimestampMillisecondArray};
 use datafusion::arrow::datatypes::{TimestampMillisecondType, UInt64Type};
-use pyralog_storage::{KeyRange, RelationView};
+use pyralog_consensus::{Done, Request};
+use pyralog_storage::{ConflictPolicy, KeyRange, RelationId, RelationView, RelationWrites, WriteSet};
 
 use super::{KvEntry, KvPrecondition, KvScan};
 use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, ObjectName, TableDefinition};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::{OpenTransaction, Reader};
+use crate::request;
+use crate::session::{OpenTransaction, Reader, commit_write_set};
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 64 << 10;
@@ -119,6 +121,14 @@ impl Bucket {
         .map(|(_, existed)| existed)
     }
 
+    /// What an earlier try of the write came to in whose name this is called ([`request::named`]); such a name stands for one write.
+    pub async fn carried_out(&self) -> Result<Option<Done>> {
+        match request::only_part() {
+            Some(part) => request::carried_out(&self.engine, part.id).await,
+            None => Ok(None),
+        }
+    }
+
     /// Entries in key order, and the key to start the next page from.
     pub async fn scan(&self, scan: KvScan) -> Result<(Vec<KvEntry>, Option<Vec<u8>>)> {
         self.engine.fresh_rows().await?;
@@ -146,11 +156,27 @@ impl Bucket {
         condition: KvPrecondition,
         change: impl Fn(&TableDefinition) -> Result<Change>,
     ) -> Result<(u64, bool)> {
+        let part = request::only_part();
+        let result = self.write_alone(key, condition, change, part).await;
+        request::outcome(&self.engine, part, result, |done| Ok((done.timestamp.0, done.rows > 0))).await
+    }
+
+    async fn write_alone(
+        &self,
+        key: &[u8],
+        condition: KvPrecondition,
+        change: impl Fn(&TableDefinition) -> Result<Change>,
+        part: Option<Request>,
+    ) -> Result<(u64, bool)> {
         let table = self.table()?;
         let relation = table.relation.id;
         let mut attempt = 0;
         loop {
-            let change = change(&table)?;
+            let change = match (condition, change(&table)?) {
+                // Nothing to read, nothing to conflict with.
+                (KvPrecondition::Any, Change::Put(row)) => return Ok((self.overwrite(relation, row, part).await?, false)),
+                (_, change) => change,
+            };
             let needs_read = condition != KvPrecondition::Any || matches!(change, Change::Delete(_));
             if needs_read || attempt > 0 {
                 self.engine.fresh_rows().await?;
@@ -174,6 +200,7 @@ impl Bucket {
             if condition == KvPrecondition::Any {
                 transaction.last_write_wins(relation)?;
             }
+            transaction.name(part, u64::from(current.is_some()));
             match transaction.commit_at(&self.engine).await {
                 Err(error) if error.kind == ErrorKind::Conflict && attempt < CONFLICT_RETRIES => {
                     attempt += 1;
@@ -182,6 +209,24 @@ impl Bucket {
                 result => return Ok((result?, current.is_some())),
             }
         }
+    }
+}
+
+impl Bucket {
+    /// Sets a key whatever it is now.
+    async fn overwrite(&self, relation: RelationId, row: RecordBatch, part: Option<Request>) -> Result<u64> {
+        let writes = RelationWrites {
+            relation,
+            puts: vec![row],
+            deletes: Vec::new(),
+            staged: Vec::new(),
+            policy: ConflictPolicy::LastWriteWins,
+        };
+        let write_set = WriteSet {
+            start: self.engine.node.now(),
+            relations: vec![writes],
+        };
+        commit_write_set(&self.engine, write_set, part).await
     }
 }
 

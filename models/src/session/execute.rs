@@ -10,11 +10,14 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, TransactionIsolationLevel, TransactionMode};
+use pyralog_consensus::{Done, Request};
 use tokio::time::Instant;
 
 use super::result::{Deadline, timed_out};
+use super::settings::ReadConsistency;
 use super::{OpenTransaction, Parameters, QueryResult, Reader, Session, done, rows};
 use crate::error::{Error, ErrorKind, Result};
+use crate::request;
 use crate::sql::context::Planner;
 use crate::sql::dml::{Dml, DmlOutcome, is_literal};
 use crate::sql::parse::{Statement, parse_one};
@@ -43,7 +46,30 @@ pub(super) fn reads(statement: &Statement) -> bool {
     }
 }
 
+/// Whether a statement only looks.
+fn only_looks(statement: &Statement) -> bool {
+    let Statement::Sql(statement) = statement else {
+        return matches!(statement, Statement::ShowCollections);
+    };
+    match statement.as_ref() {
+        DataFusionStatement::Statement(statement) => {
+            matches!(statement.as_ref(), SqlStatement::Query(_) | SqlStatement::StartTransaction { .. })
+        }
+        DataFusionStatement::Explain(_) => true,
+        _ => false,
+    }
+}
+
 impl Session {
+    /// Whether a statement is content with what this node has.
+    pub(super) fn is_local(&self, statement: &Statement) -> bool {
+        self.reads_locally() && only_looks(statement)
+    }
+
+    pub(super) fn reads_locally(&self) -> bool {
+        self.inner.settings.read().read_consistency == ReadConsistency::Local
+    }
+
     pub(super) async fn execute_text(&self, sql: &str, parameters: Parameters) -> Result<QueryResult> {
         let started = Instant::now();
         let statement = parse_one(sql)?;
@@ -60,7 +86,7 @@ impl Session {
     }
 
     async fn run(&self, statement: Statement, parameters: &Parameters) -> Result<QueryResult> {
-        if reads(&statement) {
+        if reads(&statement) && !self.is_local(&statement) {
             match self.in_transaction() {
                 // Its rows are those of its snapshot.
                 true => self.engine().fresh_catalog().await?,
@@ -203,6 +229,14 @@ impl Session {
             return Ok(outcome(self.write_in(transaction, &statement, parameters).await?));
         }
         drop(open);
+        let part = request::next_part();
+        let result = self.write_alone(&statement, parameters, part).await;
+        let told = |done| told_again(&statement, done);
+        Ok(outcome(request::outcome(self.engine(), part, result, told).await?))
+    }
+
+    /// A writing statement in a transaction of its own.
+    async fn write_alone(&self, statement: &SqlStatement, parameters: &Parameters, part: Option<Request>) -> Result<DmlOutcome> {
         let mut attempt = 0;
         loop {
             if attempt > 0 {
@@ -210,8 +244,11 @@ impl Session {
                 self.engine().fresh_rows().await?;
             }
             let mut transaction = OpenTransaction::begin(self.engine())?;
-            let result = match self.write_once(&mut transaction, &statement, parameters).await {
-                Ok(result) => transaction.commit(self.engine()).await.map(|()| result),
+            let result = match self.write_once(&mut transaction, statement, parameters).await {
+                Ok(result) => {
+                    transaction.name(part, result.affected);
+                    transaction.commit(self.engine()).await.map(|()| result)
+                }
                 Err(error) => Err(error),
             };
             match result {
@@ -220,7 +257,7 @@ impl Session {
                     // Growing pauses let the others through; the spread comes from who began when.
                     tokio::time::sleep(Duration::from_micros(200 << attempt.min(8))).await;
                 }
-                result => return Ok(outcome(result?)),
+                result => return result,
             }
         }
     }
@@ -252,6 +289,32 @@ impl Session {
             .run(statement.clone())
             .await
     }
+}
+
+/// The outcome of a statement that an earlier try of the same request has carried out.
+fn told_again(statement: &SqlStatement, done: Done) -> Result<DmlOutcome> {
+    let (tag, returning) = match statement {
+        SqlStatement::Insert(insert) => ("INSERT", insert.returning.is_some()),
+        SqlStatement::Update(update) => ("UPDATE", update.returning.is_some()),
+        SqlStatement::Delete(delete) => ("DELETE", delete.returning.is_some()),
+        _ => ("MERGE", false),
+    };
+    if returning {
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            "40003",
+            format!(
+                "an earlier try of this statement has changed {} rows; what it returned is gone",
+                done.rows
+            ),
+        )
+        .with_hint("read the rows instead of writing them again"));
+    }
+    Ok(DmlOutcome {
+        tag,
+        affected: done.rows,
+        returned: None,
+    })
 }
 
 fn outcome(outcome: DmlOutcome) -> QueryResult {

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use super::{IngestMode, IngestRequest, OpenTransaction, Parameters, Session};
 use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, Object, ObjectName, TableDefinition};
 use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::request;
 use crate::sql::context::Planner;
 use crate::sql::ddl;
 use crate::sql::dml::{Dml, OnConflict, RowCheck, default_exprs};
@@ -100,10 +101,16 @@ impl Session {
             }
             None => {
                 drop(open);
+                let part = request::next_part();
                 let mut transaction = OpenTransaction::begin(self.engine())?;
-                let count = self.append_in(&mut transaction, &table, rows).await?;
-                transaction.commit(self.engine()).await?;
-                Ok(count)
+                let result = match self.append_in(&mut transaction, &table, rows).await {
+                    Ok(count) => {
+                        transaction.name(part, count);
+                        transaction.commit(self.engine()).await.map(|()| count)
+                    }
+                    Err(error) => Err(error),
+                };
+                request::outcome(self.engine(), part, result, |done| Ok(done.rows)).await
             }
         }
     }

@@ -23,11 +23,12 @@ pub(crate) use execute::{bind, bind_expr, run_plan};
 pub(crate) use reader::Reader;
 pub(crate) use result::{done, rows};
 pub(crate) use settings::{Settings, all as all_settings};
-pub(crate) use transaction::OpenTransaction;
+pub(crate) use transaction::{OpenTransaction, commit_write_set};
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::large_stack::OnLargeStack;
+use crate::request;
 
 /// Values for a statement's placeholders (`$1`, `$2`, … or `?`, in order; or `$name`).
 #[derive(Debug, Clone, Default)]
@@ -173,7 +174,9 @@ impl Session {
                 Error::new(ErrorKind::InvalidInput, "25001", "a transaction is open already").with_hint("COMMIT or ROLLBACK it first")
             );
         }
-        self.engine().fresh_rows().await?;
+        if !self.reads_locally() {
+            self.engine().fresh_rows().await?;
+        }
         *open = Some(OpenTransaction::begin(self.engine())?);
         Ok(())
     }
@@ -182,7 +185,12 @@ impl Session {
     pub async fn commit(&self) -> Result<()> {
         let open = self.inner.transaction.lock().await.take();
         match open {
-            Some(transaction) => transaction.commit(self.engine()).await,
+            Some(mut transaction) => {
+                let part = request::next_part();
+                transaction.name(part, 0);
+                let result = transaction.commit(self.engine()).await;
+                request::outcome(self.engine(), part, result, |_| Ok(())).await
+            }
             None => Err(no_transaction()),
         }
     }

@@ -27,7 +27,7 @@ impl Session {
             })
         };
         let parsed = parse_one(sql)?;
-        if reads(&parsed) {
+        if reads(&parsed) && !self.is_local(&parsed) {
             self.engine().fresh_catalog().await?;
         }
         let statement = match parsed {

@@ -13,6 +13,18 @@ pub(crate) struct Settings {
     pub(crate) statement_timeout: Option<Duration>,
     /// Name the client gives itself.
     pub(crate) application_name: String,
+    /// How fresh queries are.
+    pub(crate) read_consistency: ReadConsistency,
+}
+
+/// What a query sees at least.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ReadConsistency {
+    /// Everything that was acknowledged before, by any node: the leaders are asked.
+    #[default]
+    Linearizable,
+    /// What this node has applied: one state of the database, perhaps an older one. Nobody is asked.
+    Local,
 }
 
 /// A setting as `SHOW` prints it.
@@ -24,7 +36,7 @@ pub(crate) struct SettingRow {
     pub(crate) description: String,
 }
 
-const OWN: [(&str, &str, &str); 4] = [
+const OWN: [(&str, &str, &str); 5] = [
     (
         "statement_timeout",
         "0",
@@ -33,6 +45,11 @@ const OWN: [(&str, &str, &str); 4] = [
     ("application_name", "", "name the client gives itself"),
     ("timezone", "", "time zone of timestamps without one; empty is UTC"),
     ("transaction_isolation", "snapshot", "isolation level of transactions (read only)"),
+    (
+        "read_consistency",
+        "linearizable",
+        "linearizable: queries see all that was acknowledged before; local: what this node has, without asking others",
+    ),
 ];
 
 const TIME_ZONE: &str = "datafusion.execution.time_zone";
@@ -81,6 +98,10 @@ pub(crate) fn get(session: &Session, name: &str) -> Result<String> {
         }
         "application_name" => Ok(session.inner.settings.read().application_name.clone()),
         "transaction_isolation" => Ok("snapshot".to_owned()),
+        "read_consistency" => Ok(match session.inner.settings.read().read_consistency {
+            ReadConsistency::Linearizable => "linearizable".to_owned(),
+            ReadConsistency::Local => "local".to_owned(),
+        }),
         _ => {
             let state = session.inner.state.read();
             let entry = state.config_options().entries().into_iter().find(|e| e.key == name);
@@ -100,6 +121,20 @@ pub(crate) fn set(session: &Session, name: &str, value: &str) -> Result<()> {
         }
         "application_name" => {
             session.inner.settings.write().application_name = value.to_owned();
+            Ok(())
+        }
+        "read_consistency" => {
+            let wanted = match value.to_lowercase().as_str() {
+                "linearizable" => ReadConsistency::Linearizable,
+                "local" => ReadConsistency::Local,
+                other => {
+                    return Err(Error::invalid(
+                        "22023",
+                        format!("read_consistency is linearizable or local, not {other}"),
+                    ));
+                }
+            };
+            session.inner.settings.write().read_consistency = wanted;
             Ok(())
         }
         "transaction_isolation" if matches!(value.to_lowercase().as_str(), "snapshot" | "repeatable read") => Ok(()),

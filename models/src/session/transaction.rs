@@ -7,12 +7,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use pyralog_consensus::ConsensusError;
-use pyralog_storage::{ConflictPolicy, RelationId, RelationView, Savepoint, Snapshot, StorageError, Transaction};
+use pyralog_consensus::{Commit, ConsensusError, Request};
+use pyralog_storage::{ConflictPolicy, RelationId, RelationView, Savepoint, Snapshot, StorageError, Transaction, WriteSet};
 
 use super::reader::{Reader, snapshots};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::request;
 
 /// Rows that are written without handing them to another thread.
 const SMALL_ROWS: usize = 64;
@@ -26,6 +27,8 @@ pub(crate) struct OpenTransaction {
     base: Arc<Vec<Snapshot>>,
     written: BTreeSet<RelationId>,
     savepoints: Vec<(String, Savepoints)>,
+    /// The name under which it is committed.
+    request: Option<Request>,
 }
 
 /// A point to go back to.
@@ -49,6 +52,7 @@ impl OpenTransaction {
             base: Arc::new(base),
             written: BTreeSet::new(),
             savepoints: Vec::new(),
+            request: None,
         })
     }
 
@@ -169,11 +173,20 @@ impl OpenTransaction {
             .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "3B001", format!("savepoint {name} does not exist")))
     }
 
+    /// Names the commit, and says how many rows a later try of it is to be told.
+    pub(crate) fn name(&mut self, part: Option<Request>, rows: u64) {
+        self.request = part.map(|part| Request { rows, ..part });
+    }
+
     /// Makes the writes durable and visible; returns the commit timestamp, 0 when nothing was written.
     pub(crate) async fn commit_at(mut self, engine: &Engine) -> Result<u64> {
         let writes = self.writes.take().ok_or_else(lost)?;
         if writes.is_empty() {
-            return Ok(0);
+            // Perhaps because an earlier try has left nothing to do.
+            return match self.request {
+                Some(part) if request::carried_out(engine, part.id).await?.is_some() => Err(request::repeated()),
+                _ => Ok(0),
+            };
         }
         let write_set = if writes.stays_in_memory(0) && writes.memory_bytes() < SMALL_BYTES {
             writes.into_write_set()?
@@ -182,22 +195,7 @@ impl OpenTransaction {
                 .await
                 .map_err(|e| Error::internal(format!("a write task failed: {e}")))??
         };
-        let Some(partition) = engine.node.partitions().first() else {
-            return Err(Error::internal("the database has no data partition"));
-        };
-        match partition.commit(write_set).await {
-            Ok(timestamp) => Ok(timestamp.0),
-            Err(ConsensusError::Conflict(conflict)) => {
-                let name = relation_name(engine, conflict.relation);
-                Err(Error::new(
-                    ErrorKind::Conflict,
-                    "40001",
-                    format!("somebody else changed key {} of {name} meanwhile", conflict.key),
-                )
-                .with_hint("retry the transaction"))
-            }
-            Err(error) => Err(error.into()),
-        }
+        commit_write_set(engine, write_set, self.request).await
     }
 
     /// Makes the writes durable and visible.
@@ -214,6 +212,27 @@ impl OpenTransaction {
                 .map_err(|e| Error::internal(format!("a write task failed: {e}")))?;
         }
         Ok(())
+    }
+}
+
+/// Makes a write set durable and visible; its commit timestamp.
+pub(crate) async fn commit_write_set(engine: &Engine, write_set: WriteSet, request: Option<Request>) -> Result<u64> {
+    let Some(partition) = engine.node.partitions().first() else {
+        return Err(Error::internal("the database has no data partition"));
+    };
+    match partition.carry_out(write_set, request).await {
+        Ok(Commit { repeated: Some(_), .. }) => Err(request::repeated()),
+        Ok(commit) => Ok(commit.timestamp.0),
+        Err(ConsensusError::Conflict(conflict)) => {
+            let name = relation_name(engine, conflict.relation);
+            Err(Error::new(
+                ErrorKind::Conflict,
+                "40001",
+                format!("somebody else changed key {} of {name} meanwhile", conflict.key),
+            )
+            .with_hint("retry the transaction"))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

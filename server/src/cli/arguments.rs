@@ -218,6 +218,15 @@ pub struct ServeFlags {
     /// Where other nodes reach this one [default: the peer address]
     #[arg(long, value_name = "HOST:PORT")]
     peer_advertise: Option<String>,
+    /// This node's certificate for TLS between nodes, in PEM format [default: no TLS]
+    #[arg(long, value_name = "FILE")]
+    peer_tls_cert: Option<String>,
+    /// The certificate's key, without a password
+    #[arg(long, value_name = "FILE")]
+    peer_tls_key: Option<String>,
+    /// The authorities whose nodes are let in
+    #[arg(long, value_name = "FILE")]
+    peer_tls_ca: Option<String>,
     /// Nodes of the cluster that an empty data directory is to join, with commas
     #[arg(long, value_name = "HOST:PORT,…")]
     join: Option<String>,
@@ -255,6 +264,9 @@ impl ServeFlags {
             ("http-addr", self.http_addr.clone()),
             ("peer-addr", self.peer_addr.clone()),
             ("peer-advertise", self.peer_advertise.clone()),
+            ("peer-tls-cert", self.peer_tls_cert.clone()),
+            ("peer-tls-key", self.peer_tls_key.clone()),
+            ("peer-tls-ca", self.peer_tls_ca.clone()),
             ("join", self.join.clone()),
             ("node-id", self.node_id.clone()),
             ("insecure", self.insecure.then(|| "true".to_owned())),

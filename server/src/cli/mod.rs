@@ -83,10 +83,12 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         return commands::print_config(&config);
     }
     crate::log::start(&config, if name == "serve" { SERVER_LOG } else { "error" }).map_err(CliError::Usage)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_stack_size(STACK_BYTES)
-        .build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if name == "serve" {
+        // It carries the groups and their messages; statements have threads of their own. More would mostly wake each other.
+        runtime.worker_threads(std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2));
+    }
+    let runtime = runtime.enable_all().thread_stack_size(STACK_BYTES).build();
     let runtime = runtime.map_err(|error| CliError::Failed(format!("threads cannot start: {error}")))?;
     let outcome = match command {
         Command::Serve(_) => runtime.block_on(commands::serve(&config)),

@@ -1,6 +1,7 @@
 //! Configuration: flags over environment over file over defaults, each value with where it came from.
 
 pub mod file;
+pub mod peer;
 pub mod setting;
 pub mod size;
 

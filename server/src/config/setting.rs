@@ -56,6 +56,13 @@ pub const SERVE: &[Setting] = &[
         "host:port where other nodes reach this one; default: peer-addr",
     ),
     setting(
+        "peer-tls-cert",
+        None,
+        "certificate of this node for TLS between nodes, and those between it and the authority (PEM); all three files or none",
+    ),
+    setting("peer-tls-key", None, "its key, without a password (PEM)"),
+    setting("peer-tls-ca", None, "certificates of the authorities whose nodes are let in (PEM)"),
+    setting(
         "join",
         None,
         "host:port of nodes of the cluster that an empty data directory is to join, with commas",
@@ -64,7 +71,7 @@ pub const SERVE: &[Setting] = &[
     setting(
         "insecure",
         Some("false"),
-        "listen on other than loopback addresses without TLS and users",
+        "listen on other than loopback addresses without TLS and users; peer-addr needs it only without peer-tls-cert",
     ),
     setting("max-request-size", Some("64MB"), "largest body of an HTTP request"),
     setting(
@@ -168,5 +175,21 @@ impl CommandSettings {
     /// Whether it has a setting of this name.
     pub fn has(&self, name: &str) -> bool {
         self.settings().any(|setting| setting.name == name)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_tells_every_setting_of_the_server() {
+        let page = include_str!("../../../docs/src/reference/settings.md");
+        for Setting { name, default, help } in CommandSettings::of("serve").unwrap().settings() {
+            let default = default.map(|default| format!("`{default}`")).unwrap_or_default();
+            let row = format!("| `{name}` | {default} | {help} |");
+            assert!(page.contains(&row), "the reference lacks this row:\n{row}");
+        }
     }
 }

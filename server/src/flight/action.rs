@@ -8,18 +8,18 @@ use arrow_flight::sql::{
 use arrow_flight::{Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo};
 use bytes::Bytes;
 use prost::Message;
-use pyralog_models::Parameters;
+use pyralog_models::{Parameters, RequestName};
 use tonic::Status;
 
 use super::caller::Caller;
 use super::query;
 use super::session_option::{CloseSessionResult, CloseStatus, SetSessionOptionsRequest};
 use super::state::State;
-use super::status::invalid;
+use super::status::{self, invalid};
 use super::ticket;
 
 /// Every action with its description.
-const ACTIONS: [(&str, &str); 12] = [
+const ACTIONS: [(&str, &str); 13] = [
     (
         "CreatePreparedStatement",
         "Plans a statement and keeps it: ActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult",
@@ -64,6 +64,10 @@ const ACTIONS: [(&str, &str); 12] = [
         "CloseSession",
         "Closes the session and rolls back its transaction: CloseSessionRequest -> CloseSessionResult",
     ),
+    (
+        "SettleRequest",
+        "Settles the request that the headers pyralog-client and pyralog-serial name: () -> \"1\" if it was carried out, \"0\" if it never will be",
+    ),
     ("HealthCheck", "Answers nothing, which means that the server is there"),
 ];
 
@@ -78,7 +82,7 @@ pub fn list() -> Vec<ActionType> {
 
 impl State {
     /// Runs an action; the body of its one result, if it has one.
-    pub async fn act(&self, caller: &Caller, action: &Action) -> Result<Option<Bytes>, Status> {
+    pub async fn act(&self, caller: &Caller, action: &Action, name: Option<RequestName>) -> Result<Option<Bytes>, Status> {
         let body = &action.body;
         match action.r#type.as_str() {
             "CreatePreparedStatement" => {
@@ -129,6 +133,12 @@ impl State {
                 Ok(plain(CloseSessionResult {
                     status: CloseStatus::Closed as i32,
                 }))
+            }
+            "SettleRequest" => {
+                let name =
+                    name.ok_or_else(|| invalid("the request to settle is named by the headers of this one, and they are not there"))?;
+                let done = self.database.settle(name).await.map_err(|error| status::from_error(&error))?;
+                Ok(Some(Bytes::from_static(if done { b"1" } else { b"0" })))
             }
             "HealthCheck" => Ok(None),
             other => Err(Status::unimplemented(format!("unknown action {other:?}"))),

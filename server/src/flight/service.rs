@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use prost::Message;
+use pyralog_models::{RequestName, request};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::{self, Credentials};
@@ -24,6 +25,7 @@ use super::decode::Decoder;
 use super::state::State;
 use super::status::{self, invalid};
 use super::{action, wire};
+use crate::request_name;
 
 /// The Flight SQL service.
 #[derive(Clone)]
@@ -145,7 +147,8 @@ impl FlightService for Service {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
         let caller = self.caller(&request).await?;
-        let info = self.info(&caller, request.into_inner()).await?;
+        let name = name(&request)?;
+        let info = request::named(name, self.info(&caller, request.into_inner())).await?;
         Ok(caller.answer(info))
     }
 
@@ -182,6 +185,7 @@ impl FlightService for Service {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<PutResult> {
         let caller = self.caller(&request).await?;
+        let name = name(&request)?;
         let mut messages = request.into_inner();
         let first = messages
             .next()
@@ -194,15 +198,23 @@ impl FlightService for Service {
         let command = command(&descriptor)?;
         let messages = stream::iter([Ok(first)]).chain(messages).boxed();
         let decoder = Decoder::new(messages, self.state.options.max_decoded_bytes);
-        let metadata = self.put(&caller, command, decoder).await?;
-        Ok(caller.answer(one(PutResult {
+        let metadata = request::named(name, self.put(&caller, command, decoder)).await?;
+        let mut answer = caller.answer(one(PutResult {
             app_metadata: metadata.into(),
-        })))
+        }));
+        if name.is_some()
+            && let Some(leader) = self.state.database.leading_address().and_then(|address| address.parse().ok())
+        {
+            // Where such writes need not be passed on.
+            answer.metadata_mut().insert(request_name::LEADER, leader);
+        }
+        Ok(answer)
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<arrow_flight::Result> {
         let caller = self.caller(&request).await?;
-        let results = self.state.act(&caller, request.get_ref()).await?;
+        let name = name(&request)?;
+        let results = request::named(name, self.state.act(&caller, request.get_ref(), name)).await?;
         Ok(caller.answer(stream::iter(results.map(|body| Ok(arrow_flight::Result { body }))).boxed()))
     }
 
@@ -215,6 +227,12 @@ impl FlightService for Service {
         self.caller(&request).await?;
         Err(Status::unimplemented("DoExchange is not part of Flight SQL"))
     }
+}
+
+/// The name that a client has given to its request.
+fn name<T>(request: &Request<T>) -> Result<Option<RequestName>, Status> {
+    let headers = request.metadata();
+    request_name::read(|name| headers.get(name).and_then(|value| value.to_str().ok())).map_err(invalid)
 }
 
 /// The command in a descriptor.

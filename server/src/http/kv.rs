@@ -5,7 +5,8 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use pyralog_models::{Bucket, Error, ErrorKind, KvEntry, KvPrecondition, KvScan};
+use pyralog_models::request::{self, Done};
+use pyralog_models::{Bucket, Error, ErrorKind, KvEntry, KvPrecondition, KvScan, RequestName};
 use serde_json::{Value, json};
 
 use super::error::Problem;
@@ -18,17 +19,17 @@ use crate::config::size::parse_duration;
 const DEFAULT_LIMIT: usize = 1_000;
 /// Most entries of one answer; `next` leads to the rest.
 const MAX_LIMIT: usize = 10_000;
+/// Bytes of a value up to which a put without conditions is worked out where it was read.
+const SMALL_VALUE: usize = 64 << 10;
 /// Rounds of reading the version and writing against it, before a busy key answers 409.
 const CONDITION_ROUNDS: usize = 8;
 
 /// Every request under `/kv/`. The path is read raw, since keys are bytes.
 pub async fn dispatch(request: HttpRequest, payload: web::Payload, state: State) -> Result<HttpResponse, Problem> {
     let target = parse_path(request.uri().path())?;
-    let bucket = {
-        let (database, name) = (state.database.clone(), target.bucket.clone());
-        on_runtime(&state, async move { database.kv(&name).await }).await?
-    };
+    let bucket = state.database.kv(&target.bucket).await?;
     let query = parse_query(request.uri().query())?;
+    let name = super::request_name(&request)?;
     let Target { key, .. } = target;
     match (request.method(), key) {
         (&Method::GET | &Method::HEAD, None) => {
@@ -41,9 +42,10 @@ pub async fn dispatch(request: HttpRequest, payload: web::Payload, state: State)
             let conditions = Conditions::of(&request)?;
             let ttl_ms = time_to_live(&query)?;
             let value = body::read(&request, payload, &state.options).await?;
-            put(&state, bucket, key, value, ttl_ms, conditions).await
+            let write = Write::Put { value, ttl_ms };
+            put(&state, bucket, key, write, conditions, name).await
         }
-        (&Method::DELETE, Some(key)) => delete(&state, bucket, key, Conditions::of(&request)?).await,
+        (&Method::DELETE, Some(key)) => delete(&state, bucket, key, Conditions::of(&request)?, name).await,
         (method, _) => {
             let message = format!("{method} is not possible on {}", request.uri().path());
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
@@ -76,23 +78,32 @@ async fn put(
     state: &State,
     bucket: Bucket,
     key: Vec<u8>,
-    value: web::Bytes,
-    ttl_ms: Option<u64>,
+    write: Write,
     conditions: Conditions,
+    name: Option<RequestName>,
 ) -> Result<HttpResponse, Problem> {
     let made = matches!(conditions.plan(), Plan::Direct(KvPrecondition::Absent));
-    let write = Write::Put { value, ttl_ms };
-    let version = on_runtime(state, async move { conditionally(&bucket, &key, &conditions, &write).await }).await?;
+    let small = matches!(&write, Write::Put { value, .. } if value.len() <= SMALL_VALUE);
+    let version = if small && matches!(conditions.plan(), Plan::Direct(KvPrecondition::Any)) {
+        // Done sooner than it would be handed over. Once it is proposed, it goes on without its client.
+        request::named(name, write.apply(&bucket, &key, KvPrecondition::Any)).await?
+    } else {
+        let work = async move { conditionally(&bucket, &key, &conditions, &write).await };
+        on_runtime(state, request::named(name, work)).await?
+    };
     let status = if made { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     Ok(HttpResponse::build(status).insert_header((ETAG, tag(version))).finish())
 }
 
-async fn delete(state: &State, bucket: Bucket, key: Vec<u8>, conditions: Conditions) -> Result<HttpResponse, Problem> {
-    let was_there = on_runtime(
-        state,
-        async move { conditionally(&bucket, &key, &conditions, &Write::Delete).await },
-    )
-    .await?;
+async fn delete(
+    state: &State,
+    bucket: Bucket,
+    key: Vec<u8>,
+    conditions: Conditions,
+    name: Option<RequestName>,
+) -> Result<HttpResponse, Problem> {
+    let work = async move { conditionally(&bucket, &key, &conditions, &Write::Delete).await };
+    let was_there = on_runtime(state, request::named(name, work)).await?;
     if was_there > 0 {
         Ok(HttpResponse::NoContent().finish())
     } else {
@@ -121,6 +132,14 @@ impl Write {
             Write::Delete => bucket.delete(key, condition).await.map(u64::from),
         }
     }
+
+    /// As [`Write::apply`] answered an earlier try of the same request.
+    fn told_again(&self, done: Done) -> u64 {
+        match self {
+            Write::Put { .. } => done.timestamp.0,
+            Write::Delete => done.rows,
+        }
+    }
 }
 
 /// Writes under conditions. What the store cannot check by itself is checked against the version just read, and the write then depends
@@ -132,6 +151,9 @@ async fn conditionally(bucket: &Bucket, key: &[u8], conditions: &Conditions, wri
     for _ in 0..CONDITION_ROUNDS {
         let current = bucket.get(key).await?.map(|entry| entry.version);
         let Some(condition) = conditions.against(current) else {
+            if let Some(done) = bucket.carried_out().await? {
+                return Ok(write.told_again(done));
+            }
             return Err(Error::new(
                 ErrorKind::PreconditionFailed,
                 "PRECONDITION",

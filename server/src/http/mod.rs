@@ -27,11 +27,12 @@ use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::{KeepAlive, StatusCode};
 use actix_web::middleware::{Compress, Next, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use pyralog_models::Database;
+use pyralog_models::{Database, RequestName};
 use tokio::runtime::Handle;
 
 use self::error::Problem;
 use self::metrics::HttpCounters;
+use crate::request_name;
 
 /// Limits of the HTTP wire.
 #[derive(Debug, Clone)]
@@ -97,6 +98,12 @@ pub fn routes(config: &mut web::ServiceConfig) {
 
 fn resource(path: &str, route: actix_web::Route) -> actix_web::Resource {
     web::resource(path).route(route).default_service(web::to(method_not_allowed))
+}
+
+/// The name that a client has given to its request.
+fn request_name(request: &HttpRequest) -> Result<Option<RequestName>, Problem> {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    request_name::read(header).map_err(|problem| Problem::bad_request("BAD_REQUEST_NAME", problem))
 }
 
 async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, Problem> {

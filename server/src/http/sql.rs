@@ -50,6 +50,7 @@ pub async fn sql(request: HttpRequest, payload: web::Payload, state: State) -> R
         parameters,
         form,
         limit,
+        name: super::request_name(&request)?,
     };
     let (head, chunks) = statement::start(&state.runtime, state.database.session(), work).await?;
     let mut response = HttpResponse::Ok();

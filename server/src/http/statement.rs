@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
-use pyralog_models::{Error, ErrorKind, Parameters, QueryResult, Session};
+use pyralog_models::{Error, ErrorKind, Parameters, QueryResult, RequestName, Session, request};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -37,6 +37,8 @@ pub struct Work {
     pub form: Form,
     /// Time limit.
     pub limit: Option<Duration>,
+    /// The client's name for the request.
+    pub name: Option<RequestName>,
 }
 
 /// What is known before the first row goes out.
@@ -58,7 +60,7 @@ pub async fn start(runtime: &Handle, session: Session, work: Work) -> Result<(He
     let gone = chunks.clone();
     runtime.spawn(async move {
         tokio::select! {
-            () = run(session, work, head_sender, chunks) => {}
+            () = request::named(work.name, run(session, work, head_sender, chunks)) => {}
             () = gone.closed() => tracing::debug!("the client went away; its statement is stopped"),
         }
     });

@@ -44,6 +44,22 @@ fn addresses_beyond_this_machine_are_refused() {
 }
 
 #[test]
+fn the_files_of_tls_between_nodes_are_given_together() {
+    let output = run(&[
+        "serve",
+        "--peer-addr",
+        "127.0.0.1:0",
+        "--peer-tls-cert",
+        "node.pem",
+        "--peer-tls-key",
+        "node.key",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("peer-tls-ca") && said.trim().lines().count() == 1, "{said}");
+}
+
+#[test]
 fn the_configuration_is_told_with_its_sources() {
     let scratch = Scratch::new("config");
     let file = scratch.path("pyralog.toml");

@@ -115,31 +115,31 @@ impl Chunk {
         }
     }
 
-    /// This chunk and the one after it as one. Both must have the same schema version.
-    pub fn concat(&self, next: &Chunk) -> Result<Chunk> {
-        let rows = compact_views(concat_batches(self.rows.schema_ref(), [&self.rows, &next.rows])?)?;
-        let begins = match (&self.begins, &next.begins) {
-            (Begins::Uniform(a), Begins::Uniform(b)) if a == b => Begins::Uniform(*a),
-            _ => Begins::Each(
-                (0..self.len())
-                    .map(|i| self.begin(i))
-                    .chain((0..next.len()).map(|i| next.begin(i)))
-                    .collect(),
-            ),
+    /// Chunks that follow each other as one. All must have the same schema version; there must be one at least.
+    pub fn concat(chunks: &[Arc<Chunk>]) -> Result<Chunk> {
+        let first = &chunks[0];
+        let rows = compact_views(concat_batches(first.rows.schema_ref(), chunks.iter().map(|chunk| &chunk.rows))?)?;
+        let uniform = chunks.iter().try_fold(None, |uniform, chunk| match (&chunk.begins, uniform) {
+            (Begins::Uniform(begin), None) => Some(Some(*begin)),
+            (Begins::Uniform(begin), Some(before)) if *begin == before => Some(Some(before)),
+            _ => None,
+        });
+        let begins = match uniform.flatten() {
+            Some(begin) => Begins::Uniform(begin),
+            None => Begins::Each(chunks.iter().flat_map(|chunk| (0..chunk.len()).map(|i| chunk.begin(i))).collect()),
         };
         let merged = Chunk {
-            start: self.start,
+            start: first.start,
             rows,
-            schema: self.schema.clone(),
+            schema: first.schema.clone(),
             begins,
             ends: OnceLock::new(),
             ended: AtomicU32::new(0),
         };
-        for (offset, part) in [(0, self), (self.len(), next)] {
-            for i in (0..part.len()).filter(|_| part.ended.load(Ordering::Acquire) > 0) {
-                if part.end(i) != ALIVE {
-                    merged.set_end(offset + i, part.end(i));
-                }
+        for part in chunks.iter().filter(|part| part.ended.load(Ordering::Acquire) > 0) {
+            let offset = (part.start - first.start) as usize;
+            for i in (0..part.len()).filter(|&i| part.end(i) != ALIVE) {
+                merged.set_end(offset + i, part.end(i));
             }
         }
         Ok(merged)

@@ -243,18 +243,39 @@ impl Memtable {
     }
 }
 
+/// Chunks of one size that are merged into one.
+const MERGE_FAN_IN: usize = 8;
+
+/// The power of [`MERGE_FAN_IN`] that a number of rows reaches.
+fn size_class(rows: usize) -> u32 {
+    rows.max(1).ilog(MERGE_FAN_IN)
+}
+
 impl Inner {
-    /// Adds a chunk; small neighbours are merged by doubling, so that many small writes make few batches.
-    fn push_chunk(&mut self, mut chunk: Chunk, batch_rows: usize) -> Result<()> {
-        while let Some(before) = self.chunks.last()
-            && before.len() <= chunk.len()
-            && before.len() + chunk.len() <= batch_rows
-            && before.schema().version == chunk.schema().version
-        {
-            chunk = before.concat(&chunk)?;
-            self.chunks.pop();
-        }
+    /// Adds a chunk. Where [`MERGE_FAN_IN`] chunks of its size or smaller stand at the end, they become one, so that many small writes make
+    /// few batches and each row is copied a few times only.
+    fn push_chunk(&mut self, chunk: Chunk, batch_rows: usize) -> Result<()> {
+        let version = chunk.schema().version;
         self.chunks.push(Arc::new(chunk));
+        while let Some(size) = self.chunks.last().map(|last| size_class(last.len())) {
+            let alike = |chunk: &&Arc<Chunk>| size_class(chunk.len()) <= size && chunk.schema().version == version;
+            let count = self.chunks.iter().rev().take_while(alike).count();
+            if count < MERGE_FAN_IN {
+                break;
+            }
+            let mut rows = 0;
+            let fits = self.chunks.iter().rev().take(count).take_while(|chunk| {
+                rows += chunk.len();
+                rows <= batch_rows
+            });
+            let from = self.chunks.len() - fits.count();
+            if self.chunks.len() - from < 2 {
+                break;
+            }
+            let merged = Chunk::concat(&self.chunks[from..])?;
+            self.chunks.truncate(from);
+            self.chunks.push(Arc::new(merged));
+        }
         Ok(())
     }
 

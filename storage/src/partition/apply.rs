@@ -8,8 +8,10 @@ use arrow_row::Rows;
 
 use super::ingest::{self, Ingest};
 use super::lookup::{Endings, Place};
-use super::version::RelationVersion;
-use super::{Applied, AppliedState, ApplyOutcome, CONFLICT_WINDOW_MS, Partition, PartitionCommand, WriteConflict, before, files};
+use super::version::{RelationVersion, Version};
+use super::{
+    Applied, AppliedPayload, AppliedState, ApplyOutcome, CONFLICT_WINDOW_MS, Partition, PartitionCommand, WriteConflict, before, files,
+};
 use crate::error::{Result, StorageError};
 use crate::ids::{RelationId, Timestamp};
 use crate::key::KeyEncoder;
@@ -46,9 +48,19 @@ impl Partition {
     /// An [`StorageError::UnknownRelation`] or [`StorageError::SchemaMismatch`] is an answer like a conflict: nothing changed, every replica
     /// answers the same, and the applied position moves on. After any other error the position stays, and the partition must not go on.
     pub fn apply(&self, state: AppliedState, command: &PartitionCommand) -> Result<ApplyOutcome> {
+        self.apply_with(state.index, command, |_| state.payload)
+    }
+
+    /// As [`Self::apply`], with a payload that depends on whether the command took effect. It is asked for once the position moves.
+    pub fn apply_with(
+        &self,
+        index: u64,
+        command: &PartitionCommand,
+        payload: impl FnOnce(bool) -> Arc<dyn AppliedPayload>,
+    ) -> Result<ApplyOutcome> {
         let mut applied = self.applied.lock();
         self.check_poison()?;
-        if state.index <= applied.state.index {
+        if index <= applied.state.index {
             return Ok(ApplyOutcome::Applied);
         }
         let outcome = match command {
@@ -66,7 +78,10 @@ impl Partition {
             PartitionCommand::Nothing => Ok(ApplyOutcome::Applied),
         };
         if !matches!(&outcome, Err(error) if !error.is_refusal()) {
-            applied.state = state;
+            applied.state = AppliedState {
+                index,
+                payload: payload(matches!(outcome, Ok(ApplyOutcome::Applied))),
+            };
             applied.changed = true;
         }
         outcome
@@ -168,8 +183,8 @@ impl Partition {
 
     /// Makes a checked write set visible.
     fn commit(&self, changes: Vec<Change>, timestamp: Timestamp) -> Result<ApplyOutcome> {
-        let mut version = (*self.version()).clone();
-        let mut ingested = false;
+        // Only new segments change the version itself.
+        let mut ingested: Option<Version> = None;
         for change in changes {
             let Change {
                 relation,
@@ -183,17 +198,17 @@ impl Partition {
                 self.poison(relation.active.append(&relation.schema, &rows, keys, timestamp.0))?;
             }
             if !ingests.is_empty() {
-                ingested = true;
                 ingests.iter().for_each(|ingest| self.release_claim(ingest.segment.info().id));
                 ingest::settle_levels(&ingests);
                 let segments = relation.segments.replaced(&[], ingests.into_iter().map(|ingest| ingest.segment));
-                version = version.with(RelationVersion {
+                let version = ingested.take().unwrap_or_else(|| (*self.version()).clone());
+                ingested = Some(version.with(RelationVersion {
                     segments: Arc::new(segments),
                     ..(*relation).clone()
-                });
+                }));
             }
         }
-        if ingested {
+        if let Some(version) = ingested {
             *self.version.write() = Arc::new(version);
         }
         self.last_timestamp.fetch_max(timestamp.0, Ordering::AcqRel);

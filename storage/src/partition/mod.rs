@@ -26,7 +26,9 @@ mod replica;
 mod version;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,12 +94,40 @@ impl Default for PartitionOptions {
 }
 
 /// The log position a partition has applied, with a payload of consensus' own that is stored and given back as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct AppliedState {
     /// Index of the last applied entry; 0 when none.
     pub index: u64,
-    /// Opaque to storage (log id, membership).
-    pub payload: Bytes,
+    /// Opaque to storage (log id, membership, requests that were carried out).
+    pub payload: Arc<dyn AppliedPayload>,
+}
+
+impl Default for AppliedState {
+    fn default() -> Self {
+        AppliedState {
+            index: 0,
+            payload: Arc::new(Bytes::new()),
+        }
+    }
+}
+
+impl PartialEq for AppliedState {
+    fn eq(&self, other: &Self) -> bool {
+        let bytes = |state: &AppliedState| state.payload.encode().ok();
+        self.index == other.index && bytes(self).is_some() && bytes(self) == bytes(other)
+    }
+}
+
+/// What consensus stores with an applied position. Many entries are applied for each that is stored, so it becomes bytes only then.
+pub trait AppliedPayload: Debug + Send + Sync {
+    /// Its bytes; the same at each call.
+    fn encode(&self) -> io::Result<Bytes>;
+}
+
+impl AppliedPayload for Bytes {
+    fn encode(&self) -> io::Result<Bytes> {
+        Ok(self.clone())
+    }
 }
 
 /// What a log entry asks a partition to do.
@@ -335,6 +365,11 @@ impl Partition {
     /// Schemas of all relations.
     pub fn relations(&self) -> Vec<Arc<RelationSchema>> {
         self.version().relations.values().map(|relation| relation.schema.clone()).collect()
+    }
+
+    /// The present schema of a relation.
+    pub fn relation_schema(&self, relation: RelationId) -> Option<Arc<RelationSchema>> {
+        Some(self.version().relations.get(&relation)?.schema.clone())
     }
 
     /// Where the partition's files are.

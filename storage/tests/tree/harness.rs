@@ -85,7 +85,7 @@ impl Store {
     pub fn apply(&mut self, command: PartitionCommand) -> Result<ApplyOutcome, pyralog_storage::StorageError> {
         let state = AppliedState {
             index: self.log.len() as u64 + 1,
-            payload: Bytes::from_static(b"opaque"),
+            payload: Arc::new(Bytes::from_static(b"opaque")),
         };
         let outcome = self.partition.apply(state, &command);
         let kept = match &outcome {
@@ -146,7 +146,7 @@ impl Store {
         for (i, (command, outcome)) in self.log.iter().enumerate().skip(flushed) {
             let state = AppliedState {
                 index: i as u64 + 1,
-                payload: Bytes::from_static(b"opaque"),
+                payload: Arc::new(Bytes::from_static(b"opaque")),
             };
             let again = self.partition.apply(state, command).map_err(|error| error.to_string());
             assert_eq!(&again, outcome, "entry {}", i + 1);

@@ -5,7 +5,7 @@ use crate::peer::handshake;
 
 /// The reason that a caller of this identity gets who means to reach this node.
 async fn refusal(pair: &Pair, identity: PeerIdentity, to: u64) -> String {
-    let peers = Peers::new(identity, Arc::new(Tcp));
+    let peers = Peers::new(identity, plain());
     peers.set_address(to, pair.serving.address().to_string());
     let answer = peers.call(to, request(ECHO, b""), LIMIT).await;
     let Err(PeerError::Refused(reason)) = answer else {
@@ -48,7 +48,7 @@ async fn a_caller_with_the_servers_id_is_refused() {
 
 /// The reason that a caller gets whose node is another process.
 async fn occupied(pair: &Pair, identity: PeerIdentity, to: u64) -> String {
-    let peers = Peers::new(identity, Arc::new(Tcp));
+    let peers = Peers::new(identity, plain());
     peers.set_address(to, pair.serving.address().to_string());
     match peers.call(to, request(ECHO, b""), LIMIT).await {
         Err(PeerError::Occupied(reason)) => reason,
@@ -69,7 +69,7 @@ async fn a_second_process_of_a_node_is_refused_as_long_as_the_first_is_there() {
     assert_eq!(echo(&pair.peers, b"still there").await.unwrap(), "still there");
     pair.peers.close();
     // Its end is seen as soon as the bytes are there.
-    let peers = Peers::new(copy, Arc::new(Tcp));
+    let peers = Peers::new(copy, plain());
     peers.set_address(SERVER, pair.serving.address().to_string());
     let closed = Instant::now();
     while let Err(error) = echo(&peers, b"second").await {

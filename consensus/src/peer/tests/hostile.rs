@@ -97,7 +97,7 @@ async fn those_who_say_nothing_keep_no_node_out() {
         held.push(stream);
     }
     let begun = Instant::now();
-    let other = Peers::new(identity(CALLER), Arc::new(Tcp));
+    let other = Peers::new(identity(CALLER), plain());
     other.set_address(SERVER, pair.serving.address().to_string());
     assert_eq!(echo(&other, b"new").await.unwrap(), "new");
     assert!(begun.elapsed() < HANDSHAKE_LIMIT / 2, "{:?}", begun.elapsed());
@@ -121,7 +121,7 @@ async fn silence_ends_a_connection_before_and_behind_the_handshake() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_falls_silent_loses_its_calls() {
     let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
-    let peers = Peers::new(identity(CALLER), Arc::new(Tcp));
+    let peers = Peers::new(identity(CALLER), plain());
     peers.set_address(SERVER, listener.local_addr().unwrap().to_string());
     let call = tokio::spawn(async move { peers.call(SERVER, request(ECHO, b""), LIMIT).await });
     let (mut stream, _) = listener.accept().await.unwrap();

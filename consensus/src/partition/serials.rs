@@ -1,0 +1,62 @@
+//! Names for writes whose authors gave them none, so that this node can send them again when a leader goes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::raft::requests::{Request, RequestId};
+
+/// The writes of this node since it was opened.
+pub struct Serials {
+    client: u128,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    open: BTreeSet<u64>,
+}
+
+/// A write in progress. Its serial counts as settled once this is dropped.
+pub struct Serial {
+    serials: Arc<Serials>,
+    /// Its name.
+    pub request: Request,
+}
+
+impl Serials {
+    /// A client that nobody else is.
+    pub fn new() -> Arc<Serials> {
+        Arc::new(Serials {
+            client: uuid::Uuid::new_v4().as_u128(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The next write.
+    pub fn begin(self: &Arc<Self>) -> Serial {
+        let mut state = self.state.lock();
+        let serial = state.next;
+        state.next += 1;
+        state.open.insert(serial);
+        let settled = state.open.first().copied().unwrap_or(serial);
+        let id = RequestId {
+            client: self.client,
+            serial,
+            part: 0,
+        };
+        let request = Request { id, settled, rows: 0 };
+        Serial {
+            serials: self.clone(),
+            request,
+        }
+    }
+}
+
+impl Drop for Serial {
+    fn drop(&mut self) {
+        self.serials.state.lock().open.remove(&self.request.id.serial);
+    }
+}

@@ -1,0 +1,285 @@
+//! Which writes of clients were carried out, so that a write that is sent again is not carried out again (the sessions of Ongaro's thesis,
+//! 6.3). Every replica keeps the same table, as part of what it has applied; it is stored and sent with that position.
+//!
+//! A client names its writes by its id and a serial, and tells with each which serials are settled: those it will not send again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyralog_storage::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Clients that are remembered. Beyond them the one that has not written for longest is forgotten.
+const MAX_CLIENTS: usize = 4096;
+/// Writes of one client that are remembered. Beyond them the lowest serials count as settled.
+const MAX_WRITES: usize = 8192;
+/// Changes after which the table is copied, so that the journal stays short.
+const JOURNAL: usize = 1024;
+
+/// Names one write of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId {
+    /// The client: 128 random bits.
+    pub client: u128,
+    /// The client's number for what it asked.
+    pub serial: u64,
+    /// Which commit of that: a text of several statements makes several.
+    pub part: u32,
+}
+
+/// A write with its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its name.
+    pub id: RequestId,
+    /// The client sends no write below this serial again.
+    pub settled: u64,
+    /// How many rows it changes, to be told again.
+    pub rows: u64,
+}
+
+/// A write that was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// When.
+    pub timestamp: Timestamp,
+    /// How many rows it changed.
+    pub rows: u64,
+}
+
+/// What is known of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing: it was not carried out so far.
+    Nothing,
+    /// It was carried out.
+    Done(Done),
+    /// It was not, and never will be.
+    Void,
+    /// The client said that it would not send it again.
+    Settled,
+}
+
+/// The table of one group. Cheap to clone; clones share it.
+#[derive(Clone, Default)]
+pub struct Requests {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    table: Table,
+    /// The table as it was when the journal was empty.
+    base: Arc<Table>,
+    journal: Arc<Mutex<Vec<Change>>>,
+    journaled: usize,
+}
+
+/// The table as of one log position.
+#[derive(Debug, Clone, Default)]
+pub struct RequestsView {
+    base: Arc<Table>,
+    journal: Arc<Mutex<Vec<Change>>>,
+    journaled: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    index: u64,
+    request: Request,
+    /// `None`: void.
+    done: Option<Done>,
+}
+
+/// The table itself, as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    clients: BTreeMap<u128, Client>,
+    /// Clients by the log index of their last write.
+    by_use: BTreeMap<u64, u128>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Client {
+    used: u64,
+    settled: u64,
+    /// By serial and part; `None`: void.
+    writes: BTreeMap<(u64, u32), Option<Done>>,
+}
+
+impl Requests {
+    /// What is known of a write.
+    pub fn look(&self, id: RequestId) -> Known {
+        self.state.lock().table.look(id)
+    }
+
+    /// Takes note of a write that the entry at `index` carried out, or (`None`) made void.
+    pub fn record(&self, index: u64, request: Request, done: Option<Done>) {
+        let change = Change { index, request, done };
+        let mut state = self.state.lock();
+        state.table.apply(change);
+        if state.journaled == JOURNAL {
+            *state = State::of(std::mem::take(&mut state.table));
+        } else {
+            state.journal.lock().push(change);
+            state.journaled += 1;
+        }
+    }
+
+    /// The table as it is now.
+    pub fn view(&self) -> RequestsView {
+        let state = self.state.lock();
+        RequestsView {
+            base: state.base.clone(),
+            journal: state.journal.clone(),
+            journaled: state.journaled,
+        }
+    }
+
+    /// Takes over a table.
+    pub fn replace(&self, table: Table) {
+        *self.state.lock() = State::of(table);
+    }
+}
+
+impl State {
+    fn of(table: Table) -> State {
+        State {
+            base: Arc::new(table.clone()),
+            table,
+            ..State::default()
+        }
+    }
+}
+
+impl RequestsView {
+    /// The table as it was.
+    pub fn table(&self) -> Table {
+        let mut table = (*self.base).clone();
+        for change in self.journal.lock().iter().take(self.journaled) {
+            table.apply(*change);
+        }
+        table
+    }
+}
+
+impl Table {
+    fn look(&self, id: RequestId) -> Known {
+        let Some(client) = self.clients.get(&id.client) else {
+            return Known::Nothing;
+        };
+        match client.writes.get(&(id.serial, id.part)) {
+            Some(Some(done)) => Known::Done(*done),
+            Some(None) => Known::Void,
+            None if id.serial < client.settled => Known::Settled,
+            None => Known::Nothing,
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        let Change { index, request, done } = change;
+        let id = request.id;
+        let client = self.clients.entry(id.client).or_default();
+        if client.used != index {
+            self.by_use.remove(&client.used);
+            client.used = index;
+            self.by_use.insert(index, id.client);
+        }
+        client.settled = client.settled.max(request.settled);
+        client.writes.insert((id.serial, id.part), done);
+        if client.writes.len() > MAX_WRITES
+            && let Some((&(lowest, _), _)) = client.writes.first_key_value()
+        {
+            client.settled = client.settled.max(lowest + 1);
+        }
+        client.writes = match client.writes.first_key_value() {
+            Some((&(first, _), _)) if first < client.settled => client.writes.split_off(&(client.settled, 0)),
+            _ => std::mem::take(&mut client.writes),
+        };
+        while self.clients.len() > MAX_CLIENTS
+            && let Some((_, idle)) = self.by_use.pop_first()
+        {
+            self.clients.remove(&idle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(client: u128, serial: u64, settled: u64) -> Request {
+        let id = RequestId { client, serial, part: 0 };
+        Request { id, settled, rows: serial }
+    }
+
+    fn done(serial: u64) -> Option<Done> {
+        Some(Done {
+            timestamp: Timestamp(serial),
+            rows: serial,
+        })
+    }
+
+    #[test]
+    fn writes_are_known_until_they_are_settled() {
+        let requests = Requests::default();
+        assert_eq!(requests.look(request(1, 5, 0).id), Known::Nothing);
+        requests.record(10, request(1, 5, 0), done(5));
+        requests.record(11, request(1, 6, 0), None);
+        assert_eq!(
+            requests.look(request(1, 5, 0).id),
+            Known::Done(done(5).unwrap_or_else(|| unreachable!()))
+        );
+        assert_eq!(requests.look(request(1, 6, 0).id), Known::Void);
+        assert_eq!(requests.look(request(2, 5, 0).id), Known::Nothing, "another client");
+        requests.record(12, request(1, 9, 6), done(9));
+        assert_eq!(requests.look(request(1, 5, 0).id), Known::Settled);
+        assert_eq!(requests.look(request(1, 6, 0).id), Known::Void);
+        assert_eq!(requests.look(request(1, 8, 0).id), Known::Nothing, "above what is settled");
+    }
+
+    #[test]
+    fn a_view_stays_as_it_was() {
+        let requests = Requests::default();
+        let mut expected = Table::default();
+        let mut views = vec![(requests.view(), expected.clone())];
+        for index in 1..3 * JOURNAL as u64 {
+            let change = request(u128::from(index % 7), index, index.saturating_sub(40));
+            requests.record(index, change, done(index));
+            expected.apply(Change {
+                index,
+                request: change,
+                done: done(index),
+            });
+            if index % 97 == 0 {
+                views.push((requests.view(), expected.clone()));
+            }
+        }
+        assert_eq!(requests.state.lock().table, expected);
+        for (view, table) in views {
+            assert_eq!(view.table(), table);
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let requests = Requests::default();
+        for serial in 1..=2 * MAX_WRITES as u64 {
+            requests.record(serial, request(1, serial, 0), done(serial));
+        }
+        let table = requests.view().table();
+        assert!(table.clients.values().all(|client| client.writes.len() <= MAX_WRITES));
+        assert_eq!(requests.look(request(1, 1, 0).id), Known::Settled);
+        for client in 2..3 + MAX_CLIENTS as u128 {
+            requests.record(100_000 + client as u64, request(client, 1, 0), done(1));
+        }
+        let table = requests.view().table();
+        assert_eq!((table.clients.len(), table.by_use.len()), (MAX_CLIENTS, MAX_CLIENTS));
+        assert_eq!(
+            requests.look(request(1, 2 * MAX_WRITES as u64, 0).id),
+            Known::Nothing,
+            "the idlest is forgotten"
+        );
+    }
+}
