@@ -68,7 +68,9 @@ pub enum CodecError {
 
 /// Encodes a value.
 pub fn encode<T: Serialize>(value: &T) -> Result<Bytes, CodecError> {
-    let mut bytes = vec![VERSION];
+    // Most values are short, and those that are not grow it in large steps.
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(VERSION);
     bincode::serde::encode_into_std_write(value, &mut bytes, config())?;
     if bytes.len() > MAX_PAYLOAD_BYTES {
         return Err(CodecError::TooLarge { bytes: bytes.len() });
@@ -336,6 +338,12 @@ impl EncodedWriteSet {
             Some(write_set) => Ok(write_set.clone()),
             None => Ok(Arc::new(decode_write_set(&self.bytes.0, schemas)?)),
         }
+    }
+
+    /// Whether it is known, without decoding, to name no staged segments.
+    pub fn is_plain(&self) -> bool {
+        let decoded = self.decoded.as_ref();
+        decoded.is_some_and(|write_set| write_set.relations.iter().all(|writes| writes.staged.is_empty()))
     }
 
     /// Encoded size.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::forwarding;
 use super::standing::Standing;
 use crate::log::GroupId;
 use crate::peer::{PeerError, Peers};
@@ -38,6 +39,8 @@ pub struct Cluster {
     pub standing: Standing,
     /// Snapshots sent and installed.
     pub snapshots: SnapshotCounts,
+    /// Proposals on their way to other nodes.
+    pub forwarding: Mutex<HashMap<(u64, GroupId), forwarding::Queue>>,
 }
 
 /// Folders by ticket.
@@ -63,6 +66,18 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.cluster.exports.dirs.lock().remove(&self.number);
+    }
+}
+
+fn wrong_answer(node: u64) -> Refusal {
+    Refusal::Unknown(format!("node {node} gave an answer to another question"))
+}
+
+fn not_proposed(error: PeerError) -> Refusal {
+    match error {
+        PeerError::Unreachable(_) | PeerError::Refused(_) | PeerError::Occupied(_) => Refusal::NotLeader,
+        // A service that refuses says so in its answer; one that failed may have failed after the write.
+        error @ (PeerError::Failed(_) | PeerError::Lost(_) | PeerError::TimedOut) => Refusal::Unknown(error.to_string()),
     }
 }
 
@@ -98,10 +113,33 @@ impl Cluster {
     pub async fn propose(&self, node: u64, group: GroupId, proposal: Proposal) -> Result<Outcome, Refusal> {
         match self.call(node, &Request::Propose(group, proposal), PROPOSE_LIMIT).await {
             Ok(Answer::Propose(answer)) => answer,
-            Ok(_) => Err(Refusal::Unknown(format!("node {node} gave an answer to another question"))),
-            Err(PeerError::Unreachable(_) | PeerError::Refused(_) | PeerError::Occupied(_)) => Err(Refusal::NotLeader),
-            // A service that refuses says so in its answer; one that failed may have failed after the write.
-            Err(error @ (PeerError::Failed(_) | PeerError::Lost(_) | PeerError::TimedOut)) => Err(Refusal::Unknown(error.to_string())),
+            Ok(_) => Err(wrong_answer(node)),
+            Err(error) => Err(not_proposed(error)),
+        }
+    }
+
+    /// As [`Cluster::propose`]; small proposals go together.
+    pub async fn forward(self: &Arc<Self>, node: u64, group: GroupId, proposal: Proposal) -> Result<Outcome, Refusal> {
+        if !proposal.is_plain() || proposal.byte_size() > forwarding::MAX_TOGETHER_BYTES {
+            return self.propose(node, group, proposal).await;
+        }
+        let queue = {
+            let mut queues = self.forwarding.lock();
+            queues
+                .entry((node, group))
+                .or_insert_with(|| forwarding::start(self, node, group))
+                .clone()
+        };
+        forwarding::send(&queue, proposal).await
+    }
+
+    /// Forwards several proposals; an outcome for each.
+    pub async fn propose_all(&self, node: u64, group: GroupId, proposals: Vec<Proposal>) -> Vec<Result<Outcome, Refusal>> {
+        let count = proposals.len();
+        match self.call(node, &Request::ProposeAll(group, proposals), PROPOSE_LIMIT).await {
+            Ok(Answer::ProposeAll(answers)) if answers.len() == count => answers,
+            Ok(_) => vec![Err(wrong_answer(node)); count],
+            Err(error) => vec![Err(not_proposed(error)); count],
         }
     }
 

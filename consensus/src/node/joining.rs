@@ -199,5 +199,6 @@ pub fn cluster(identity: PeerIdentity, address: String, links: Links) -> Cluster
         exports: Exports::default(),
         standing: Standing::default(),
         snapshots: SnapshotCounts::default(),
+        forwarding: Default::default(),
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 mod format;
+mod forwarding;
 mod join_file;
 mod joining;
 pub(crate) mod lock;

@@ -200,6 +200,11 @@ impl Inner {
         if matches!(request, Request::Propose(..)) && (self.groups.get().is_none() || standing.is_err()) {
             return Ok(Answer::Propose(Err(Refusal::NotLeader)));
         }
+        if let Request::ProposeAll(_, proposals) = &request
+            && (self.groups.get().is_none() || standing.is_err())
+        {
+            return Ok(Answer::ProposeAll(vec![Err(Refusal::NotLeader); proposals.len()]));
+        }
         if !matches!(request, Request::Members | Request::Superseded(..)) {
             standing?;
         }
@@ -218,6 +223,10 @@ impl Inner {
             }
             Request::Install(offer) => Answer::Install(self.install(from, offer).await?),
             Request::Propose(group, proposal) => Answer::Propose(self.propose(from, group, proposal).await?),
+            Request::ProposeAll(group, proposals) => {
+                let proposals = proposals.into_iter().map(|proposal| self.propose(from, group, proposal));
+                Answer::ProposeAll(futures::future::try_join_all(proposals).await?)
+            }
             Request::ReadIndex(GroupId::META) => Answer::ReadIndex(read_index(groups.meta.raft()).await?),
             Request::ReadIndex(group) => Answer::ReadIndex(read_index(&self.partition(group)?.work().raft).await?),
             Request::Join(request) => Answer::Join(self.join(groups, request).await),

@@ -251,7 +251,7 @@ impl PartitionHandle {
                     )));
                 }
                 let _place = self.inner.admission.enter(bytes).await.map_err(refusal)?;
-                cluster.propose(node, self.group(), proposal).await
+                cluster.forward(node, self.group(), proposal).await
             }
             _ => self.propose_here(proposal).await,
         }

@@ -58,6 +58,14 @@ impl Proposal {
         }
     }
 
+    /// Whether it is known to name no staged segments.
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Proposal::Write(write_set) | Proposal::Request(_, write_set) => write_set.is_plain(),
+            _ => true,
+        }
+    }
+
     /// The write set, if it names staged segments, whose files must be where it is replicated.
     pub fn staged(&self) -> Result<Option<WriteSet>, CodecError> {
         match self {

@@ -34,6 +34,8 @@ pub enum Request {
     Remove(GroupId, u64),
     /// The nodes of the cluster.
     Members,
+    /// To a group's leader: replicate these. None of them names staged segments.
+    ProposeAll(GroupId, Vec<Proposal>),
     /// Whether a node has run since from another directory than the one that knows these runs.
     Superseded(u64, Runs),
 }
@@ -105,6 +107,8 @@ pub enum Answer {
     Admit(Admission),
     /// To a question for members.
     Members(Vec<Member>),
+    /// To several proposals, in their order.
+    ProposeAll(Vec<Result<Outcome, Refusal>>),
     /// To a question for a node's runs, as far as the replica knows.
     Superseded(bool),
 }
