@@ -24,7 +24,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -32,7 +31,7 @@ use parking_lot::Mutex;
 use crate::error::Result;
 use disk::Disk;
 pub use frame::MAX_PAYLOAD_BYTES;
-use writer::Shared;
+use writer::{Running, Shared};
 
 /// A group's number within the node's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -146,7 +145,7 @@ pub struct Log {
 
 struct Owner {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Running>>,
 }
 
 impl Log {
@@ -196,10 +195,8 @@ impl Log {
     pub fn close(&self) {
         self.owner.shared.close();
         let writer = self.owner.writer.lock().take();
-        if let Some(writer) = writer
-            && writer.join().is_err()
-        {
-            tracing::error!("the log's writer thread panicked");
+        if let Some(writer) = writer {
+            writer.end();
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::peer::transport::Transport;
 use crate::peer::{PeerError, PeerIdentity, PeerServer, Peers};
 use crate::raft::types::Types;
 use crate::raft::wire::{self, Admission, Answer, JoinRequest, Joined, Member, Request};
+use crate::runtime;
 
 /// How long a node looks for a cluster to join before it gives up.
 const JOIN_LIMIT: Duration = Duration::from_secs(60);
@@ -92,7 +93,7 @@ fn token(dir: &Path) -> Result<String> {
     {
         return Ok(known);
     }
-    let token = uuid::Uuid::new_v4().to_string();
+    let token = runtime::random_uuid().to_string();
     std::fs::write(&path, &token).map_err(failed("write"))?;
     std::fs::File::open(&path)
         .and_then(|file| file.sync_all())
@@ -160,11 +161,13 @@ pub async fn keep_up(config: Arc<NodeConfig>, cluster: Arc<Cluster>, groups: Gro
     let mut membership = groups.meta.raft().metrics();
     loop {
         let complete = tokio::select! {
+            biased;
             () = stopped(&mut stop) => return,
             complete = look(&config, &cluster, &groups) => complete,
         };
         let pause = if complete { LOOK_EVERY } else { PAUSE };
         tokio::select! {
+            biased;
             () = stopped(&mut stop) => return,
             () = sleep(pause) => {}
             // Also told of every entry, so not more often than this.

@@ -34,6 +34,7 @@ use crate::raft::group;
 use crate::raft::leadership::{Leader, Search};
 use crate::raft::types::Types;
 use crate::raft::wire::Admission;
+use crate::runtime;
 use cluster::Cluster;
 use format::Format;
 use lock::DirectoryLock;
@@ -241,7 +242,7 @@ impl Node {
         let serving = server.zip(cluster.clone()).map(|(server, cluster)| {
             let service = Arc::new(Service::new(cluster.clone(), format.database.clone()));
             service.open(groups.clone());
-            tasks.push(tokio::spawn(joining::keep_up(
+            tasks.push(runtime::spawn(joining::keep_up(
                 config.clone(),
                 cluster,
                 groups.clone(),
@@ -250,7 +251,7 @@ impl Node {
             server.serve(service)
         });
         for partition in &groups.partitions {
-            tasks.push(tokio::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));
+            tasks.push(runtime::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));
         }
         Ok(Arc::new(Node {
             format,
@@ -485,9 +486,9 @@ impl Drop for Node {
         if let Some(cluster) = &self.cluster {
             cluster.peers.close();
         }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if tokio::runtime::Handle::try_current().is_ok() {
             let (meta, partitions) = (self.meta.clone(), self.partitions.clone());
-            runtime.spawn(async move {
+            runtime::spawn(async move {
                 let _ = meta.raft().shutdown().await;
                 for partition in &partitions {
                     let _ = partition.work().raft.shutdown().await;

@@ -1,6 +1,7 @@
 //! What a node answers other nodes.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use crate::raft::retained;
 use crate::raft::snapshot::{self, Offer, Place};
 use crate::raft::types::{Command, Outcome, Types};
 use crate::raft::wire::{self, Answer, JoinRequest, RaftRequest, Request};
+use crate::runtime;
 
 /// The groups of this node.
 #[derive(Clone)]
@@ -83,7 +85,7 @@ impl PeerService for Service {
         .boxed()
     }
 
-    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<tokio::fs::File>, String>> {
+    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<File>, String>> {
         let inner = self.inner.clone();
         async move {
             if from == 0 {
@@ -93,18 +95,18 @@ impl PeerService for Service {
                 Some(FileName::Staged { group, segment, part }) => {
                     let storage = inner.partition(group)?.storage().clone();
                     let staged = storage.segment_files(None, segment)[part].clone();
-                    if let Some(file) = open_if_there(&staged).await? {
+                    if let Some(file) = open_if_there(staged).await? {
                         return Ok(Some(file));
                     }
-                    let find = tokio::task::spawn_blocking(move || retained::find(&storage, segment, part));
+                    let find = runtime::blocking(move || retained::find(&storage, segment, part));
                     let found = find.await.map_err(|error| error.to_string())?;
                     match found.map_err(|error| error.to_string())? {
-                        Some(path) => open_if_there(&path).await,
+                        Some(path) => open_if_there(path).await,
                         None => Ok(None),
                     }
                 }
                 Some(FileName::Snapshot { ticket, name }) => match inner.cluster.exported(ticket, &name) {
-                    Some(path) => open_if_there(&path).await,
+                    Some(path) => open_if_there(path).await,
                     None => Ok(None),
                 },
                 None => Err(format!("no file is called {name:?}")),
@@ -114,12 +116,18 @@ impl PeerService for Service {
     }
 }
 
-async fn open_if_there(path: &Path) -> Result<Option<tokio::fs::File>, String> {
-    match tokio::fs::File::open(path).await {
+async fn open_if_there(path: PathBuf) -> Result<Option<File>, String> {
+    let open = move || match File::open(&path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("{}: {error}", path.display())),
-    }
+    };
+    runtime::blocking(open).await.map_err(|error| error.to_string())?
+}
+
+async fn exists(path: PathBuf) -> Result<bool, String> {
+    let look = move || path.try_exists().map_err(|error| format!("{}: {error}", path.display()));
+    runtime::blocking(look).await.map_err(|error| error.to_string())?
 }
 
 /// The names of the files that nodes fetch from each other.
@@ -205,7 +213,7 @@ impl Inner {
         let one_at_a_time = lock.clone().lock_owned().await;
         let inner = self.clone();
         // A task of its own: when the connection breaks, Raft may be installing, and the next offer must not touch the files meanwhile.
-        let task = tokio::spawn(async move {
+        let task = runtime::spawn(async move {
             let _one_at_a_time = one_at_a_time;
             let peers = &inner.cluster.peers;
             if offer.group == GroupId::META {
@@ -243,7 +251,7 @@ impl Inner {
             // the same segments again.
             let _alone = self.staging.lock().await;
             let storage = partition.storage().clone();
-            let discard = tokio::task::spawn_blocking(move || storage.discard(&staged));
+            let discard = runtime::blocking(move || storage.discard(&staged));
             discard.await.map_err(|error| error.to_string())?;
         }
         // A node that stops hands over what it leads: another one will take the write.
@@ -277,10 +285,7 @@ impl Inner {
         let mut folder = None;
         for segment in staged.relations.iter().flat_map(|writes| &writes.staged) {
             for (part, path) in storage.segment_files(None, segment.segment).iter().enumerate() {
-                if tokio::fs::try_exists(path)
-                    .await
-                    .map_err(|error| format!("{}: {error}", path.display()))?
-                {
+                if exists(path.clone()).await? {
                     continue;
                 }
                 let name = FileName::staged(partition.group(), segment.segment, part);
@@ -288,8 +293,9 @@ impl Inner {
                 let fetched = self.cluster.peers.fetch_file(from, &name, &arriving).await;
                 match fetched.map_err(|error| format!("staged segment {} of node {from}: {error}", segment.segment))? {
                     Some(_) => {
-                        let renamed = tokio::fs::rename(&arriving, path).await;
-                        renamed.map_err(|error| format!("{}: {error}", path.display()))?;
+                        let to = path.clone();
+                        let rename = runtime::blocking(move || std::fs::rename(&arriving, &to)).await;
+                        rename.flatten().map_err(|error| format!("{}: {error}", path.display()))?;
                         folder = path.parent().map(Path::to_owned);
                     }
                     None => return Err(format!("node {from} does not have staged segment {} any more", segment.segment)),
@@ -297,7 +303,7 @@ impl Inner {
             }
         }
         if let Some(folder) = folder {
-            let sync = tokio::task::spawn_blocking(move || std::fs::File::open(&folder)?.sync_all());
+            let sync = runtime::blocking(move || File::open(&folder)?.sync_all());
             let synced = sync.await.map_err(|error| error.to_string())?;
             synced.map_err(|error| format!("the names of staged segments cannot be made durable: {error}"))?;
         }

@@ -20,6 +20,7 @@ use crate::raft::leadership::{self, Leader, Search};
 use crate::raft::proposal::{self, Proposal, Refusal};
 use crate::raft::read_index::ReadBarrier;
 use crate::raft::types::{Outcome, Reply};
+use crate::runtime;
 use actor::{ActorThread, Propose, Refused};
 use admission::Admission;
 use background::Work;
@@ -260,7 +261,7 @@ async fn encode(write_set: Arc<WriteSet>) -> Result<EncodedWriteSet> {
     if bytes <= INLINE_ENCODE_BYTES {
         return EncodedWriteSet::new(write_set).map_err(codec_error);
     }
-    let encode = tokio::task::spawn_blocking(move || EncodedWriteSet::new(write_set));
+    let encode = runtime::blocking(move || EncodedWriteSet::new(write_set));
     encode
         .await
         .map_err(|e| ConsensusError::Unavailable(format!("encoding panicked: {e}")))?

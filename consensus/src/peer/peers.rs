@@ -1,6 +1,6 @@
 //! The nodes that this one can call, and its connection to each.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ struct Book {
 #[derive(Default)]
 struct Entries {
     closed: bool,
-    peers: HashMap<u64, Peer>,
+    peers: BTreeMap<u64, Peer>,
 }
 
 struct Peer {

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::handshake::{self, HandshakeError};
 use super::transport::{Listener, Stream, Transport};
 use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, session};
+use crate::runtime;
 
 /// How long to wait after a failed accept: where file descriptors run out, the next one fails too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -48,7 +49,7 @@ impl PeerServer {
     pub fn serve(self, service: Arc<dyn PeerService>) -> PeerServing {
         let (running, ended) = mpsc::channel(1);
         let address = self.address;
-        let task = tokio::spawn(accept(self, service, running));
+        let task = runtime::spawn(accept(self, service, running));
         PeerServing { address, task, ended }
     }
 }
@@ -84,13 +85,14 @@ async fn accept(server: PeerServer, service: Arc<dyn PeerService>, running: Runn
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = server.listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            biased;
             Some(_) = connections.join_next() => continue,
+            accepted = server.listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
         };
         match accepted {
             Ok((stream, remote)) => {
                 let (identity, service) = (server.identity.clone(), service.clone());
-                connections.spawn(connection(running.clone(), stream, remote, identity, service));
+                connections.spawn(runtime::task(connection(running.clone(), stream, remote, identity, service)));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection of a node");

@@ -23,6 +23,8 @@ use crate::clock::Clock;
 use crate::codec;
 use crate::error::{ConsensusError, Result};
 use crate::log::{GroupId, Log, LogError, Record, RecordKind, Urgency};
+use crate::runtime;
+use crate::simulation::{self, Observation};
 
 /// Applied entries are kept in memory up to this many bytes (for followers that lag a little).
 const CACHE_BYTES: usize = 16 << 20;
@@ -91,6 +93,10 @@ impl LogStore {
         }
         // A committed position rides along with later frames, so it can outlive entries that a torn write took.
         state.committed = state.committed.min(state.last);
+        simulation::observe(|| Observation::Opened {
+            group,
+            vote: state.vote.as_ref().map(told),
+        });
         Ok(LogStore {
             shared: Arc::new(Shared {
                 log,
@@ -100,6 +106,11 @@ impl LogStore {
                 applied: AtomicU64::new(0),
             }),
         })
+    }
+
+    /// Which group.
+    pub fn group(&self) -> GroupId {
+        self.shared.group
     }
 
     /// Index of the last entry (or of the last purged one).
@@ -149,14 +160,14 @@ impl LogStore {
             return Ok(cached);
         }
         let (log, group) = (self.shared.log.clone(), self.shared.group);
-        let read = tokio::task::spawn_blocking(move || -> io::Result<Vec<Entry>> {
+        let read = runtime::blocking(move || -> io::Result<Vec<Entry>> {
             let payloads = log.read(group, start..cached_from).map_err(io::Error::other)?;
             payloads
                 .iter()
                 .map(|(_, bytes)| codec::decode(bytes).map_err(io::Error::other))
                 .collect()
         });
-        let mut entries = read.await.map_err(io::Error::other)??;
+        let mut entries = read.await??;
         // Entries may lack at the beginning (the log starts later, or a purge ran in between), never in the middle.
         match entries.last() {
             Some(last) if last.index() + 1 != cached_from => {
@@ -187,6 +198,11 @@ impl State {
     fn drop_cached(&mut self, gone: BTreeMap<u64, Cached>) {
         self.cache_bytes -= gone.values().map(|cached| cached.bytes).sum::<usize>();
     }
+}
+
+/// A vote as a simulation is told of it.
+fn told(vote: &Vote) -> (u64, u64, bool) {
+    (vote.leader_id.term, vote.leader_id.node_id, vote.committed)
 }
 
 fn io_error(error: LogError) -> io::Error {
@@ -261,6 +277,10 @@ impl RaftLogStorage<Types> for LogStore {
         self.submit(RecordKind::Vote, 0, payload, Urgency::Now, Some(done));
         saved.await.map_err(io::Error::other)?.map_err(io_error)?;
         self.shared.state.lock().vote = Some(*vote);
+        simulation::observe(|| Observation::Voted {
+            group: self.shared.group,
+            vote: told(vote),
+        });
         Ok(())
     }
 

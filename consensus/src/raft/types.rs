@@ -3,7 +3,7 @@
 use std::fmt;
 
 use openraft::OptionalSend;
-use openraft::impls::{BasicNode, BoxedErrorSource, InlineBatch, TokioRuntime};
+use openraft::impls::{BasicNode, BoxedErrorSource, InlineBatch};
 use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
 use openraft::type_config::alias;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::codec::{Blob, EncodedWriteSet};
 use crate::error::ConsensusError;
 use crate::meta::{MetaChange, MetaRevision};
+use crate::runtime::Runtime;
 
 /// The type configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +30,7 @@ impl openraft::RaftTypeConfig for Types {
     type Vote = openraft::impls::Vote<Self::LeaderId>;
     type Payload = openraft::EntryPayload<Command, u64, BasicNode>;
     type Entry = openraft::Entry<alias::CommittedLeaderIdOf<Self>, Self::Payload>;
-    type AsyncRuntime = TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = Reply<T>
     where
