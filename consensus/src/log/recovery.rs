@@ -204,6 +204,10 @@ impl Reader<'_> {
         )?;
         if last {
             cut_off(file.as_ref(), &bytes, at).map_err(StorageError::io(path, "cut off torn frame"))?;
+            // A process that was killed may have left its last frame and the file's name in the system's cache. What is read is relied upon
+            // from here on, so it must not go with the power later.
+            let synced = file.sync().and_then(|()| self.config.disk.sync_dir(&self.config.dir));
+            synced.map_err(StorageError::io(path, "sync"))?;
         }
         self.bytes += bytes.len() as u64;
         Ok(ActiveFile {
@@ -284,6 +288,5 @@ fn cut_off(file: &dyn DiskFile, bytes: &Bytes, at: usize) -> io::Result<()> {
     let Some(last) = bytes[at..].chunks(4096).rposition(|chunk| !is_zero(chunk)) else {
         return Ok(());
     };
-    fill_zeros(file, at as u64, (at + (last + 1) * 4096).min(bytes.len()) as u64)?;
-    file.sync()
+    fill_zeros(file, at as u64, (at + (last + 1) * 4096).min(bytes.len()) as u64)
 }
