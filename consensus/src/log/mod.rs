@@ -178,7 +178,14 @@ impl Log {
 
     /// The first failure, after which nothing is written.
     pub fn failure(&self) -> Option<String> {
-        self.owner.shared.failure.lock().clone()
+        self.owner.shared.failure.borrow().clone()
+    }
+
+    /// Returns once the log has failed.
+    pub async fn failed(&self) {
+        let mut failure = self.owner.shared.failure.subscribe();
+        // An error means that the log is gone, and then so is its node.
+        let _ = failure.wait_for(Option::is_some).await;
     }
 
     /// Bytes of log files on disk.

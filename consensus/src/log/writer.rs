@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use pyralog_storage::StorageError;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::disk::DiskFile;
 use super::file::{ActiveFile, activate, next_capacity, prepare};
@@ -37,7 +37,7 @@ pub struct Shared {
     /// Durable records.
     pub index: RwLock<Index>,
     /// The first failure.
-    pub failure: Mutex<Option<String>>,
+    pub failure: watch::Sender<Option<String>>,
     /// Bytes of log files.
     pub bytes: AtomicU64,
     /// Syncs of frames.
@@ -103,7 +103,7 @@ pub fn start(config: LogConfig, recovered: Recovered) -> Result<(Arc<Shared>, Ru
         wake: Condvar::new(),
         wake_task: Notify::new(),
         index: RwLock::new(recovered.index),
-        failure: Mutex::new(None),
+        failure: watch::channel(None).0,
         bytes: AtomicU64::new(recovered.bytes),
         syncs: AtomicU64::new(0),
         config,
@@ -150,7 +150,7 @@ async fn run_simulated(shared: Arc<Shared>, writer: Arc<Mutex<Option<Writer>>>) 
 impl Shared {
     pub fn submit(&self, records: Vec<Record>, urgency: Urgency, done: Option<Done>) {
         let item = Item { records, urgency, done };
-        if let Some(failure) = self.failure.lock().clone() {
+        if let Some(failure) = self.failure.borrow().clone() {
             return item.finish(Err(LogError::Failed(failure)));
         }
         let mut queue = self.queue.lock();
@@ -185,7 +185,7 @@ impl Shared {
 
     /// Refuses everything from now on, and fails what waits.
     fn stop(&self, failure: String, items: Vec<Item>) {
-        *self.failure.lock() = Some(failure.clone());
+        self.failure.send_replace(Some(failure.clone()));
         let waiting = {
             let mut queue = self.queue.lock();
             queue.closed = true;

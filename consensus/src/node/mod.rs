@@ -39,7 +39,7 @@ use cluster::Cluster;
 use format::Format;
 use lock::DirectoryLock;
 use opening::{Opening, blocking, open_directory, open_log};
-use service::Service;
+use service::{Groups, Service};
 
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
 const CLOSE_FLUSH_BYTES: u64 = 1 << 20;
@@ -250,6 +250,7 @@ impl Node {
             )));
             server.serve(service)
         });
+        tasks.push(runtime::spawn(stop_with_log(log.clone(), groups.clone(), stopping.clone())));
         for partition in &groups.partitions {
             tasks.push(runtime::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));
         }
@@ -420,6 +421,19 @@ impl Node {
             }
         }
         Ok(())
+    }
+}
+
+/// Stops all groups once the log has failed. A group that happens not to write would notice nothing: it would lead on, and take no write.
+async fn stop_with_log(log: Log, groups: Groups, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        biased;
+        () = joining::stopped(&mut stop) => return,
+        () = log.failed() => {}
+    }
+    let _ = groups.meta.raft().shutdown().await;
+    for partition in &groups.partitions {
+        let _ = partition.work().raft.shutdown().await;
     }
 }
 
