@@ -338,6 +338,45 @@ async fn a_node_is_taken_out_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_taken_out_does_not_take_itself_in_again() {
+    let mut cluster = three().await;
+    let leader = cluster.leader().await;
+    let id = cluster.node(leader).status().node_id;
+    cluster.node((leader + 1) % 3).remove_member(id).await.unwrap();
+    // It looks after its place every few seconds, and at each change of the membership.
+    let end = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < end {
+        let others = cluster.alive().map(|node| node.status()).filter(|status| status.node_id != id);
+        let back = others.filter(|status| status.groups.iter().any(|group| group.voters.contains(&id)));
+        assert_eq!(back.count(), 0);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.kill(leader).await;
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_joins_though_the_first_that_it_asks_has_no_leader_yet() {
+    let mut cluster = three().await;
+    cluster.kill(1).await;
+    cluster.kill(2).await;
+    let (dir, addresses) = (tempfile::tempdir().unwrap(), cluster.addresses.clone());
+    let joining = {
+        let config = config(dir.path(), addresses);
+        tokio::spawn(async move { Node::open(config).await })
+    };
+    // Longer than a node looks for a leader before it says that there is none.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert!(!joining.is_finished());
+    cluster.restart(1).await;
+    let joined = joining.await.unwrap().unwrap();
+    assert_eq!(joined.status().node_id, 4);
+    cluster.nodes.push(Some(joined));
+    cluster.restart(2).await;
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_taking_a_snapshot_over_and_telling_the_log_is_no_damage() {
     let mut cluster = three().await;
     let away = (cluster.leader().await + 1) % 3;

@@ -33,6 +33,8 @@ pub struct Cluster {
     pub peers: Peers,
     /// Folders whose files other nodes may fetch, by ticket.
     pub exports: Exports,
+    /// Held while this node changes the membership of a group that it leads.
+    pub changing: tokio::sync::Mutex<()>,
 }
 
 /// Folders by ticket.

@@ -18,6 +18,7 @@ use super::service::Groups;
 use super::{NodeConfig, PeerConfig};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
+use crate::meta::Meta;
 use crate::peer::transport::Transport;
 use crate::peer::{PeerError, PeerIdentity, PeerServer, Peers};
 use crate::raft::types::Types;
@@ -153,6 +154,7 @@ pub fn cluster(peer: &PeerConfig, format: &Format, bound: std::net::SocketAddr, 
         address: peer.advertise.clone().unwrap_or_else(|| bound.to_string()),
         peers: Peers::new(PeerIdentity::new(format.database.clone(), format.node), transport),
         exports: Exports::default(),
+        changing: tokio::sync::Mutex::default(),
     }
 }
 
@@ -196,9 +198,9 @@ async fn look(config: &NodeConfig, cluster: &Cluster, groups: &Groups) -> bool {
         tracing::debug!(error, "this node is not registered yet");
         return false;
     }
-    let mut complete = take_place(cluster, GroupId::META, groups.meta.raft(), &known).await;
+    let mut complete = take_place(cluster, &groups.meta, GroupId::META, groups.meta.raft(), &known).await;
     for partition in &groups.partitions {
-        complete &= take_place(cluster, partition.group(), &partition.work().raft, &known).await;
+        complete &= take_place(cluster, &groups.meta, partition.group(), &partition.work().raft, &known).await;
     }
     complete
 }
@@ -226,7 +228,13 @@ async fn learn_addresses(config: &NodeConfig, cluster: &Cluster, groups: &Groups
 }
 
 /// Sees to it that this node is a voter of a group, at its address; whether it is.
-async fn take_place<SM: RaftStateMachine<Types>>(cluster: &Cluster, group: GroupId, raft: &Raft<Types, SM>, known: &[Member]) -> bool {
+async fn take_place<SM: RaftStateMachine<Types>>(
+    cluster: &Cluster,
+    meta: &Meta,
+    group: GroupId,
+    raft: &Raft<Types, SM>,
+    known: &[Member],
+) -> bool {
     let (placed, leader) = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -243,14 +251,16 @@ async fn take_place<SM: RaftStateMachine<Types>>(cluster: &Cluster, group: Group
         address: cluster.address.clone(),
     };
     if leader == Some(cluster.node) {
-        return matches!(membership::admit(raft, member).await, Admission::Voter);
+        // A leader that is being removed still leads for a moment, and must not take itself in again.
+        let admission = match membership::refused(meta, &member).await {
+            Some(refused) => refused,
+            None => membership::admit(raft, &cluster.changing, member).await,
+        };
+        return !matches!(admission, Admission::NotNow(_));
     }
-    // The leader if it is known, or else whoever leads among all.
-    let targets: Vec<u64> = match leader {
-        Some(leader) => vec![leader],
-        None => known.iter().map(|member| member.node).collect(),
-    };
-    for target in targets {
+    // The leader if it is known, then whoever leads among all: who is not of the group is not told of a change of leader.
+    let others = known.iter().map(|member| member.node).filter(|node| Some(*node) != leader);
+    for target in leader.into_iter().chain(others) {
         match cluster.admit(target, group, member.clone()).await {
             Admission::Voter => return true,
             Admission::NotNow(reason) => tracing::debug!(target, group = group.0, reason, "not admitted yet"),

@@ -448,7 +448,7 @@ async fn leave<SM: RaftStateMachine<Types>>(
     let mut search = Search::new(name, raft);
     loop {
         let answer = match search.find().await? {
-            Leader::Here => membership::remove(raft, node).await,
+            Leader::Here => membership::remove(raft, &cluster.changing, node).await,
             Leader::There(leader) => cluster.remove(leader, group, node).await,
         };
         match answer {

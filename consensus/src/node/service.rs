@@ -193,17 +193,22 @@ impl Inner {
             Request::Propose(group, proposal) => Answer::Propose(self.propose(from, group, proposal).await?),
             Request::ReadIndex(GroupId::META) => Answer::ReadIndex(read_index(groups.meta.raft()).await?),
             Request::ReadIndex(group) => Answer::ReadIndex(read_index(&self.partition(group)?.work().raft).await?),
-            Request::Join(request) => Answer::Join(self.join(groups, request).await),
+            Request::Join(request) => Answer::Join(self.join(groups, request).await?),
             Request::Admit(group, member) => {
                 let refused = membership::refused(&groups.meta, &member).await;
                 Answer::Admit(match (refused, group) {
                     (Some(refused), _) => refused,
-                    (None, GroupId::META) => membership::admit(groups.meta.raft(), member).await,
-                    (None, group) => membership::admit(&self.partition(group)?.work().raft, member).await,
+                    (None, GroupId::META) => membership::admit(groups.meta.raft(), &self.cluster.changing, member).await,
+                    (None, group) => membership::admit(&self.partition(group)?.work().raft, &self.cluster.changing, member).await,
                 })
             }
-            Request::Remove(GroupId::META, node) => Answer::Admit(membership::remove(groups.meta.raft(), node).await),
-            Request::Remove(group, node) => Answer::Admit(membership::remove(&self.partition(group)?.work().raft, node).await),
+            Request::Remove(GroupId::META, node) => {
+                Answer::Admit(membership::remove(groups.meta.raft(), &self.cluster.changing, node).await)
+            }
+            Request::Remove(group, node) => {
+                let raft = &self.partition(group)?.work().raft;
+                Answer::Admit(membership::remove(raft, &self.cluster.changing, node).await)
+            }
             Request::Members => Answer::Members(membership::members(&groups.meta)),
         })
     }
@@ -310,14 +315,14 @@ impl Inner {
         Ok(())
     }
 
-    async fn join(&self, groups: &Groups, request: JoinRequest) -> Result<wire::Joined, String> {
-        let node = membership::register(&groups.meta, &request).await?;
-        Ok(wire::Joined {
+    async fn join(&self, groups: &Groups, request: JoinRequest) -> Result<Result<wire::Joined, String>, String> {
+        let registered = membership::register(&groups.meta, &request).await?;
+        Ok(registered.map(|node| wire::Joined {
             database: self.database.clone(),
             node,
             partitions: groups.partitions.len() as u32,
             members: membership::members(&groups.meta),
-        })
+        }))
     }
 }
 

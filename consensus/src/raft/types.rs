@@ -48,6 +48,8 @@ pub type Entry = alias::EntryOf<Types>;
 pub type LogId = alias::LogIdOf<Types>;
 /// A vote.
 pub type Vote = alias::VoteOf<Types>;
+/// A membership.
+pub type Membership = openraft::Membership<u64, BasicNode>;
 /// A membership and where it stands in the log.
 pub type StoredMembership = alias::StoredMembershipOf<Types>;
 /// What a snapshot covers.
