@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig, PeerConfig};
+use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig, NodeEnvironment, PeerConfig};
 
+use crate::disk::SwitchedDisk;
 use crate::table::{blind, rows, schema};
 
 /// A node's configuration; `join` holds the addresses of others.
@@ -373,6 +375,32 @@ async fn a_node_joins_though_the_first_that_it_asks_has_no_leader_yet() {
     assert_eq!(joined.status().node_id, 4);
     cluster.nodes.push(Some(joined));
     cluster.restart(2).await;
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_applies_nothing_that_its_own_log_may_lose() {
+    let mut cluster = three().await;
+    let follower = (cluster.leader().await + 1) % 3;
+    cluster.kill(follower).await;
+    let disk = SwitchedDisk::default();
+    let mut config = config(cluster.dirs[follower].path(), Vec::new());
+    config.peer.as_mut().unwrap().listen = cluster.addresses[follower].parse().unwrap();
+    let environment = NodeEnvironment {
+        disk: Arc::new(disk.clone()),
+        ..NodeEnvironment::default()
+    };
+    let node = Node::open_in(config, environment).await.unwrap();
+    node.ready().await.unwrap();
+    disk.0.hold.store(true, Ordering::SeqCst);
+    let leader = cluster.leader().await;
+    cluster.node(leader).partitions()[0].commit(blind([1], "x")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let early = rows(&node.partitions()[0]);
+    disk.0.hold.store(false, Ordering::SeqCst);
+    assert_eq!(early, []);
+    until("the follower catches up", || rows(&node.partitions()[0]).len() == 1).await;
+    cluster.nodes[follower] = Some(node);
     cluster.close().await;
 }
 

@@ -237,6 +237,10 @@ impl RaftStateMachine<Types> for DataMachine {
         let mut chunks = entries.ready_chunks(BATCH);
         while let Some(chunk) = chunks.next().await {
             let batch = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
+            if let Some((last, _)) = batch.last() {
+                // What a majority has is committed, whether this node is among it or not. But segments must never be ahead of the log.
+                self.core.store.durable(last.index()).await?;
+            }
             let core = self.core.clone();
             self.thread.run(move || core.apply_all(batch)).await?;
         }

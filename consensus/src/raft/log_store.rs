@@ -16,7 +16,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use pyralog_storage::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::types::{Command, Entry, LogId, Types, Vote};
 use crate::clock::Clock;
@@ -44,6 +44,8 @@ struct Shared {
     state: Mutex<State>,
     /// One above the highest applied index: entries below it need not stay in memory.
     applied: AtomicU64,
+    /// Tells of every append that became durable, or failed to.
+    appended: Notify,
 }
 
 #[derive(Default)]
@@ -104,6 +106,7 @@ impl LogStore {
                 clock,
                 state: Mutex::new(state),
                 applied: AtomicU64::new(0),
+                appended: Notify::new(),
             }),
         })
     }
@@ -132,6 +135,24 @@ impl LogStore {
     pub fn applied(&self, index: u64) {
         self.shared.applied.fetch_max(index + 1, Ordering::Relaxed);
         self.shared.state.lock().evict(index + 1);
+    }
+
+    /// Returns once the entry at `index`, which this log has, is durable in it.
+    pub async fn durable(&self, index: u64) -> io::Result<()> {
+        loop {
+            let appended = self.shared.appended.notified();
+            {
+                let state = self.shared.state.lock();
+                // What is not in memory came from the disk.
+                if state.cache.get(&index).is_none_or(|cached| cached.append <= state.durable) {
+                    return Ok(());
+                }
+            }
+            if let Some(failure) = self.shared.log.failure() {
+                return Err(io_error(LogError::Failed(failure)));
+            }
+            appended.await;
+        }
     }
 
     fn submit(&self, kind: RecordKind, index: u64, payload: bytes::Bytes, urgency: Urgency, done: Option<crate::log::Done>) {
@@ -331,12 +352,13 @@ impl RaftLogStorage<Types> for LogStore {
         };
         let shared = Arc::downgrade(&self.shared);
         let done = Box::new(move |result: Result<(), LogError>| {
-            if result.is_ok()
-                && let Some(shared) = shared.upgrade()
-            {
-                let mut state = shared.state.lock();
-                state.durable = state.durable.max(number);
-                state.evict(shared.applied.load(Ordering::Relaxed));
+            if let Some(shared) = shared.upgrade() {
+                if result.is_ok() {
+                    let mut state = shared.state.lock();
+                    state.durable = state.durable.max(number);
+                    state.evict(shared.applied.load(Ordering::Relaxed));
+                }
+                shared.appended.notify_waiters();
             }
             callback.io_completed(result.map_err(io_error));
         });

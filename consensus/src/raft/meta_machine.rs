@@ -75,6 +75,10 @@ impl RaftStateMachine<Types> for MetaMachine {
         let mut chunks = entries.ready_chunks(BATCH);
         while let Some(chunk) = chunks.next().await {
             let batch = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
+            if let Some((last, _)) = batch.last() {
+                // As for data: a dump must never be ahead of the log.
+                self.store.durable(last.index()).await?;
+            }
             let (state, store) = (self.state.clone(), self.store.clone());
             self.thread.run(move || apply_all(&state, &store, batch)).await?;
         }
