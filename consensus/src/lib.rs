@@ -10,6 +10,9 @@ pub mod node;
 pub mod partition;
 pub mod peer;
 mod raft;
+mod runtime;
+#[doc(hidden)]
+pub mod simulation;
 
 pub use error::{ConsensusError, Result};
 pub use meta::{Meta, MetaChange, MetaExpect, MetaRevision};

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig, NodeEnvironment, PeerConfig};
 
+use crate::disk::SwitchedDisk;
 use crate::table::{blind, rows, schema};
 
 /// A node's configuration; `join` holds the addresses of others.
@@ -353,6 +355,70 @@ async fn a_node_is_taken_out_for_ever() {
     cluster.node(0).partitions()[0].commit(blind([1], "x")).await.unwrap();
     let last = cluster.node(0).remove_member(9).await.unwrap_err().to_string();
     assert!(last.contains("no node 9"), "{last}");
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_taken_out_does_not_take_itself_in_again() {
+    let mut cluster = three().await;
+    let leader = cluster.leader().await;
+    let id = cluster.node(leader).status().node_id;
+    cluster.node((leader + 1) % 3).remove_member(id).await.unwrap();
+    // It looks after its place every few seconds, and at each change of the membership.
+    let end = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < end {
+        let others = cluster.alive().map(|node| node.status()).filter(|status| status.node_id != id);
+        let back = others.filter(|status| status.groups.iter().any(|group| group.voters.contains(&id)));
+        assert_eq!(back.count(), 0);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.kill(leader).await;
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_joins_though_the_first_that_it_asks_has_no_leader_yet() {
+    let mut cluster = three().await;
+    cluster.kill(1).await;
+    cluster.kill(2).await;
+    let (dir, addresses) = (tempfile::tempdir().unwrap(), cluster.addresses.clone());
+    let joining = {
+        let config = config(dir.path(), addresses);
+        tokio::spawn(async move { Node::open(config).await })
+    };
+    // Longer than a node looks for a leader before it says that there is none.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert!(!joining.is_finished());
+    cluster.restart(1).await;
+    let joined = joining.await.unwrap().unwrap();
+    assert_eq!(joined.status().node_id, 4);
+    cluster.nodes.push(Some(joined));
+    cluster.restart(2).await;
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_applies_nothing_that_its_own_log_may_lose() {
+    let mut cluster = three().await;
+    let follower = (cluster.leader().await + 1) % 3;
+    cluster.kill(follower).await;
+    let disk = SwitchedDisk::default();
+    let mut config = config(cluster.dirs[follower].path(), Vec::new());
+    config.peer.as_mut().unwrap().listen = cluster.addresses[follower].parse().unwrap();
+    let environment = NodeEnvironment {
+        disk: Arc::new(disk.clone()),
+        ..NodeEnvironment::default()
+    };
+    let node = Node::open_in(config, environment).await.unwrap();
+    node.ready().await.unwrap();
+    disk.0.hold.store(true, Ordering::SeqCst);
+    let leader = cluster.leader().await;
+    cluster.node(leader).partitions()[0].commit(blind([1], "x")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(rows(&node.partitions()[0]), []);
+    disk.0.hold.store(false, Ordering::SeqCst);
+    until("the follower catches up", || rows(&node.partitions()[0]).len() == 1).await;
+    cluster.nodes[follower] = Some(node);
     cluster.close().await;
 }
 

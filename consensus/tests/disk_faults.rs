@@ -1,6 +1,7 @@
 //! A failing disk: nothing false is acknowledged, reads go on, and a restart has what was acknowledged.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pyralog_consensus::{ConsensusError, MetaChange, Node, NodeConfig};
 
@@ -28,6 +29,15 @@ async fn a_full_disk_stops_writes_and_not_reads() {
             "{error}"
         );
     }
+    // All groups, also those that had nothing to write: they would lead on, and take no write.
+    let stopped = || node.status().groups.iter().all(|group| group.stopped.is_some());
+    for _ in 0..500 {
+        if stopped() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(stopped(), "{:?}", node.status().groups);
     disk.0.full.store(false, Ordering::SeqCst);
     let later = partition.commit(blind([2], "later")).await.unwrap_err();
     assert!(

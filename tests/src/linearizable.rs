@@ -1,4 +1,4 @@
-//! Checks that a history of reads and writes of one register is linearizable: that each operation can be given a moment between its call
+//! Checks that a history of one register is linearizable: that each operation can be given a moment between its call
 //! and its answer so that every read gives what was written last.
 //!
 //! The search of Wing and Gong ("Testing and verifying concurrent objects", 1993) in the form that goes through the history in time and
@@ -10,10 +10,40 @@ use std::time::Duration;
 /// What was done. `None` is the value of a register that nobody wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// Set to a value that no other write sets.
+    /// Set to a value that no other operation sets.
     Write(u64),
+    /// Removed.
+    Delete,
+    /// Found at one value and set to another, which no other operation sets. One that found something else is not part of a history.
+    Swap(Option<u64>, u64),
     /// Found.
     Read(Option<u64>),
+}
+
+impl Operation {
+    /// The register's value after the operation; `None`: it cannot have its moment now.
+    fn at(&self, value: Option<u64>) -> Option<Option<u64>> {
+        match self {
+            Operation::Write(written) => Some(Some(*written)),
+            Operation::Delete => Some(None),
+            Operation::Swap(found, written) => (*found == value).then_some(Some(*written)),
+            Operation::Read(found) => (*found == value).then_some(value),
+        }
+    }
+
+    fn found(&self) -> Option<u64> {
+        match self {
+            Operation::Read(found) | Operation::Swap(found, _) => *found,
+            Operation::Write(_) | Operation::Delete => None,
+        }
+    }
+
+    fn written(&self) -> Option<u64> {
+        match self {
+            Operation::Write(written) | Operation::Swap(_, written) => Some(*written),
+            Operation::Read(_) | Operation::Delete => None,
+        }
+    }
 }
 
 /// An operation and when it was called and answered.
@@ -37,7 +67,9 @@ pub fn check(mut history: Vec<Event>) -> Result<(), String> {
     let mut moments: Vec<(Duration, bool, usize)> = Vec::new();
     for (i, event) in history.iter().enumerate() {
         moments.push((event.called, false, i));
-        moments.push((event.answered.unwrap_or(Duration::MAX), true, i));
+        if let Some(answered) = event.answered {
+            moments.push((answered, true, i));
+        }
     }
     moments.sort();
     let mut under_way: BTreeSet<usize> = BTreeSet::new();
@@ -66,21 +98,25 @@ pub fn check(mut history: Vec<Event>) -> Result<(), String> {
     Ok(())
 }
 
-/// A write of unknown outcome that nobody saw may as well not have been; one that was seen had its moment before that read was answered.
+/// What is known of unknown outcomes: a value that was seen was written before it was seen, and a write that nobody saw may as well not
+/// have been. A delete stays open: it may have its moment at any time, or never.
 fn settle_unknown(history: &mut Vec<Event>) {
-    let reads: Vec<(u64, Duration)> = history
-        .iter()
-        .filter_map(|event| match event.operation {
-            Operation::Read(Some(value)) => Some((value, event.answered?)),
-            _ => None,
-        })
-        .collect();
-    for event in history.iter_mut().filter(|event| event.answered.is_none()) {
-        if let Operation::Write(value) = event.operation {
-            event.answered = reads.iter().filter(|(read, _)| *read == value).map(|(_, answered)| *answered).min();
+    loop {
+        let seen: Vec<(u64, Duration)> = history
+            .iter()
+            .filter_map(|event| Some((event.operation.found()?, event.answered?)))
+            .collect();
+        let mut settled = false;
+        for event in history.iter_mut().filter(|event| event.answered.is_none()) {
+            let of_this = seen.iter().filter(|(value, _)| event.operation.written() == Some(*value));
+            event.answered = of_this.map(|(_, answered)| *answered).min();
+            settled |= event.answered.is_some();
+        }
+        if !settled {
+            break;
         }
     }
-    history.retain(|event| event.answered.is_some());
+    history.retain(|event| event.answered.is_some() || event.operation == Operation::Delete);
 }
 
 /// All states that come of giving more of the operations under way their moment, in any order.
@@ -89,11 +125,7 @@ fn reachable(states: HashSet<State>, under_way: &BTreeSet<usize>, history: &[Eve
     let mut open: Vec<State> = states.into_iter().collect();
     while let Some((value, done)) = open.pop() {
         for i in under_way.difference(&done) {
-            let next = match &history[*i].operation {
-                Operation::Write(written) => Some(*written),
-                Operation::Read(read) if *read == value => value,
-                Operation::Read(_) => continue,
-            };
+            let Some(next) = history[*i].operation.at(value) else { continue };
             let mut done = done.clone();
             done.insert(*i);
             if all.insert((next, done.clone())) {
@@ -116,7 +148,7 @@ mod tests {
         }
     }
 
-    use Operation::{Read, Write};
+    use Operation::{Delete, Read, Swap, Write};
 
     #[test]
     fn what_can_be_ordered_passes() {
@@ -132,6 +164,13 @@ mod tests {
             event(Read(Some(3)), 30, Some(31)),
             // Of unknown outcome, and never seen.
             event(Write(4), 32, None),
+            event(Swap(Some(3), 5), 33, Some(34)),
+            // Of unknown outcome, and seen by what came after it.
+            event(Swap(Some(5), 6), 35, None),
+            event(Swap(Some(6), 7), 36, Some(37)),
+            event(Delete, 38, None),
+            event(Read(Some(7)), 39, Some(40)),
+            event(Read(None), 41, Some(42)),
         ];
         assert_eq!(check(history), Ok(()));
     }
@@ -153,6 +192,18 @@ mod tests {
             event(Read(Some(1)), 5, Some(6)),
         ];
         assert!(check(back).is_err());
+        let swapped_twice = vec![
+            event(Write(1), 0, Some(1)),
+            event(Swap(Some(1), 2), 2, Some(3)),
+            event(Swap(Some(1), 3), 2, Some(3)),
+        ];
+        assert!(check(swapped_twice).is_err());
+        let undeleted = vec![
+            event(Write(1), 0, Some(1)),
+            event(Delete, 2, Some(3)),
+            event(Read(Some(1)), 4, Some(5)),
+        ];
+        assert!(check(undeleted).is_err());
         let from_nowhere = vec![event(Read(Some(9)), 0, Some(1))];
         assert!(check(from_nowhere).is_err());
         let both = vec![

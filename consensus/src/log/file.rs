@@ -1,6 +1,5 @@
 //! Making log files: zero-filled and synced ahead of use, so that a later fdatasync writes data and no metadata.
 
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use super::disk::{Disk, DiskFile};
 use super::file_path;
 use super::frame::{FILE_HEADER_BYTES, FileHeader};
+use crate::runtime;
 
 /// Name of the file that is being prepared.
 pub const PREPARED: &str = "next.tmp";
@@ -55,7 +55,7 @@ pub fn fill_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
 pub fn activate(disk: &dyn Disk, dir: &Path, file: Arc<dyn DiskFile>, first_sequence: u64) -> io::Result<(PathBuf, ActiveFile)> {
     let header = FileHeader {
         first_sequence,
-        salt: random_salt(),
+        salt: runtime::random(),
     };
     file.write_at(&header.encode(), 0)?;
     file.sync()?;
@@ -72,10 +72,4 @@ pub fn activate(disk: &dyn Disk, dir: &Path, file: Arc<dyn DiskFile>, first_sequ
             capacity,
         },
     ))
-}
-
-/// A salt that differs from file to file. It guards against accidents and look-alike user data, it is no secret.
-fn random_salt() -> u64 {
-    // Each `RandomState` has fresh keys from the operating system's randomness.
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

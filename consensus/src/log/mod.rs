@@ -25,7 +25,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -33,7 +32,7 @@ use parking_lot::Mutex;
 use crate::error::Result;
 use disk::Disk;
 pub use frame::MAX_PAYLOAD_BYTES;
-use writer::Shared;
+use writer::{Running, Shared};
 
 /// A group's number within the node's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -157,7 +156,7 @@ pub struct Log {
 
 struct Owner {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Running>>,
 }
 
 impl Log {
@@ -190,7 +189,14 @@ impl Log {
 
     /// The first failure, after which nothing is written.
     pub fn failure(&self) -> Option<String> {
-        self.owner.shared.failure.lock().clone()
+        self.owner.shared.failure.borrow().clone()
+    }
+
+    /// Returns once the log has failed.
+    pub async fn failed(&self) {
+        let mut failure = self.owner.shared.failure.subscribe();
+        // An error means that the log is gone, and then so is its node.
+        let _ = failure.wait_for(Option::is_some).await;
     }
 
     /// Bytes of log files on disk.
@@ -207,10 +213,8 @@ impl Log {
     pub fn close(&self) {
         self.owner.shared.close();
         let writer = self.owner.writer.lock().take();
-        if let Some(writer) = writer
-            && writer.join().is_err()
-        {
-            tracing::error!("the log's writer thread panicked");
+        if let Some(writer) = writer {
+            writer.end();
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct Recovered {
 pub fn recover(config: &LogConfig) -> Result<Recovered> {
     let dir = config.dir.as_path();
     std::fs::create_dir_all(dir).map_err(StorageError::io(dir, "create directory"))?;
-    let files = list_files(dir)?;
+    let files = list_files(config)?;
     remove_prepared(config)?;
     let (marker, synced) = Marker::open(config.disk.as_ref(), dir).map_err(StorageError::io(dir.join("SYNCED"), "open"))?;
     if files.is_empty() {
@@ -89,10 +89,10 @@ fn create(config: &LogConfig, marker: Marker) -> Result<Recovered> {
 }
 
 /// Log files by first sequence number, in order.
-fn list_files(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
+fn list_files(config: &LogConfig) -> Result<Vec<(u64, PathBuf)>> {
+    let dir = config.dir.as_path();
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(StorageError::io(dir, "list directory"))? {
-        let path = entry.map_err(StorageError::io(dir, "list directory"))?.path();
+    for path in config.disk.list(dir).map_err(StorageError::io(dir, "list directory"))? {
         let first = path
             .file_name()
             .and_then(|n| n.to_str())
@@ -204,6 +204,10 @@ impl Reader<'_> {
         )?;
         if last {
             cut_off(file.as_ref(), &bytes, at).map_err(StorageError::io(path, "cut off torn frame"))?;
+            // A process that was killed may have left its last frame and the file's name in the system's cache. What is read is relied upon
+            // from here on, so it must not go with the power later.
+            let synced = file.sync().and_then(|()| self.config.disk.sync_dir(&self.config.dir));
+            synced.map_err(StorageError::io(path, "sync"))?;
         }
         self.bytes += bytes.len() as u64;
         Ok(ActiveFile {
@@ -284,6 +288,5 @@ fn cut_off(file: &dyn DiskFile, bytes: &Bytes, at: usize) -> io::Result<()> {
     let Some(last) = bytes[at..].chunks(4096).rposition(|chunk| !is_zero(chunk)) else {
         return Ok(());
     };
-    fill_zeros(file, at as u64, (at + (last + 1) * 4096).min(bytes.len()) as u64)?;
-    file.sync()
+    fill_zeros(file, at as u64, (at + (last + 1) * 4096).min(bytes.len()) as u64)
 }

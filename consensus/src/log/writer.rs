@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use pyralog_storage::StorageError;
+use tokio::sync::{Notify, watch};
 
 use super::disk::DiskFile;
 use super::file::{ActiveFile, activate, next_capacity, prepare};
@@ -20,6 +21,8 @@ use super::marker::{Marker, Synced};
 use super::recovery::Recovered;
 use super::{Done, GroupId, LogConfig, LogError, Record, RecordKind, Urgency, file_path};
 use crate::error::Result;
+use crate::runtime::{self, Work};
+use crate::simulation;
 
 /// A frame takes no further submission once it holds this many bytes.
 const FRAME_TARGET_BYTES: usize = 16 << 20;
@@ -28,11 +31,13 @@ const FRAME_TARGET_BYTES: usize = 16 << 20;
 pub struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// As `wake`, in a simulation.
+    wake_task: Notify,
     config: LogConfig,
     /// Durable records.
     pub index: RwLock<Index>,
     /// The first failure.
-    pub failure: Mutex<Option<String>>,
+    pub failure: watch::Sender<Option<String>>,
     /// Bytes of log files.
     pub bytes: AtomicU64,
     /// Syncs of frames.
@@ -65,13 +70,40 @@ impl Item {
     }
 }
 
+/// A writer at work.
+pub enum Running {
+    /// On its thread.
+    Thread(JoinHandle<()>),
+    /// In a simulation's task.
+    Task(Arc<Mutex<Option<Writer>>>),
+}
+
+impl Running {
+    /// Waits until a closed log is written. Blocking.
+    pub fn end(self) {
+        match self {
+            Running::Thread(thread) => {
+                if thread.join().is_err() {
+                    tracing::error!("the log's writer thread panicked");
+                }
+            }
+            Running::Task(writer) => {
+                if let Some(writer) = writer.lock().take() {
+                    writer.run();
+                }
+            }
+        }
+    }
+}
+
 /// Starts the thread.
-pub fn start(config: LogConfig, recovered: Recovered) -> Result<(Arc<Shared>, JoinHandle<()>)> {
+pub fn start(config: LogConfig, recovered: Recovered) -> Result<(Arc<Shared>, Running)> {
     let shared = Arc::new(Shared {
         queue: Mutex::default(),
         wake: Condvar::new(),
+        wake_task: Notify::new(),
         index: RwLock::new(recovered.index),
-        failure: Mutex::new(None),
+        failure: watch::channel(None).0,
         bytes: AtomicU64::new(recovered.bytes),
         syncs: AtomicU64::new(0),
         config,
@@ -84,6 +116,11 @@ pub fn start(config: LogConfig, recovered: Recovered) -> Result<(Arc<Shared>, Jo
         preparing: None,
         buffer: Vec::new(),
     };
+    if simulation::current().is_some() {
+        let writer = Arc::new(Mutex::new(Some(writer)));
+        runtime::spawn(run_simulated(shared.clone(), writer.clone()));
+        return Ok((shared, Running::Task(writer)));
+    }
     let thread = std::thread::Builder::new().name("pyralog-log".to_owned()).spawn(move || {
         let shared = writer.shared.clone();
         if std::panic::catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
@@ -91,13 +128,29 @@ pub fn start(config: LogConfig, recovered: Recovered) -> Result<(Arc<Shared>, Jo
         }
     });
     let thread = thread.map_err(StorageError::io(&shared.config.dir, "start the log's writer thread"))?;
-    Ok((shared, thread))
+    Ok((shared, Running::Thread(thread)))
+}
+
+/// The thread's work as a task that sleeps for as long as a disk would take.
+async fn run_simulated(shared: Arc<Shared>, writer: Arc<Mutex<Option<Writer>>>) {
+    loop {
+        shared.wake_task.notified().await;
+        tokio::time::sleep(simulation::disk_delay()).await;
+        while shared.has_work() {
+            let mut place = writer.lock();
+            let Some(running) = place.as_mut() else { return };
+            if !shared.next_items().is_some_and(|items| running.write(items)) {
+                place.take();
+                return;
+            }
+        }
+    }
 }
 
 impl Shared {
     pub fn submit(&self, records: Vec<Record>, urgency: Urgency, done: Option<Done>) {
         let item = Item { records, urgency, done };
-        if let Some(failure) = self.failure.lock().clone() {
+        if let Some(failure) = self.failure.borrow().clone() {
             return item.finish(Err(LogError::Failed(failure)));
         }
         let mut queue = self.queue.lock();
@@ -111,18 +164,28 @@ impl Shared {
         queue.items.push_back(item);
         drop(queue);
         if urgency == Urgency::Now {
-            self.wake.notify_one();
+            self.wake();
         }
     }
 
     pub fn close(&self) {
         self.queue.lock().closed = true;
+        self.wake();
+    }
+
+    fn wake(&self) {
         self.wake.notify_one();
+        self.wake_task.notify_one();
+    }
+
+    fn has_work(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.urgent > 0 || queue.closed
     }
 
     /// Refuses everything from now on, and fails what waits.
     fn stop(&self, failure: String, items: Vec<Item>) {
-        *self.failure.lock() = Some(failure.clone());
+        self.failure.send_replace(Some(failure.clone()));
         let waiting = {
             let mut queue = self.queue.lock();
             queue.closed = true;
@@ -196,31 +259,41 @@ pub struct Writer {
     pub(super) next_sequence: u64,
     marker: Marker,
     /// The next file, while it is filled with zeros.
-    preparing: Option<JoinHandle<io::Result<Arc<dyn DiskFile>>>>,
+    preparing: Option<Work<io::Result<Arc<dyn DiskFile>>>>,
     buffer: Vec<u8>,
 }
 
 impl Writer {
     fn run(mut self) {
         while let Some(items) = self.shared.next_items() {
-            let records: Vec<&Record> = items.iter().flat_map(|item| &item.records).collect();
-            let collect = records.iter().any(|r| matches!(r.kind, RecordKind::Purge | RecordKind::Truncate));
-            let written = self.write_frame(&records);
-            if let Err(error) = written {
-                return self.fail(&error, items);
+            if !self.write(items) {
+                return;
             }
-            for item in items {
-                item.finish(Ok(()));
-            }
-            if collect && let Err(error) = self.collect() {
-                return self.fail(&error, Vec::new());
-            }
-            self.prepare_next();
         }
         if let Some(preparing) = self.preparing.take() {
             // Only so that no thread outlives the log; the file is removed at the next open.
             let _ = preparing.join();
         }
+    }
+
+    /// Writes items and tells who waits for them. `false`: the log has failed.
+    fn write(&mut self, items: Vec<Item>) -> bool {
+        let records: Vec<&Record> = items.iter().flat_map(|item| &item.records).collect();
+        let collect = records.iter().any(|r| matches!(r.kind, RecordKind::Purge | RecordKind::Truncate));
+        let written = self.write_frame(&records);
+        if let Err(error) = written {
+            self.fail(&error, items);
+            return false;
+        }
+        for item in items {
+            item.finish(Ok(()));
+        }
+        if collect && let Err(error) = self.collect() {
+            self.fail(&error, Vec::new());
+            return false;
+        }
+        self.prepare_next();
+        true
     }
 
     /// Writes and syncs one frame, then takes its records into the index.
@@ -273,7 +346,7 @@ impl Writer {
 
     fn rotate(&mut self) -> io::Result<()> {
         let (disk, dir) = (self.shared.config.disk.clone(), self.shared.config.dir.clone());
-        let prepared = match self.preparing.take().map(JoinHandle::join) {
+        let prepared = match self.preparing.take().map(Work::join) {
             Some(Ok(prepared)) => prepared?,
             Some(Err(_)) => return Err(io::Error::other("the thread that prepares log files panicked")),
             None => prepare(
@@ -307,16 +380,15 @@ impl Writer {
         }
         let (disk, dir) = (self.shared.config.disk.clone(), self.shared.config.dir.clone());
         let capacity = next_capacity(self.active.capacity, self.shared.config.file_bytes);
-        let thread = std::thread::Builder::new().name("pyralog-log-file".to_owned());
-        match thread.spawn(move || prepare(disk.as_ref(), &dir, capacity)) {
-            Ok(thread) => self.preparing = Some(thread),
+        match Work::start("pyralog-log-file", move || prepare(disk.as_ref(), &dir, capacity)) {
+            Ok(preparing) => self.preparing = Some(preparing),
             // Then rotation prepares it itself.
             Err(error) => tracing::warn!(%error, "cannot start a thread to prepare the next log file"),
         }
     }
 
     /// Ends the log for good: nothing is written after an unknown state on disk.
-    fn fail(self, error: &io::Error, items: Vec<Item>) {
+    fn fail(&mut self, error: &io::Error, items: Vec<Item>) {
         let full = error.kind() == io::ErrorKind::StorageFull;
         let failure = if full {
             format!("disk full: {error}")
@@ -325,7 +397,7 @@ impl Writer {
         };
         tracing::error!(dir = %self.shared.config.dir.display(), %failure, "the log stops");
         self.shared.stop(failure, items);
-        if let Some(preparing) = self.preparing {
+        if let Some(preparing) = self.preparing.take() {
             let _ = preparing.join();
         }
     }

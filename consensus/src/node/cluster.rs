@@ -18,6 +18,7 @@ use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::snapshot::Export;
 use crate::raft::types::{LogId, Outcome};
 use crate::raft::wire::{self, Admission, Answer, Member, Request};
+use crate::runtime;
 
 /// How long a forwarded proposal may take: the leader may have to fetch staged segments first. A leader that is gone is known earlier.
 const PROPOSE_LIMIT: Duration = Duration::from_secs(300);
@@ -41,6 +42,8 @@ pub struct Cluster {
     pub snapshots: SnapshotCounts,
     /// Proposals on their way to other nodes.
     pub forwarding: Mutex<HashMap<(u64, GroupId), forwarding::Queue>>,
+    /// Held while this node changes the membership of a group that it leads.
+    pub changing: tokio::sync::Mutex<()>,
 }
 
 /// Folders by ticket.
@@ -88,9 +91,7 @@ impl Cluster {
         make: impl FnOnce(u64) -> io::Result<Export> + Send + 'static,
     ) -> Result<(Ticket, Export), String> {
         let number = self.exports.next.fetch_add(1, Ordering::Relaxed);
-        let made = tokio::task::spawn_blocking(move || make(number))
-            .await
-            .map_err(|error| error.to_string())?;
+        let made = runtime::blocking(move || make(number)).await.map_err(|error| error.to_string())?;
         let export = made.map_err(|error| format!("the snapshot cannot be exported: {error}"))?;
         self.exports.dirs.lock().insert(number, export.dir.clone());
         let cluster = self.clone();

@@ -8,6 +8,7 @@ use pyralog_storage::StorageError;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ConsensusError, Result};
+use crate::runtime;
 
 const NAME: &str = "FORMAT";
 const MAGIC: &str = "pyralog";
@@ -63,7 +64,7 @@ impl Format {
 
     /// Initialises a directory as the first node of a new database.
     pub fn found(dir: &Path, partitions: u32) -> Result<Format> {
-        Self::create(dir, uuid::Uuid::new_v4().to_string(), FOUNDER, partitions.max(1))
+        Self::create(dir, runtime::random_uuid().to_string(), FOUNDER, partitions.max(1))
     }
 
     /// Initialises a directory.

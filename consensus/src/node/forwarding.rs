@@ -9,6 +9,7 @@ use super::cluster::Cluster;
 use crate::log::GroupId;
 use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::types::Outcome;
+use crate::runtime;
 
 /// A larger proposal goes alone, so that small ones do not wait for it. Bytes.
 pub const MAX_TOGETHER_BYTES: usize = 64 << 10;
@@ -30,7 +31,7 @@ pub struct Forwarded {
 pub fn start(cluster: &Arc<Cluster>, node: u64, group: GroupId) -> Queue {
     let (queue, waiting) = mpsc::unbounded_channel();
     // Not kept alive by what it serves.
-    tokio::spawn(run(Arc::downgrade(cluster), node, group, waiting));
+    runtime::spawn(run(Arc::downgrade(cluster), node, group, waiting));
     queue
 }
 
@@ -60,7 +61,7 @@ async fn run(cluster: std::sync::Weak<Cluster>, node: u64, group: GroupId, mut w
         }
         let Some(cluster) = cluster.upgrade() else { return };
         let (proposals, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|one| (one.proposal, one.answer)).unzip();
-        tokio::spawn(async move {
+        runtime::spawn(async move {
             let outcomes = cluster.propose_all(node, group, proposals).await;
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
                 // Its author may have left.

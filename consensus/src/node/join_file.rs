@@ -22,7 +22,7 @@ pub struct JoinFile {
 impl JoinFile {
     /// A join that begins.
     pub fn begin(addresses: Vec<String>) -> JoinFile {
-        let token = uuid::Uuid::new_v4().to_string();
+        let token = crate::runtime::random_uuid().to_string();
         JoinFile { token, addresses }
     }
 

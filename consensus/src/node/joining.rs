@@ -200,5 +200,6 @@ pub fn cluster(identity: PeerIdentity, address: String, links: Links) -> Cluster
         standing: Standing::default(),
         snapshots: SnapshotCounts::default(),
         forwarding: Default::default(),
+        changing: tokio::sync::Mutex::default(),
     }
 }

@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::storage::RaftStateMachine;
 use openraft::{ChangeMembers, Raft};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use super::format::FOUNDER;
 use super::runs::{Run, Runs};
 use crate::error::ConsensusError;
 use crate::meta::{Meta, MetaChange, MetaExpect};
-use crate::raft::types::Types;
+use crate::raft::types::{Membership, Types};
 use crate::raft::wire::{Admission, JoinRequest, Member};
 
 /// Names of the records.
@@ -70,32 +70,33 @@ pub fn published(meta: &Meta, node: u64) -> crate::Result<Option<String>> {
     Ok(found.and_then(|(address, _)| String::from_utf8(address.to_vec()).ok()))
 }
 
-/// Registers a node that joins, and returns its id.
-pub async fn register(meta: &Meta, request: &JoinRequest) -> Result<u64, String> {
+/// Registers a node that joins, and returns its id; the inner error is why it may not join. The outer one is why it cannot be told now:
+/// another node may be able to, or this one later.
+pub async fn register(meta: &Meta, request: &JoinRequest) -> Result<Result<u64, String>, String> {
     meta.barrier().await.map_err(|error| error.to_string())?;
     for (name, bytes, _) in meta.scan(PREFIX).map_err(|error| error.to_string())? {
         let known: NodeRecord = serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))?;
         let node: u64 = name[PREFIX.len()..].parse().map_err(|_| format!("{name} names no node"))?;
         if known.token == request.token && !known.removed && request.node.is_none_or(|wanted| wanted == node) {
-            return Ok(node);
+            return Ok(Ok(node));
         }
     }
     match request.node {
-        Some(0) => Err("a node's id is 1 or more".to_owned()),
+        Some(0) => Ok(Err("a node's id is 1 or more".to_owned())),
         // Whether its record is there yet or not.
-        Some(FOUNDER) => Err(format!(
+        Some(FOUNDER) => Ok(Err(format!(
             "node {FOUNDER} is the one that made the database; leave out the id, or give another one"
-        )),
-        Some(node) => match claim(meta, node, &request.token).await? {
+        ))),
+        Some(node) => Ok(match claim(meta, node, &request.token).await? {
             true => Ok(node),
             false => Err(format!(
                 "the id {node} was given to a node before, and ids are not used again; leave out the id, or give one that is new"
             )),
-        },
+        }),
         None => loop {
             let node = meta.allocate("node", 1).await.map_err(|error| error.to_string())?;
             if node != FOUNDER && claim(meta, node, &request.token).await? {
-                return Ok(node);
+                return Ok(Ok(node));
             }
         },
     }
@@ -185,66 +186,72 @@ pub async fn refused(meta: &Meta, member: &Member) -> Option<Admission> {
     }
 }
 
-/// As the group's leader: makes a node a voter at its address, first as one that learns, then by joint consensus.
-pub async fn admit<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, member: Member) -> Admission {
-    let (leads, known, voter) = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let known = membership.get_node(&member.node).map(|node| node.addr.clone());
-        let voter = membership.voter_ids().any(|voter| voter == member.node);
-        (metrics.state.is_leader(), known, voter)
-    };
-    if !leads {
-        return Admission::NotNow("this node does not lead the group".to_owned());
-    }
+/// As the group's leader: makes a node a voter at its address, first as one that learns, then by joint consensus. `changing` is held while
+/// the membership changes.
+pub async fn admit<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changing: &Mutex<()>, member: Member) -> Admission {
     let node = BasicNode::new(&member.address);
-    let changed = async {
-        match known {
-            None => {
-                raft.add_learner(member.node, node, false).await?;
-            }
+    {
+        let _alone = changing.lock().await;
+        let Some(membership) = led_membership(raft) else {
+            return not_leader();
+        };
+        let known = membership.get_node(&member.node).map(|node| node.addr.clone());
+        let changed = match known {
+            None => raft.add_learner(member.node, node, false).await.map(drop),
             Some(address) if address != member.address => {
                 let moved = ChangeMembers::SetNodes(BTreeMap::from([(member.node, node)]));
-                raft.change_membership(moved, true).await?;
+                raft.change_membership(moved, true).await.map(drop)
             }
-            Some(_) => {}
+            Some(_) => Ok(()),
+        };
+        if let Err(error) = changed {
+            // Another change under way, or another leader: both end by themselves.
+            return Admission::NotNow(error.to_string());
         }
-        if voter {
-            return Ok(Admission::Voter);
+        if membership.voter_ids().any(|voter| voter == member.node) {
+            return Admission::Voter;
         }
-        if !caught_up(raft, member.node).await {
-            return Ok(Admission::NotNow("the node has not caught up yet".to_owned()));
-        }
-        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([member.node]));
-        raft.change_membership(voters, true).await?;
-        Ok::<_, RaftError<Types, ClientWriteError<Types>>>(Admission::Voter)
-    };
-    // Another change under way, or another leader: both end by themselves.
-    changed.await.unwrap_or_else(|error| Admission::NotNow(error.to_string()))
+    }
+    if !caught_up(raft, member.node).await {
+        return Admission::NotNow("the node has not caught up yet".to_owned());
+    }
+    let _alone = changing.lock().await;
+    if led_membership(raft).is_none() {
+        return not_leader();
+    }
+    let voters = ChangeMembers::AddVoterIds(BTreeSet::from([member.node]));
+    match raft.change_membership(voters, true).await {
+        Ok(_) => Admission::Voter,
+        Err(error) => Admission::NotNow(error.to_string()),
+    }
 }
 
-/// As the group's leader: takes a node out. [`Admission::Voter`] stands for done.
-pub async fn remove<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, node: u64) -> Admission {
-    let (leads, known, voter, others) = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let others = membership.voter_ids().filter(|voter| *voter != node).count();
-        let voter = membership.voter_ids().any(|voter| voter == node);
-        (metrics.state.is_leader(), membership.get_node(&node).is_some(), voter, others)
+/// The membership of a group that this node leads. A leader that was taken out leads for a moment more, and must change nothing then.
+fn led_membership<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) -> Option<Membership> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let leads = metrics.state.is_leader();
+    leads.then(|| metrics.membership_config.membership().clone())
+}
+
+fn not_leader() -> Admission {
+    Admission::NotNow("this node does not lead the group".to_owned())
+}
+
+/// As the group's leader: takes a node out. [`Admission::Voter`] stands for done. `changing` is held meanwhile.
+pub async fn remove<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changing: &Mutex<()>, node: u64) -> Admission {
+    let _alone = changing.lock().await;
+    let Some(membership) = led_membership(raft) else {
+        return not_leader();
     };
-    if !leads {
-        return Admission::NotNow("this node does not lead the group".to_owned());
-    }
-    if !known {
+    if membership.get_node(&node).is_none() {
         return Admission::Voter;
     }
-    if others == 0 {
+    if membership.voter_ids().all(|voter| voter == node) {
         return Admission::Refused(format!("node {node} is the only one that votes; a cluster needs one node at least"));
     }
     let gone = BTreeSet::from([node]);
-    let change = match voter {
+    let change = match membership.voter_ids().any(|voter| voter == node) {
         true => ChangeMembers::RemoveVoters(gone),
         false => ChangeMembers::RemoveNodes(gone),
     };

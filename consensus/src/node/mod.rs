@@ -40,13 +40,14 @@ use crate::raft::group;
 use crate::raft::leadership::{Leader, Search};
 use crate::raft::types::Types;
 use crate::raft::wire::Admission;
+use crate::runtime;
 use cluster::Cluster;
 use format::Format;
 use lock::DirectoryLock;
 use opening::{Opening, blocking, open_directory, open_log};
 use place::{Place, keep_up};
 use runs::Runs;
-use service::Service;
+use service::{Groups, Service};
 
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
 const CLOSE_FLUSH_BYTES: u64 = 1 << 20;
@@ -281,7 +282,10 @@ impl Node {
         let serving = server.zip(service.clone()).zip(cluster.clone());
         let serving = serving.map(|((server, service), cluster)| server.serve(identity, service, cluster.peers.roll().clone()));
         for partition in &groups.partitions {
-            tasks.push(tokio::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));
+            tasks.push(runtime::spawn(opening::collect_garbage(partition.clone(), stopping.clone())));
+        }
+        if cluster.is_some() {
+            tasks.push(runtime::spawn(stop_with_log(log.clone(), groups.clone(), stopping.clone())));
         }
         let leader_changes = groups.observe(&log, cluster.as_ref(), &stopping, &mut tasks);
         let node = Arc::new(Node {
@@ -306,14 +310,14 @@ impl Node {
             service.open(groups.clone());
             let mut tasks = node.tasks.lock();
             let watch = standing::watch(config.clone(), cluster.clone(), groups.clone(), runs, stopping.clone());
-            tasks.push(tokio::spawn(watch));
+            tasks.push(runtime::spawn(watch));
             let place = Place {
                 dir: config.data_dir.clone(),
                 addresses,
                 cluster,
                 groups,
             };
-            tasks.push(tokio::spawn(keep_up(place, stopping)));
+            tasks.push(runtime::spawn(keep_up(place, stopping)));
         }
         Ok(node)
     }
@@ -500,6 +504,19 @@ impl Node {
     }
 }
 
+/// Stops all groups once the log has failed. A group that happens not to write would notice nothing: it would lead on, and take no write.
+async fn stop_with_log(log: Log, groups: Groups, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        biased;
+        () = opening::stopped(&mut stop) => return,
+        () = log.failed() => {}
+    }
+    let _ = groups.meta.raft().shutdown().await;
+    for partition in &groups.partitions {
+        let _ = partition.work().raft.shutdown().await;
+    }
+}
+
 /// Has the group's leader take a node out.
 async fn leave<SM: RaftStateMachine<Types>>(
     cluster: &Cluster,
@@ -511,7 +528,7 @@ async fn leave<SM: RaftStateMachine<Types>>(
     let mut search = Search::new(name, raft);
     loop {
         let answer = match search.find().await? {
-            Leader::Here => membership::remove(raft, node).await,
+            Leader::Here => membership::remove(raft, &cluster.changing, node).await,
             Leader::There(leader) => cluster.remove(leader, group, node).await,
         };
         match answer {
@@ -563,9 +580,9 @@ impl Drop for Node {
         if let Some(cluster) = &self.cluster {
             cluster.peers.close();
         }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if tokio::runtime::Handle::try_current().is_ok() {
             let (meta, partitions) = (self.meta.clone(), self.partitions.clone());
-            runtime.spawn(async move {
+            runtime::spawn(async move {
                 let _ = meta.raft().shutdown().await;
                 for partition in &partitions {
                     let _ = partition.work().raft.shutdown().await;

@@ -32,6 +32,7 @@ use crate::raft::meta_machine::MetaMachine;
 use crate::raft::requests::Requests;
 use crate::raft::retained::Retained;
 use crate::raft::snapshot;
+use crate::runtime;
 
 /// The meta group dumps its state after this many entries.
 const META_SNAPSHOT_ENTRIES: u64 = 512;
@@ -43,7 +44,7 @@ const GARBAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs blocking work off the async workers.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
+    runtime::blocking(work)
         .await
         .map_err(|e| ConsensusError::Unavailable(format!("a blocking task failed: {e}")))?
 }
@@ -219,6 +220,7 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 pub(super) async fn collect_garbage(partition: PartitionHandle, mut stop: watch::Receiver<bool>) {
     loop {
         let passed = tokio::select! {
+            biased;
             () = stopped(&mut stop) => return,
             passed = partition.barrier() => passed,
         };

@@ -17,6 +17,7 @@ use super::membership;
 use super::opening::{blocking, stopped};
 use super::service::Groups;
 use crate::log::GroupId;
+use crate::meta::Meta;
 use crate::raft::types::Types;
 use crate::raft::wire::{Admission, Member};
 
@@ -46,6 +47,7 @@ pub async fn keep_up(place: Place, mut stop: watch::Receiver<bool>) {
     }
     loop {
         let complete = tokio::select! {
+            biased;
             () = stopped(&mut stop) => return,
             complete = place.look() => complete,
         };
@@ -55,6 +57,7 @@ pub async fn keep_up(place: Place, mut stop: watch::Receiver<bool>) {
         }
         let pause = if complete { LOOK_EVERY } else { PAUSE };
         tokio::select! {
+            biased;
             () = stopped(&mut stop) => return,
             () = sleep(pause) => {}
             // Also told of every entry, so not more often than this.
@@ -79,9 +82,9 @@ impl Place {
             tracing::debug!(error, "this node is not registered yet");
             return false;
         }
-        let mut complete = take_place(cluster, GroupId::META, groups.meta.raft(), &known).await;
+        let mut complete = take_place(cluster, &groups.meta, GroupId::META, groups.meta.raft(), &known).await;
         for partition in &groups.partitions {
-            complete &= take_place(cluster, partition.group(), &partition.work().raft, &known).await;
+            complete &= take_place(cluster, &groups.meta, partition.group(), &partition.work().raft, &known).await;
         }
         complete
     }
@@ -135,7 +138,13 @@ fn votes<SM: RaftStateMachine<Types>>(node: u64, raft: &Raft<Types, SM>) -> bool
 }
 
 /// Sees to it that this node is a voter of a group, at its address; whether it is.
-async fn take_place<SM: RaftStateMachine<Types>>(cluster: &Cluster, group: GroupId, raft: &Raft<Types, SM>, known: &[Member]) -> bool {
+async fn take_place<SM: RaftStateMachine<Types>>(
+    cluster: &Cluster,
+    meta: &Meta,
+    group: GroupId,
+    raft: &Raft<Types, SM>,
+    known: &[Member],
+) -> bool {
     let (placed, leader) = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -152,14 +161,16 @@ async fn take_place<SM: RaftStateMachine<Types>>(cluster: &Cluster, group: Group
         address: cluster.address.clone(),
     };
     if leader == Some(cluster.node) {
-        return matches!(membership::admit(raft, member).await, Admission::Voter);
+        // A leader that is being removed still leads for a moment, and must not take itself in again.
+        let admission = match membership::refused(meta, &member).await {
+            Some(refused) => refused,
+            None => membership::admit(raft, &cluster.changing, member).await,
+        };
+        return !matches!(admission, Admission::NotNow(_));
     }
-    // The leader if it is known, or else whoever leads among all.
-    let targets: Vec<u64> = match leader {
-        Some(leader) => vec![leader],
-        None => known.iter().map(|member| member.node).collect(),
-    };
-    for target in targets {
+    // The leader if it is known, then whoever leads among all: who is not of the group is not told of a change of leader.
+    let others = known.iter().map(|member| member.node).filter(|node| Some(*node) != leader);
+    for target in leader.into_iter().chain(others) {
         match cluster.admit(target, group, member.clone()).await {
             Admission::Voter => return true,
             Admission::NotNow(reason) => tracing::debug!(target, group = group.0, reason, "not admitted yet"),

@@ -1,6 +1,7 @@
 //! What a node answers other nodes.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
@@ -29,6 +30,7 @@ use crate::raft::retained;
 use crate::raft::snapshot::{self, Offer, Place};
 use crate::raft::types::{Outcome, Types};
 use crate::raft::wire::{self, Answer, JoinRequest, RaftRequest, Request};
+use crate::runtime;
 
 /// The groups of this node.
 #[derive(Clone)]
@@ -56,11 +58,11 @@ impl Groups {
             cluster.cloned(),
             counts[0].clone(),
         );
-        tasks.push(tokio::spawn(meta.run(stop.clone())));
+        tasks.push(runtime::spawn(meta.run(stop.clone())));
         for (partition, count) in self.partitions.iter().zip(&counts[1..]) {
             let raft = partition.work().raft.clone();
             let observer = Observer::new(partition.group(), raft, log.clone(), cluster.cloned(), count.clone());
-            tasks.push(tokio::spawn(observer.run(stop.clone())));
+            tasks.push(runtime::spawn(observer.run(stop.clone())));
         }
         counts
     }
@@ -114,7 +116,7 @@ impl PeerService for Service {
         .boxed()
     }
 
-    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<tokio::fs::File>, String>> {
+    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<File>, String>> {
         let inner = self.inner.clone();
         async move {
             if from == 0 {
@@ -124,18 +126,18 @@ impl PeerService for Service {
                 Some(FileName::Staged { group, segment, part }) => {
                     let storage = inner.partition(group)?.storage().clone();
                     let staged = storage.segment_files(None, segment)[part].clone();
-                    if let Some(file) = open_if_there(&staged).await? {
+                    if let Some(file) = open_if_there(staged).await? {
                         return Ok(Some(file));
                     }
-                    let find = tokio::task::spawn_blocking(move || retained::find(&storage, segment, part));
+                    let find = runtime::blocking(move || retained::find(&storage, segment, part));
                     let found = find.await.map_err(|error| error.to_string())?;
                     match found.map_err(|error| error.to_string())? {
-                        Some(path) => open_if_there(&path).await,
+                        Some(path) => open_if_there(path).await,
                         None => Ok(None),
                     }
                 }
                 Some(FileName::Snapshot { ticket, name }) => match inner.cluster.exported(ticket, &name) {
-                    Some(path) => open_if_there(&path).await,
+                    Some(path) => open_if_there(path).await,
                     None => Ok(None),
                 },
                 None => Err(format!("no file is called {name:?}")),
@@ -145,12 +147,18 @@ impl PeerService for Service {
     }
 }
 
-async fn open_if_there(path: &Path) -> Result<Option<tokio::fs::File>, String> {
-    match tokio::fs::File::open(path).await {
+async fn open_if_there(path: PathBuf) -> Result<Option<File>, String> {
+    let open = move || match File::open(&path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("{}: {error}", path.display())),
-    }
+    };
+    runtime::blocking(open).await.map_err(|error| error.to_string())?
+}
+
+async fn exists(path: PathBuf) -> Result<bool, String> {
+    let look = move || path.try_exists().map_err(|error| format!("{}: {error}", path.display()));
+    runtime::blocking(look).await.map_err(|error| error.to_string())?
 }
 
 /// The names of the files that nodes fetch from each other.
@@ -229,17 +237,22 @@ impl Inner {
             }
             Request::ReadIndex(GroupId::META) => Answer::ReadIndex(read_index(groups.meta.raft()).await?),
             Request::ReadIndex(group) => Answer::ReadIndex(read_index(&self.partition(group)?.work().raft).await?),
-            Request::Join(request) => Answer::Join(self.join(groups, request).await),
+            Request::Join(request) => Answer::Join(self.join(groups, request).await?),
             Request::Admit(group, member) => {
                 let refused = membership::refused(&groups.meta, &member).await;
                 Answer::Admit(match (refused, group) {
                     (Some(refused), _) => refused,
-                    (None, GroupId::META) => membership::admit(groups.meta.raft(), member).await,
-                    (None, group) => membership::admit(&self.partition(group)?.work().raft, member).await,
+                    (None, GroupId::META) => membership::admit(groups.meta.raft(), &self.cluster.changing, member).await,
+                    (None, group) => membership::admit(&self.partition(group)?.work().raft, &self.cluster.changing, member).await,
                 })
             }
-            Request::Remove(GroupId::META, node) => Answer::Admit(membership::remove(groups.meta.raft(), node).await),
-            Request::Remove(group, node) => Answer::Admit(membership::remove(&self.partition(group)?.work().raft, node).await),
+            Request::Remove(GroupId::META, node) => {
+                Answer::Admit(membership::remove(groups.meta.raft(), &self.cluster.changing, node).await)
+            }
+            Request::Remove(group, node) => {
+                let raft = &self.partition(group)?.work().raft;
+                Answer::Admit(membership::remove(raft, &self.cluster.changing, node).await)
+            }
             Request::Members => Answer::Members(membership::members(&groups.meta)),
             Request::Superseded(node, runs) => Answer::Superseded(membership::is_superseded(&groups.meta, node, &runs)?),
         })
@@ -250,7 +263,7 @@ impl Inner {
         let one_at_a_time = lock.clone().lock_owned().await;
         let inner = self.clone();
         // A task of its own: when the connection breaks, Raft may be installing, and the next offer must not touch the files meanwhile.
-        let task = tokio::spawn(async move {
+        let task = runtime::spawn(async move {
             let _one_at_a_time = one_at_a_time;
             let cluster = inner.cluster.as_ref();
             if offer.group == GroupId::META {
@@ -293,7 +306,7 @@ impl Inner {
             // the same segments again.
             let _alone = self.staging.lock().await;
             let storage = partition.storage().clone();
-            let discard = tokio::task::spawn_blocking(move || storage.discard(&staged));
+            let discard = runtime::blocking(move || storage.discard(&staged));
             discard.await.map_err(|error| error.to_string())?;
         }
         match answer {
@@ -327,10 +340,7 @@ impl Inner {
         let mut folder = None;
         for segment in staged.relations.iter().flat_map(|writes| &writes.staged) {
             for (part, path) in storage.segment_files(None, segment.segment).iter().enumerate() {
-                if tokio::fs::try_exists(path)
-                    .await
-                    .map_err(|error| format!("{}: {error}", path.display()))?
-                {
+                if exists(path.clone()).await? {
                     continue;
                 }
                 let name = FileName::staged(partition.group(), segment.segment, part);
@@ -338,8 +348,9 @@ impl Inner {
                 let fetched = self.cluster.peers.fetch_file(from, &name, &arriving).await;
                 match fetched.map_err(|error| format!("staged segment {} of node {from}: {error}", segment.segment))? {
                     Some(_) => {
-                        let renamed = tokio::fs::rename(&arriving, path).await;
-                        renamed.map_err(|error| format!("{}: {error}", path.display()))?;
+                        let to = path.clone();
+                        let rename = runtime::blocking(move || std::fs::rename(&arriving, &to)).await;
+                        rename.flatten().map_err(|error| format!("{}: {error}", path.display()))?;
                         folder = path.parent().map(Path::to_owned);
                     }
                     None => return Err(format!("node {from} does not have staged segment {} any more", segment.segment)),
@@ -347,22 +358,24 @@ impl Inner {
             }
         }
         if let Some(folder) = folder {
-            let sync = tokio::task::spawn_blocking(move || std::fs::File::open(&folder)?.sync_all());
+            let sync = runtime::blocking(move || File::open(&folder)?.sync_all());
             let synced = sync.await.map_err(|error| error.to_string())?;
             synced.map_err(|error| format!("the names of staged segments cannot be made durable: {error}"))?;
         }
         Ok(())
     }
 
-    async fn join(&self, groups: &Groups, request: JoinRequest) -> Result<wire::Joined, String> {
-        let node = membership::register(&groups.meta, &request).await?;
-        tracing::info!(node, address = request.address, "a node joins");
-        Ok(wire::Joined {
+    async fn join(&self, groups: &Groups, request: JoinRequest) -> Result<Result<wire::Joined, String>, String> {
+        let registered = membership::register(&groups.meta, &request).await?;
+        if let Ok(node) = &registered {
+            tracing::info!(node, address = request.address, "a node joins");
+        }
+        Ok(registered.map(|node| wire::Joined {
             database: self.database.clone(),
             node,
             partitions: groups.partitions.len() as u32,
             members: membership::members(&groups.meta),
-        })
+        }))
     }
 }
 

@@ -132,6 +132,7 @@ pub async fn watch(config: Arc<NodeConfig>, cluster: Arc<Cluster>, groups: Group
             }
         };
         let found = tokio::select! {
+            biased;
             () = stopped(&mut stop) => return,
             found = look => found,
         };

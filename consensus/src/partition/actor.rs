@@ -17,6 +17,7 @@ use crate::error::{ConsensusError, Result};
 use crate::raft::data_machine::DataMachine;
 use crate::raft::proposal::Proposal;
 use crate::raft::types::{Command, Reply, Types, WriteResult};
+use crate::simulation;
 
 /// A message to the actor. The answer comes through `reply`; when that is dropped unanswered and `refused` is told, nothing was written.
 pub struct Propose {
@@ -41,7 +42,8 @@ impl Message for Propose {
     type Result = ();
 }
 
-struct PartitionActor {
+/// The actor.
+pub struct PartitionActor {
     raft: Raft<Types, DataMachine>,
     clock: Arc<Clock>,
     mailbox: usize,
@@ -59,6 +61,12 @@ impl Handler<Propose> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, message: Propose, _context: &mut Context<Self>) {
+        self.take(message);
+    }
+}
+
+impl PartitionActor {
+    fn take(&mut self, message: Propose) {
         let command = match message.proposal {
             Proposal::Write(write_set) => Command::Write(self.clock.next(), write_set),
             Proposal::CreateRelation(schema) => Command::CreateRelation(schema),
@@ -81,25 +89,33 @@ impl Handler<Propose> for PartitionActor {
     }
 }
 
-/// The actor's thread (an actix arbiter of its own) and its address.
-pub struct ActorThread {
-    address: Addr<PartitionActor>,
-    system: System,
-    thread: Mutex<Option<JoinHandle<()>>>,
+/// The actor at work.
+pub enum ActorThread {
+    /// On a thread (an actix arbiter of its own), with its address.
+    Own {
+        address: Addr<PartitionActor>,
+        system: System,
+        thread: Mutex<Option<JoinHandle<()>>>,
+    },
+    /// In a simulation: on whichever task proposes. `None` once it is stopped.
+    Inline(Mutex<Option<PartitionActor>>),
 }
 
 impl ActorThread {
     /// Starts the actor. `raft` lives on the runtime that made it, not on the actor's thread.
     pub fn start(name: &str, raft: Raft<Types, DataMachine>, clock: Arc<Clock>, mailbox: usize) -> Result<ActorThread> {
-        let (sender, started) = sync_channel(1);
         let actor = PartitionActor { raft, clock, mailbox };
+        if simulation::current().is_some() {
+            return Ok(ActorThread::Inline(Mutex::new(Some(actor))));
+        }
+        let (sender, started) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name(format!("pyralog-actor-{name}"))
             .spawn(move || run(actor, sender));
         let thread = thread.map_err(StorageError::io(name, "start the actor thread of partition"))?;
         let stopped = |_| ConsensusError::Unavailable("the partition's actor could not start".to_owned());
         let (address, system) = started.recv().map_err(stopped)?;
-        Ok(ActorThread {
+        Ok(ActorThread::Own {
             address,
             system,
             thread: Mutex::new(Some(thread)),
@@ -108,20 +124,31 @@ impl ActorThread {
 
     /// Queues a proposal; never blocks.
     pub fn propose(&self, message: Propose) -> Result<(), Refused> {
-        self.address.try_send(message).map_err(|error| match error {
-            actix::prelude::SendError::Full(_) => Refused::Full,
-            actix::prelude::SendError::Closed(_) => Refused::Stopped("the partition's actor has stopped".to_owned()),
-        })
+        let stopped = || Refused::Stopped("the partition's actor has stopped".to_owned());
+        match self {
+            ActorThread::Own { address, .. } => address.try_send(message).map_err(|error| match error {
+                actix::prelude::SendError::Full(_) => Refused::Full,
+                actix::prelude::SendError::Closed(_) => stopped(),
+            }),
+            ActorThread::Inline(actor) => {
+                actor.lock().as_mut().ok_or_else(stopped)?.take(message);
+                Ok(())
+            }
+        }
     }
 
     /// Tells the thread to end.
     pub fn stop(&self) {
-        self.system.stop();
+        match self {
+            ActorThread::Own { system, .. } => system.stop(),
+            ActorThread::Inline(actor) => drop(actor.lock().take()),
+        }
     }
 
     /// Waits for the thread. Blocking.
     pub fn join(&self) {
-        let thread = self.thread.lock().take();
+        let ActorThread::Own { thread, .. } = self else { return };
+        let thread = thread.lock().take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {

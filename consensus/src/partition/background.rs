@@ -15,6 +15,7 @@ use crate::log::Log;
 use crate::node::lock::DirectoryLock;
 use crate::raft::data_machine::DataMachine;
 use crate::raft::types::Types;
+use crate::runtime;
 
 /// How often the log's size is looked at, and a failed flush tried again.
 const FLUSH_POLL: Duration = Duration::from_secs(1);
@@ -47,7 +48,7 @@ impl Work {
     pub fn spawn(&self, stop: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
         let flush = self.clone().flush_loop(stop.clone());
         let compact = self.clone().compact_loop(stop.clone());
-        vec![tokio::spawn(flush), tokio::spawn(compact)]
+        vec![runtime::spawn(flush), runtime::spawn(compact)]
     }
 
     /// Whether everything that the log held when the node was opened is applied, or was cut off.
@@ -61,6 +62,7 @@ impl Work {
     async fn flush_loop(self, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
+                biased;
                 _ = stop.wait_for(|&stop| stop) => return,
                 () = self.pressure.flush_due() => {}
                 () = tokio::time::sleep(FLUSH_POLL) => {}
@@ -101,6 +103,7 @@ impl Work {
             }
             if idle {
                 tokio::select! {
+                    biased;
                     _ = stop.wait_for(|&stop| stop) => return,
                     () = self.pressure.compaction_due() => {}
                     () = tokio::time::sleep(COMPACTION_POLL) => {}
@@ -149,7 +152,7 @@ impl Work {
             .upgrade()
             .ok_or_else(|| ConsensusError::Unavailable("the node is closed".to_owned()))?;
         let partition = self.partition.clone();
-        let run = tokio::task::spawn_blocking(move || {
+        let run = runtime::blocking(move || {
             let result = work(&partition);
             drop(lock);
             result

@@ -22,6 +22,7 @@ use crate::raft::proposal::{self, Proposal, Refusal};
 use crate::raft::read_index::ReadBarrier;
 use crate::raft::requests::{Done, Known, Request, RequestId, Requests};
 use crate::raft::types::{Commit, Outcome, Reply};
+use crate::runtime;
 use actor::{ActorThread, Propose, Refused};
 use admission::Admission;
 use background::Work;
@@ -328,7 +329,7 @@ async fn encode(write_set: Arc<WriteSet>) -> Result<EncodedWriteSet> {
     if bytes <= INLINE_ENCODE_BYTES {
         return EncodedWriteSet::new(write_set).map_err(codec_error);
     }
-    let encode = tokio::task::spawn_blocking(move || EncodedWriteSet::new(write_set));
+    let encode = runtime::blocking(move || EncodedWriteSet::new(write_set));
     encode
         .await
         .map_err(|e| ConsensusError::Unavailable(format!("encoding panicked: {e}")))?

@@ -30,7 +30,7 @@ impl Serials {
     /// A client that nobody else is.
     pub fn new() -> Arc<Serials> {
         Arc::new(Serials {
-            client: uuid::Uuid::new_v4().as_u128(),
+            client: crate::runtime::random_uuid().as_u128(),
             state: Mutex::default(),
         })
     }

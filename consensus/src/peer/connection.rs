@@ -3,7 +3,7 @@
 //! A request stays with its waiter until the writer takes it. So a call that is dropped in the meantime is never sent, and when the
 //! connection ends it is known which requests were not sent.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use super::roll::{Incarnation, Presence, Roll};
 use super::transport::Stream;
 use super::writer::{Outgoing, write_frames};
 use super::{CONNECT_LIMIT, FILES_AT_ONCE, HANDSHAKE_LIMIT, PeerError, PeerIdentity};
+use crate::runtime;
 
 /// Whom a connection is to reach.
 pub struct Target {
@@ -85,7 +86,8 @@ struct Waiters {
 #[derive(Default)]
 struct State {
     next: u64,
-    waiting: HashMap<u64, Waiter>,
+    /// In order, so that what ends together is told in the order of the calls.
+    waiting: BTreeMap<u64, Waiter>,
     is_open: bool,
     ended: Option<Ended>,
 }
@@ -95,7 +97,7 @@ impl Connection {
     pub fn open(target: Target) -> Connection {
         let waiters = Arc::new(Waiters::default());
         let (queue, queued) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(target, EndAtDrop(waiters.clone()), queued));
+        let task = runtime::spawn(run(target, EndAtDrop(waiters.clone()), queued));
         Connection {
             waiters,
             queue,
@@ -298,6 +300,7 @@ async fn run(target: Target, ending: EndAtDrop, mut queued: UnboundedReceiver<Qu
     };
     // Both in one task: once it is over, nothing is written that the waiters could still think unsent.
     let ended = tokio::select! {
+        biased;
         ended = receive(FrameReader::new(reader), waiters) => ended,
         ended = write_frames(&mut writer, &mut queued, take) => ended,
     };

@@ -6,7 +6,7 @@
 //! ```
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -23,6 +22,7 @@ use super::PeerError;
 use super::connection::{Connection, Reply};
 use super::frame::{CHUNK_BYTES, Frame, Kind};
 use super::writer::Outgoing;
+use crate::runtime;
 
 /// Chunks of one file that may be on their way.
 pub const WINDOW: usize = 4;
@@ -57,7 +57,7 @@ impl FilePart {
 
 /// Sends the chunks of a file and returns the frame that ends it. `slots` bounds the chunks of all files in the queue.
 pub async fn send(
-    mut file: tokio::fs::File,
+    mut file: fs::File,
     request: u64,
     grants: &Semaphore,
     slots: &Arc<Semaphore>,
@@ -72,8 +72,12 @@ pub async fn send(
         let Ok(slot) = slots.clone().acquire_owned().await else {
             return Frame::failure(request, "the connection is closed");
         };
-        let payload = match read_chunk(&mut file).await {
-            Ok(payload) => payload,
+        let read = runtime::blocking(move || read_chunk(&mut file).map(|payload| (file, payload))).await;
+        let payload = match read.flatten() {
+            Ok((back, payload)) => {
+                file = back;
+                payload
+            }
             Err(error) => return Frame::failure(request, &format!("cannot read the file: {error}")),
         };
         if payload.is_empty() {
@@ -96,10 +100,10 @@ pub async fn send(
     }
 }
 
-async fn read_chunk(file: &mut tokio::fs::File) -> io::Result<Bytes> {
-    let mut chunk = BytesMut::with_capacity(CHUNK_BYTES).limit(CHUNK_BYTES);
-    while chunk.has_remaining_mut() && file.read_buf(&mut chunk).await? > 0 {}
-    Ok(chunk.into_inner().freeze())
+fn read_chunk(file: &mut fs::File) -> io::Result<Bytes> {
+    let mut chunk = Vec::new();
+    file.take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
+    Ok(chunk.into())
 }
 
 /// Fetches a file; see [`super::Peers::fetch_file`].
@@ -108,7 +112,7 @@ pub async fn fetch(connection: &Connection, name: &str, to: &Path) -> Result<Opt
     let fetched = receive(connection, name, to, &mut file).await;
     if let Some(file) = file.0.take() {
         // Waited for, so that the file is gone when the caller hears of the failure.
-        let _ = tokio::task::spawn_blocking(move || drop(file)).await;
+        let _ = runtime::blocking(move || drop(file)).await;
     }
     fetched
 }
@@ -141,7 +145,7 @@ async fn receive(connection: &Connection, name: &str, to: &Path, file: &mut Part
 
 async fn blocking<T: Send + 'static>(to: &Path, work: impl FnOnce(PathBuf) -> io::Result<T> + Send + 'static) -> Result<T, PeerError> {
     let path = to.to_owned();
-    let done = tokio::task::spawn_blocking(move || work(path)).await.map_err(io::Error::other);
+    let done = runtime::blocking(move || work(path)).await;
     done.flatten()
         .map_err(|error| PeerError::Failed(format!("{}: cannot keep the fetched file: {error}", to.display())))
 }
@@ -151,8 +155,8 @@ struct Partial(Option<NewFile>);
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if let (Some(file), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn_blocking(move || drop(file));
+        if let Some(file) = self.0.take() {
+            runtime::start_blocking(move || drop(file));
         }
     }
 }

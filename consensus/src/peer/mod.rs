@@ -29,6 +29,7 @@ mod tls;
 pub mod transport;
 mod writer;
 
+use std::fs::File;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -106,7 +107,7 @@ pub trait PeerService: Send + Sync + 'static {
     fn call(&self, from: u64, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
 
     /// Opens a file for the caller; the name is one the service understands, and not to be trusted as a path. `None`: no such file.
-    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<tokio::fs::File>, String>>;
+    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<File>, String>>;
 }
 
 /// Why there is no answer.

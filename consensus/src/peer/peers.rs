@@ -1,6 +1,6 @@
 //! The nodes that this one can call, and its connection to each.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,9 +31,9 @@ struct Book {
 #[derive(Default)]
 struct Entries {
     closed: bool,
-    peers: HashMap<u64, Peer>,
+    peers: BTreeMap<u64, Peer>,
     /// Calls without an answer, by node.
-    failed: HashMap<u64, u64>,
+    failed: BTreeMap<u64, u64>,
 }
 
 struct Peer {

@@ -4,12 +4,13 @@
 //! in either direction, another one that comes with the same node's id is refused. That is what becomes of a copied data directory. A
 //! process that was restarted is not refused for long: the connections of the one before it end with it, or by their silence.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use uuid::Uuid;
+
+use crate::runtime;
 
 /// One run of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,14 +19,14 @@ pub struct Incarnation(pub u128);
 impl Incarnation {
     /// Another one than any before.
     pub fn draw() -> Incarnation {
-        Incarnation(Uuid::new_v4().as_u128())
+        Incarnation(runtime::random_uuid().as_u128())
     }
 }
 
 /// The processes that are connected. Cheap to clone; clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Roll {
-    present: Arc<Mutex<HashMap<u64, Present>>>,
+    present: Arc<Mutex<BTreeMap<u64, Present>>>,
 }
 
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use super::links::Links;
 use super::roll::Roll;
 use super::transport::{Listener, Stream};
 use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, session};
+use crate::runtime;
 
 /// How long to wait after a failed accept: where file descriptors run out, the next one fails too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -53,7 +54,7 @@ impl PeerServer {
     pub fn serve(self, identity: PeerIdentity, service: Arc<dyn PeerService>, roll: Roll) -> PeerServing {
         let (running, ended) = mpsc::channel(1);
         let address = self.address;
-        let task = tokio::spawn(accept(self, identity, service, roll, running));
+        let task = runtime::spawn(accept(self, identity, service, roll, running));
         PeerServing { address, task, ended }
     }
 }
@@ -97,13 +98,15 @@ async fn accept(server: PeerServer, identity: PeerIdentity, service: Arc<dyn Pee
     let mut strangers: VecDeque<(AbortHandle, Arc<AtomicBool>)> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
-            accepted = server.listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            biased;
             Some(_) = connections.join_next() => continue,
+            accepted = server.listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
         };
         match accepted {
             Ok((stream, remote)) => {
                 let introduced = Arc::new(AtomicBool::new(false));
-                let task = connections.spawn(connection(running.clone(), stream, remote, door.clone(), introduced.clone()));
+                let connection = connection(running.clone(), stream, remote, door.clone(), introduced.clone());
+                let task = connections.spawn(runtime::task(connection));
                 strangers.retain(|(task, introduced)| !task.is_finished() && !introduced.load(Ordering::Relaxed));
                 if strangers.len() >= MAX_STRANGERS
                     && let Some((oldest, _)) = strangers.pop_front()

@@ -17,6 +17,7 @@ use super::frame::{Frame, FrameError, FrameReader, Kind};
 use super::server::Running;
 use super::writer::{Outgoing, write_frames};
 use super::{FILES_AT_ONCE, MAX_MESSAGE_BYTES, MAX_REQUESTS, PeerService};
+use crate::runtime;
 
 /// Chunks of files in the queue, in front of an answer that comes after them.
 const CHUNK_SLOTS: usize = 2;
@@ -59,6 +60,7 @@ where
         files: HashMap::new(),
     };
     tokio::select! {
+        biased;
         ended = session.read(FrameReader::new(reader)) => ended,
         ended = write_frames(&mut writer, &mut queued, Some) => ended,
     }
@@ -150,7 +152,7 @@ impl Session {
     /// Starts work whose outcome is a frame.
     fn answer(&mut self, request: u64, slot: OwnedSemaphorePermit, work: impl Future<Output = Frame> + Send + 'static) -> AbortHandle {
         let (queue, running) = (self.queue.clone(), self.running.clone());
-        self.tasks.spawn(async move {
+        self.tasks.spawn(runtime::task(async move {
             let worked = AssertUnwindSafe(work).catch_unwind().await;
             let frame = worked.unwrap_or_else(|_| {
                 tracing::error!("the service of peers panicked");
@@ -159,6 +161,6 @@ impl Session {
             let slot = Some(slot);
             let _ = queue.send(Outgoing { frame, slot });
             drop(running);
-        })
+        }))
     }
 }

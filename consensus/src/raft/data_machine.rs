@@ -23,8 +23,11 @@ use super::retained::Retained;
 use super::snapshot::{GroupSnapshot, SnapshotData, Source};
 use super::types::{Command, Entry, LogId, Outcome, Rejection, SnapshotMeta, StoredMembership, Types};
 use crate::codec::{self, EncodedWriteSet};
+use crate::log::GroupId;
 use crate::node::lock::DirectoryLock;
 use crate::partition::pressure::Pressure;
+use crate::runtime;
+use crate::simulation::{self, Observation};
 
 /// Entries handed to the apply thread at once.
 const BATCH: usize = 256;
@@ -101,6 +104,7 @@ impl Core {
         for (entry, responder) in batch {
             last = Some(entry.log_id());
             let outcome = self.apply(&entry)?;
+            simulation::observe(|| applied(self.store.group(), &entry));
             respond(responder, outcome);
         }
         if let Some(id) = last {
@@ -227,6 +231,8 @@ impl Core {
         self.requests.replace(table);
         self.store.observe(self.partition.last_timestamp());
         if let Some(index) = position.index() {
+            let group = self.store.group();
+            simulation::observe(|| Observation::Installed { group, index });
             self.store.applied(index);
         }
         *self.position.lock() = position;
@@ -236,6 +242,21 @@ impl Core {
     fn flushed_meta(&self) -> io::Result<Option<SnapshotMeta>> {
         let position = decode_position(&self.partition, &self.partition.flushed()).map_err(io::Error::other)?;
         Ok(position.log_id.map(|_| position.snapshot_meta()))
+    }
+}
+
+/// What a simulation is told of an applied entry.
+pub fn applied(group: GroupId, entry: &Entry) -> Observation {
+    let id = entry.log_id();
+    Observation::Applied {
+        group,
+        index: id.index(),
+        leader: (id.committed_leader_id().term, id.committed_leader_id().node_id),
+        checksum: codec::encode(entry).map_or(0, |bytes| crc32c::crc32c(&bytes)),
+        timestamp: match &entry.payload {
+            EntryPayload::Normal(command) => command.write().map(|(timestamp, _)| timestamp),
+            _ => None,
+        },
     }
 }
 
@@ -261,6 +282,10 @@ impl RaftStateMachine<Types> for DataMachine {
         let mut chunks = entries.ready_chunks(BATCH);
         while let Some(chunk) = chunks.next().await {
             let batch = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
+            if let Some((last, _)) = batch.last() {
+                // What a majority has is committed, whether this node is among it or not. But segments must never be ahead of the log.
+                self.core.store.durable(last.index()).await?;
+            }
             let core = self.core.clone();
             self.thread.run(move || core.apply_all(batch)).await?;
         }
@@ -295,7 +320,7 @@ impl RaftSnapshotBuilder<Types> for DataSnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
         let core = self.core.clone();
-        let build = tokio::task::spawn_blocking(move || {
+        let build = runtime::blocking(move || {
             if core.flushed_meta()?.is_none() {
                 core.partition.flush().map_err(io::Error::other)?;
             }
@@ -305,6 +330,6 @@ impl RaftSnapshotBuilder<Types> for DataSnapshotBuilder {
                 snapshot: SnapshotData::Own(Source::Partition(core.partition.clone())),
             })
         });
-        build.await.map_err(io::Error::other)?
+        build.await?
     }
 }

@@ -56,10 +56,15 @@ impl Search {
         }
     }
 
-    /// Tells that the leader found did not take it, and waits a little for news.
+    /// Tells that the leader found did not take it, and waits a little for another one.
     pub async fn refused(&mut self, reason: Option<String>) -> Result<()> {
         self.reason = reason.or(self.reason.take());
-        self.wait(PAUSE).await
+        let (refused, until) = (self.look()?, Instant::now() + PAUSE);
+        // Metrics change with every refusal too: a leader without a majority would be asked again and again without a pause.
+        while self.look()? == refused && Instant::now() < until {
+            self.wait(until.saturating_duration_since(Instant::now())).await?;
+        }
+        Ok(())
     }
 
     fn look(&self) -> Result<Option<Leader>> {
@@ -91,10 +96,29 @@ impl Search {
     }
 }
 
-/// Whether this node leads and has applied an entry of its own term: then it has applied all entries before, and its clock has seen them.
+/// Whether this node leads and has applied an entry of its own: then it has applied all entries before, and its clock has seen them. An entry
+/// of its term is not enough: openraft orders leaders by term and node, so one term may have several.
 pub fn leads(metrics: &RaftMetrics<Types>) -> bool {
-    metrics.state.is_leader()
-        && metrics
-            .last_applied
-            .is_some_and(|id| id.committed_leader_id().term == metrics.current_term)
+    let applied = metrics.last_applied.as_ref().map(|id| id.committed_leader_id());
+    metrics.state.is_leader() && applied == Some(&metrics.vote.leader_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::ServerState;
+
+    use super::*;
+    use crate::raft::types::{LogId, Vote};
+
+    #[test]
+    fn an_entry_of_an_earlier_leader_of_the_same_term_is_not_enough() {
+        let mut metrics = RaftMetrics::new_initial(2);
+        metrics.state = ServerState::Leader;
+        metrics.current_term = 5;
+        metrics.vote = Vote::new_committed(5, 2);
+        for (node, expected) in [(1, false), (2, true)] {
+            metrics.last_applied = Some(LogId::new(Vote::new(5, node).leader_id, 9));
+            assert_eq!(leads(&metrics), expected, "an entry of node {node}");
+        }
+    }
 }

@@ -16,13 +16,15 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use pyralog_storage::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::types::{Entry, LogId, Types, Vote};
 use crate::clock::Clock;
 use crate::codec;
 use crate::error::{ConsensusError, Result};
 use crate::log::{GroupId, Log, LogError, Record, RecordKind, Urgency};
+use crate::runtime;
+use crate::simulation::{self, Observation};
 
 /// Applied entries are kept in memory up to this many bytes (for followers that lag a little).
 const CACHE_BYTES: usize = 16 << 20;
@@ -42,6 +44,8 @@ struct Shared {
     state: Mutex<State>,
     /// One above the highest applied index: entries below it need not stay in memory.
     applied: AtomicU64,
+    /// Tells of every append that became durable, or failed to.
+    appended: Notify,
 }
 
 #[derive(Default)]
@@ -91,6 +95,10 @@ impl LogStore {
         }
         // A committed position rides along with later frames, so it can outlive entries that a torn write took.
         state.committed = state.committed.min(state.last);
+        simulation::observe(|| Observation::Opened {
+            group,
+            vote: state.vote.as_ref().map(told),
+        });
         Ok(LogStore {
             shared: Arc::new(Shared {
                 log,
@@ -98,8 +106,14 @@ impl LogStore {
                 clock,
                 state: Mutex::new(state),
                 applied: AtomicU64::new(0),
+                appended: Notify::new(),
             }),
         })
+    }
+
+    /// Which group.
+    pub fn group(&self) -> GroupId {
+        self.shared.group
     }
 
     /// Index of the last entry (or of the last purged one).
@@ -121,6 +135,24 @@ impl LogStore {
     pub fn applied(&self, index: u64) {
         self.shared.applied.fetch_max(index + 1, Ordering::Relaxed);
         self.shared.state.lock().evict(index + 1);
+    }
+
+    /// Returns once the entry at `index`, which this log has, is durable in it.
+    pub async fn durable(&self, index: u64) -> io::Result<()> {
+        loop {
+            let appended = self.shared.appended.notified();
+            {
+                let state = self.shared.state.lock();
+                // What is not in memory came from the disk.
+                if state.cache.get(&index).is_none_or(|cached| cached.append <= state.durable) {
+                    return Ok(());
+                }
+            }
+            if let Some(failure) = self.shared.log.failure() {
+                return Err(io_error(LogError::Failed(failure)));
+            }
+            appended.await;
+        }
     }
 
     fn submit(&self, kind: RecordKind, index: u64, payload: bytes::Bytes, urgency: Urgency, done: Option<crate::log::Done>) {
@@ -149,14 +181,14 @@ impl LogStore {
             return Ok(cached);
         }
         let (log, group) = (self.shared.log.clone(), self.shared.group);
-        let read = tokio::task::spawn_blocking(move || -> io::Result<Vec<Entry>> {
+        let read = runtime::blocking(move || -> io::Result<Vec<Entry>> {
             let payloads = log.read(group, start..cached_from).map_err(io::Error::other)?;
             payloads
                 .iter()
                 .map(|(_, bytes)| codec::decode(bytes).map_err(io::Error::other))
                 .collect()
         });
-        let mut entries = read.await.map_err(io::Error::other)??;
+        let mut entries = read.await??;
         // Entries may lack at the beginning (the log starts later, or a purge ran in between), never in the middle.
         match entries.last() {
             Some(last) if last.index() + 1 != cached_from => {
@@ -187,6 +219,11 @@ impl State {
     fn drop_cached(&mut self, gone: BTreeMap<u64, Cached>) {
         self.cache_bytes -= gone.values().map(|cached| cached.bytes).sum::<usize>();
     }
+}
+
+/// A vote as a simulation is told of it.
+fn told(vote: &Vote) -> (u64, u64, bool) {
+    (vote.leader_id.term, vote.leader_id.node_id, vote.committed)
 }
 
 fn io_error(error: LogError) -> io::Error {
@@ -261,6 +298,10 @@ impl RaftLogStorage<Types> for LogStore {
         self.submit(RecordKind::Vote, 0, payload, Urgency::Now, Some(done));
         saved.await.map_err(io::Error::other)?.map_err(io_error)?;
         self.shared.state.lock().vote = Some(*vote);
+        simulation::observe(|| Observation::Voted {
+            group: self.shared.group,
+            vote: told(vote),
+        });
         Ok(())
     }
 
@@ -313,12 +354,13 @@ impl RaftLogStorage<Types> for LogStore {
         };
         let shared = Arc::downgrade(&self.shared);
         let done = Box::new(move |result: Result<(), LogError>| {
-            if result.is_ok()
-                && let Some(shared) = shared.upgrade()
-            {
-                let mut state = shared.state.lock();
-                state.durable = state.durable.max(number);
-                state.evict(shared.applied.load(Ordering::Relaxed));
+            if let Some(shared) = shared.upgrade() {
+                if result.is_ok() {
+                    let mut state = shared.state.lock();
+                    state.durable = state.durable.max(number);
+                    state.evict(shared.applied.load(Ordering::Relaxed));
+                }
+                shared.appended.notify_waiters();
             }
             callback.io_completed(result.map_err(io_error));
         });

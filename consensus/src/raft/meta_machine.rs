@@ -9,10 +9,13 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 
 use super::apply_thread::ApplyThread;
+use super::data_machine::applied;
 use super::log_store::LogStore;
 use super::snapshot::{GroupSnapshot, SnapshotData, Source};
 use super::types::{Command, LogId, Outcome, SnapshotMeta, StoredMembership, Types};
 use crate::meta::state::MetaState;
+use crate::runtime;
+use crate::simulation::{self, Observation};
 
 const BATCH: usize = 256;
 
@@ -47,6 +50,7 @@ fn apply_all(state: &MetaState, store: &LogStore, batch: Vec<EntryResponder<Type
             },
             EntryPayload::Normal(_) => return Err(io::Error::other("a data command in the meta group's log")),
         };
+        simulation::observe(|| applied(store.group(), &entry));
         store.applied(entry.index());
         if let Some(responder) = responder {
             responder.send(outcome);
@@ -71,6 +75,10 @@ impl RaftStateMachine<Types> for MetaMachine {
         let mut chunks = entries.ready_chunks(BATCH);
         while let Some(chunk) = chunks.next().await {
             let batch = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
+            if let Some((last, _)) = batch.last() {
+                // As for data: a dump must never be ahead of the log.
+                self.store.durable(last.index()).await?;
+            }
             let (state, store) = (self.state.clone(), self.store.clone());
             self.thread.run(move || apply_all(&state, &store, batch)).await?;
         }
@@ -83,8 +91,15 @@ impl RaftStateMachine<Types> for MetaMachine {
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
         let snapshot = snapshot.dump()?;
-        let state = self.state.clone();
-        self.thread.run(move || state.install(&snapshot).map_err(io::Error::other)).await
+        let (state, group) = (self.state.clone(), self.store.group());
+        let install = move || {
+            state.install(&snapshot).map_err(io::Error::other)?;
+            if let Some(index) = state.position().index() {
+                simulation::observe(|| Observation::Installed { group, index });
+            }
+            Ok(())
+        };
+        self.thread.run(install).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
@@ -105,10 +120,7 @@ impl RaftSnapshotBuilder<Types> for MetaSnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
         let state = self.state.clone();
-        let (position, snapshot) = tokio::task::spawn_blocking(move || state.write_snapshot())
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
+        let (position, snapshot) = runtime::blocking(move || state.write_snapshot()).await?.map_err(io::Error::other)?;
         Ok(openraft::Snapshot {
             meta: position.snapshot_meta(),
             snapshot: SnapshotData::Own(Source::Dump(snapshot)),

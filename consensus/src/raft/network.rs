@@ -184,6 +184,7 @@ impl RaftNetworkV2<Types> for Client {
         });
         let asked = self.ask(RPCTypes::InstallSnapshot, &request, SNAPSHOT_LIMIT);
         let answer = tokio::select! {
+            biased;
             _ = cancel => None,
             answer = asked => Some(answer),
         };

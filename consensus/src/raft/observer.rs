@@ -1,7 +1,4 @@
 //! Tells the log what becomes of a group: who leads it, who votes in it, whether it has a majority, that it stopped. One line a change.
-//!
-//! It also stops the group where the node's log has failed: Raft itself learns that only from a write of its own, and would lead on by
-//! heartbeats until then, and refuse all writes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,10 +57,6 @@ impl<SM: RaftStateMachine<Types>> Observer<SM> {
         let mut told = Told::default();
         loop {
             let status = group::status(self.group, &self.raft, &self.log, self.cluster.as_deref());
-            if !told.stopped && self.cluster.is_some() && self.log.failure().is_some() {
-                // That it has stopped already is as well.
-                let _ = self.raft.shutdown().await;
-            }
             self.tell(&mut told, status);
             // Raft that has stopped tells of nothing any more; the clock then paces the looks.
             let changed = async {
@@ -72,6 +65,7 @@ impl<SM: RaftStateMachine<Types>> Observer<SM> {
                 }
             };
             tokio::select! {
+                biased;
                 _ = stop.wait_for(|&stop| stop) => return,
                 () = changed => {}
                 () = tokio::time::sleep(LOOK_EVERY) => told.looks_without_quorum += 1,

@@ -22,6 +22,7 @@ use super::applied;
 use super::types::{SnapshotMeta, Types, Vote};
 use crate::log::GroupId;
 use crate::node::cluster::Cluster;
+use crate::runtime;
 
 /// Files that are fetched at once: the link is shared with what goes on.
 const FETCHES: usize = 2;
@@ -80,10 +81,7 @@ impl Drop for Export {
                 tracing::debug!(dir = %dir.display(), %error, "links of a sent snapshot stay until the next start");
             }
         };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
-        }
+        runtime::start_blocking(remove);
     }
 }
 
@@ -312,7 +310,10 @@ async fn fetch(
     whole: PathBuf,
 ) -> Result<(), String> {
     let kept = arrived.join(arrived_name(&file));
-    let size = tokio::fs::metadata(&kept).await.map(|found| found.len()).ok();
+    let size = {
+        let kept = kept.clone();
+        blocking(move || std::fs::metadata(kept)).await.map(|found| found.len()).ok()
+    };
     if size != Some(file.bytes) {
         let name = file_name(ticket, &file.name);
         let coming = kept.with_extension("coming");
@@ -326,18 +327,18 @@ async fn fetch(
             Some(bytes) => return Err(format!("{name}: {bytes} bytes instead of {}", file.bytes)),
             None => return Err(format!("{name} is not there any more")),
         }
-        tokio::fs::rename(&coming, &kept)
-            .await
-            .map_err(|error| format!("{}: {error}", kept.display()))?;
+        let to = kept.clone();
+        let renamed = blocking(move || std::fs::rename(&coming, &to)).await;
+        renamed.map_err(|error| format!("{}: {error}", kept.display()))?;
     }
     let link = whole.join(&file.name);
-    tokio::fs::hard_link(&kept, &link)
-        .await
-        .map_err(|error| format!("{}: {error}", link.display()))
+    let to = link.clone();
+    let linked = blocking(move || std::fs::hard_link(&kept, &to)).await;
+    linked.map_err(|error| format!("{}: {error}", link.display()))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    runtime::blocking(work).await?
 }
 
 /// What openraft calls a snapshot of a group.

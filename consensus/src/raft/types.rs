@@ -3,7 +3,7 @@
 use std::fmt;
 
 use openraft::OptionalSend;
-use openraft::impls::{BasicNode, BoxedErrorSource, InlineBatch, TokioRuntime};
+use openraft::impls::{BasicNode, BoxedErrorSource, InlineBatch};
 use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
 use openraft::type_config::alias;
@@ -15,6 +15,7 @@ use super::requests::{Done, Known, Request, RequestId};
 use crate::codec::{Blob, EncodedWriteSet};
 use crate::error::ConsensusError;
 use crate::meta::{MetaChange, MetaRevision};
+use crate::runtime::Runtime;
 
 /// The type configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +31,7 @@ impl openraft::RaftTypeConfig for Types {
     type Vote = openraft::impls::Vote<Self::LeaderId>;
     type Payload = openraft::EntryPayload<Command, u64, BasicNode>;
     type Entry = openraft::Entry<alias::CommittedLeaderIdOf<Self>, Self::Payload>;
-    type AsyncRuntime = TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = Reply<T>
     where
@@ -48,6 +49,8 @@ pub type Entry = alias::EntryOf<Types>;
 pub type LogId = alias::LogIdOf<Types>;
 /// A vote.
 pub type Vote = alias::VoteOf<Types>;
+/// A membership.
+pub type Membership = openraft::Membership<u64, BasicNode>;
 /// A membership and where it stands in the log.
 pub type StoredMembership = alias::StoredMembershipOf<Types>;
 /// What a snapshot covers.

@@ -27,6 +27,7 @@ pub use credentials::{PeerTls, TlsError};
 
 use super::handshake::{HandshakeError, linger};
 use super::transport::Stream;
+use crate::runtime;
 use credentials::{Credentials, Stamp};
 
 /// What a node proves itself with, and by what it knows others.
@@ -83,7 +84,7 @@ impl Tls {
 
     async fn credentials(self: &Arc<Self>) -> io::Result<Arc<Credentials>> {
         let tls = self.clone();
-        tokio::task::spawn_blocking(move || tls.renewed()).await.map_err(io::Error::other)
+        runtime::blocking(move || tls.renewed()).await
     }
 
     /// What is in use, from now on.
