@@ -415,8 +415,9 @@ async fn a_follower_applies_nothing_that_its_own_log_may_lose() {
     let leader = cluster.leader().await;
     cluster.node(leader).partitions()[0].commit(blind([1], "x")).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(rows(&node.partitions()[0]), []);
+    let early = rows(&node.partitions()[0]);
     disk.0.hold.store(false, Ordering::SeqCst);
+    assert_eq!(early, []);
     until("the follower catches up", || rows(&node.partitions()[0]).len() == 1).await;
     cluster.nodes[follower] = Some(node);
     cluster.close().await;
