@@ -197,6 +197,10 @@ impl FlightService for Fake {
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        let header = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok());
+        if let (Some(client), Some(serial)) = (header("pyralog-client"), header("pyralog-serial")) {
+            self.note(format!("named {client} {serial}"));
+        }
         let mut data = request.into_inner();
         let first = data.message().await?.ok_or_else(|| Status::invalid_argument("empty put"))?;
         let cmd = first.flight_descriptor.clone().unwrap_or_default().cmd;

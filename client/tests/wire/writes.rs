@@ -1,4 +1,4 @@
-//! Writes: counted, repeated only when they had no effect; transactions that tell of a late failure.
+//! Writes: counted, repeated only when they had no effect or have a name; transactions that tell of a late failure.
 
 use pyralog_client::{Client, ErrorKind, params};
 
@@ -42,11 +42,27 @@ async fn a_conflict_is_tried_again_outside_a_transaction_only() {
 }
 
 #[tokio::test]
-async fn a_write_of_unknown_outcome_is_not_repeated() {
+async fn a_write_of_unknown_outcome_is_repeated_under_its_name_only() {
     let (server, db) = connected().await;
-    let error = db.sql("INSERT INTO unsure VALUES (1)").execute().await.unwrap_err();
+    let insert = "INSERT INTO unsure VALUES (1)";
+    let error = db.sql(insert).execute().await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, true));
-    assert_eq!(count(&server, "update INSERT INTO unsure VALUES (1)"), 1);
+    let tries = pyralog_client::RetryPolicy::default().attempts as usize;
+    assert_eq!(count(&server, &format!("update {insert}")), tries);
+    let mut names: Vec<String> = server.events().into_iter().filter(|event| event.starts_with("named")).collect();
+    assert_eq!(names.len(), tries);
+    names.dedup();
+    assert_eq!(names.len(), 1, "one request, one name: {names:?}");
+
+    // Without a name: definitions, and statements of an open transaction.
+    let (server, db) = connected().await;
+    let create = "CREATE TABLE unsure (a INT)";
+    assert_eq!(db.sql(create).execute().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(count(&server, &format!("update {create}")), 1);
+    let tx = db.begin().await.unwrap();
+    assert_eq!(tx.sql(insert).execute().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(count(&server, &format!("update {insert}")), 1);
+    assert!(!server.events().iter().any(|event| event.starts_with("named")));
 }
 
 #[tokio::test]

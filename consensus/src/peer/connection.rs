@@ -35,6 +35,8 @@ pub struct Target {
     pub links: Links,
     /// Who is connected.
     pub roll: Roll,
+    /// Whether a refusal is news.
+    pub tell: bool,
 }
 
 /// How a connection came to its end.
@@ -280,7 +282,7 @@ async fn run(target: Target, ending: EndAtDrop, mut queued: UnboundedReceiver<Qu
         Ok(connected) => connected,
         Err(error) => {
             match &error {
-                PeerError::Refused(_) => tracing::warn!(node, %address, %error, "a node and this one refuse each other"),
+                PeerError::Refused(_) if target.tell => tracing::warn!(node, %address, %error, "a node and this one refuse each other"),
                 _ => tracing::debug!(node, %address, %error, "cannot connect to a node"),
             }
             return waiters.end(error);

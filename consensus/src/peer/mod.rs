@@ -57,6 +57,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// For how long a failed connect stands for the next ones, so that a dead peer costs nothing.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// After how long the same refusal is told to the log again: who is refused tries again and again.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// How long nothing may arrive on a connection.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection's writer may write nothing.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, Target};
+use super::connection::{Connection, Ended, Target};
 use super::frame::MAX_TEXT_BYTES;
 use super::links::Links;
 use super::roll::Roll;
-use super::{MAX_MESSAGE_BYTES, PeerError, PeerIdentity, RETRY_AFTER, file};
+use super::{MAX_MESSAGE_BYTES, PeerError, PeerIdentity, RETRY_AFTER, TELL_AGAIN, file};
 
 /// Calls other nodes. Cheap to clone; the connections close with the last clone. A connection is made at the first call that needs it.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ struct Entries {
 struct Peer {
     address: String,
     connection: Option<Arc<Connection>>,
+    /// When the log was last told of a refusal, if there is one.
+    told: Option<Instant>,
 }
 
 /// How it stands with another node.
@@ -72,7 +74,14 @@ impl Peers {
             return;
         }
         let connection = None;
-        let before = entries.peers.insert(node, Peer { address, connection });
+        let before = entries.peers.insert(
+            node,
+            Peer {
+                address,
+                connection,
+                told: None,
+            },
+        );
         drop(entries);
         before.into_iter().for_each(Peer::close);
     }
@@ -157,12 +166,23 @@ impl Peers {
                 Some(_) => {}
             }
         }
+        let refused = |ended: Ended| matches!(ended.error, PeerError::Refused(_));
+        let still_refused = peer
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.ended())
+            .is_some_and(refused);
+        let tell = !(still_refused && peer.told.is_some_and(|told| told.elapsed() < TELL_AGAIN));
+        if tell {
+            peer.told = Some(Instant::now());
+        }
         let connection = Arc::new(Connection::open(Target {
             identity: self.book.identity.clone(),
             node,
             address: peer.address.clone(),
             links: self.book.links.clone(),
             roll: self.book.roll.clone(),
+            tell,
         }));
         peer.connection = Some(connection.clone());
         Ok(connection)

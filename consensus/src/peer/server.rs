@@ -17,14 +17,12 @@ use super::handshake::{self, Caller, HandshakeError};
 use super::links::Links;
 use super::roll::Roll;
 use super::transport::{Listener, Stream};
-use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, session};
+use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, TELL_AGAIN, session};
 
 /// How long to wait after a failed accept: where file descriptors run out, the next one fails too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections without a handshake. One more ends the oldest, so that those who connect and say nothing do not keep nodes out.
 const MAX_STRANGERS: usize = 64;
-/// After how long the same refusal is told again.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Held by all that a server has running, so that it is known when nothing is.
 pub type Running = mpsc::Sender<Infallible>;
@@ -145,9 +143,9 @@ impl Door {
             .as_ref()
             .is_some_and(|(ip, told, at)| *ip == remote.ip() && *told == reason && at.elapsed() < TELL_AGAIN);
         if told {
-            tracing::debug!(%remote, %reason, "a caller and this node refuse each other");
+            tracing::debug!(%remote, %reason, "refused a node");
         } else {
-            tracing::warn!(%remote, %reason, "a caller and this node refuse each other");
+            tracing::warn!(%remote, %reason, "refused a node");
             *last = Some((remote.ip(), reason, Instant::now()));
         }
     }
