@@ -346,6 +346,11 @@ impl EncodedWriteSet {
         decoded.is_some_and(|write_set| write_set.relations.iter().all(|writes| writes.staged.is_empty()))
     }
 
+    /// Whether it names no staged segments.
+    pub fn names_no_files(&self) -> bool {
+        self.is_plain() || matches!(staged_only(self), Ok(None))
+    }
+
     /// Encoded size.
     pub fn byte_size(&self) -> usize {
         self.bytes.0.len()

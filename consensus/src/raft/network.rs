@@ -23,9 +23,12 @@ use crate::peer::PeerError;
 
 /// Bytes of entries in one append. One larger entry goes alone.
 const APPEND_BYTES: usize = 16 << 20;
-/// How long an append with entries may take: large ones must be written, and staged segments fetched. A peer that is gone is known earlier,
-/// by its silence.
-const APPEND_LIMIT: Duration = Duration::from_secs(120);
+/// How long an append with entries may take, and more by its size: they must be written. A peer that is gone is known earlier, by its silence.
+const APPEND_LIMIT: Duration = Duration::from_secs(10);
+/// Added for each of so many bytes of entries.
+const APPEND_LIMIT_PER: (usize, Duration) = (1 << 20, Duration::from_secs(1));
+/// How long an append may take whose staged segments must be fetched first.
+const STAGED_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a snapshot may take to be fetched and installed.
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(6 * 3600);
@@ -113,18 +116,35 @@ impl Client {
     }
 }
 
+/// Bytes of an entry, about.
+fn size(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(command) => command.byte_size(),
+        _ => 0,
+    }
+}
+
 /// How many of the entries go in one append.
 fn fitting(entries: &[Entry]) -> usize {
     let mut bytes = 0;
-    let size = |entry: &Entry| match &entry.payload {
-        EntryPayload::Normal(command) => command.byte_size(),
-        _ => 0,
-    };
     let fits = entries.iter().take_while(|entry| {
         bytes += size(entry);
         bytes <= APPEND_BYTES
     });
     fits.count().max(1)
+}
+
+/// How long the append of these entries may take.
+fn limit(entries: &[Entry]) -> Duration {
+    let fetches = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(command) => command.write().is_some_and(|(_, write_set)| !write_set.names_no_files()),
+        _ => false,
+    };
+    if entries.iter().any(fetches) {
+        return STAGED_LIMIT;
+    }
+    let (bytes, more) = APPEND_LIMIT_PER;
+    APPEND_LIMIT + more * u32::try_from(entries.iter().map(size).sum::<usize>() / bytes).unwrap_or(u32::MAX)
 }
 
 impl RaftNetworkV2<Types> for Client {
@@ -135,10 +155,13 @@ impl RaftNetworkV2<Types> for Client {
         mut rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let limit = if rpc.entries.is_empty() { option.soft_ttl() } else { APPEND_LIMIT };
         let sent = fitting(&rpc.entries).min(rpc.entries.len());
         let cut = sent < rpc.entries.len();
         rpc.entries.truncate(sent);
+        let limit = match rpc.entries.as_slice() {
+            [] => option.soft_ttl(),
+            entries => limit(entries),
+        };
         let last = rpc.entries.last().map(|entry| entry.log_id());
         match self.call(RPCTypes::AppendEntries, RaftRequest::Append(rpc), limit).await? {
             Answer::Append(AppendEntriesResponse::Success) if cut => Ok(AppendEntriesResponse::PartialSuccess(last)),

@@ -38,7 +38,7 @@ const ANSWER: u8 = 2;
 /// The payload's second byte, behind the version: a request of Raft, or the answer to a vote.
 const RAFT_REQUEST: u8 = 0;
 const VOTE_ANSWER: u8 = 1;
-/// A request of Raft up to this size holds no entries, so it has a short time-out.
+/// A request of Raft up to this size has a short time-out.
 const SMALL_BYTES: usize = 100;
 
 pub struct Network;
