@@ -286,7 +286,7 @@ fn encode_stream(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>,
     let options = IpcWriteOptions::try_new(IPC_ALIGNMENT, false, MetadataVersion::V5)?;
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), schema, options)?;
     for batch in batches {
-        writer.write(batch)?;
+        writer.write(&pyralog_storage::own_rows(batch)?)?;
     }
     Ok(writer.into_inner()?)
 }

@@ -15,6 +15,7 @@ pub mod manifest;
 mod memory_size;
 mod memtable;
 mod merge;
+mod own_rows;
 pub mod partition;
 mod projection;
 pub mod schema;
@@ -27,6 +28,7 @@ pub mod zone_map;
 
 pub use error::{Result, StorageError};
 pub use ids::{PartitionId, RelationId, SegmentId, Timestamp};
+pub use own_rows::own_rows;
 pub use partition::{
     AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, ReplicaFile, WriteConflict,
 };

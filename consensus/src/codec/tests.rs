@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use arrow_array::{ArrayRef, Int64Array, StringArray, StructArray};
+use arrow_array::{ArrayRef, Int64Array, StringArray, StringViewArray, StructArray};
 use arrow_schema::{DataType, Field};
 use pyralog_storage::SegmentId;
 
@@ -130,4 +130,29 @@ fn a_claimed_length_beyond_the_bytes_is_refused() {
     // Version 1, then a byte string that claims 2^30 - 1 bytes.
     let bytes = [1, 252, 0xff, 0xff, 0xff, 0x3f, 1, 2, 3];
     assert!(decode::<Blob>(&bytes).is_err());
+}
+
+#[test]
+fn rows_cut_from_a_large_batch_do_not_bring_its_bytes_along() {
+    let schema = RelationSchema::new(
+        RelationId(5),
+        [
+            Field::new("id", DataType::Int64, false),
+            Field::new("text", DataType::Utf8View, true),
+        ],
+        vec![0],
+    );
+    let text = |i: i64| format!("a text of more than twelve bytes, number {i}");
+    let whole = RecordBatch::try_new(
+        schema.schema.clone(),
+        vec![
+            Arc::new(Int64Array::from_iter_values(0..20_000)),
+            Arc::new(StringViewArray::from_iter_values((0..20_000).map(text))),
+        ],
+    )
+    .unwrap();
+    let cut: Vec<RecordBatch> = (0..10).map(|part| whole.slice(part * 2_000, 2_000)).collect();
+    let bytes = encode_stream(&schema.schema, &cut).unwrap();
+    assert!(bytes.len() < 20_000 * (8 + 16 + 50), "{} bytes", bytes.len());
+    assert_eq!(decode_stream(&bytes.into()).unwrap().1, cut);
 }

@@ -17,13 +17,15 @@ use super::format::FOUNDER;
 use super::runs::{Run, Runs};
 use crate::error::ConsensusError;
 use crate::meta::{Meta, MetaChange, MetaExpect};
-use crate::raft::types::{Membership, Types};
+use crate::raft::types::{LogId, Membership, Types};
 use crate::raft::wire::{Admission, JoinRequest, Member};
 
 /// Names of the records.
 const PREFIX: &str = "node/";
 /// How long a node may take to catch up before the admission is tried again.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(45);
+/// How long the metrics may take to tell of a change that was made.
+const SEEN_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the meta state knows of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,16 +199,18 @@ pub async fn admit<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changing
         };
         let known = membership.get_node(&member.node).map(|node| node.addr.clone());
         let changed = match known {
-            None => raft.add_learner(member.node, node, false).await.map(drop),
+            None => raft.add_learner(member.node, node, false).await.map(Some),
             Some(address) if address != member.address => {
                 let moved = ChangeMembers::SetNodes(BTreeMap::from([(member.node, node)]));
-                raft.change_membership(moved, true).await.map(drop)
+                raft.change_membership(moved, true).await.map(Some)
             }
-            Some(_) => Ok(()),
+            Some(_) => Ok(None),
         };
-        if let Err(error) = changed {
+        match changed {
+            Ok(None) => {}
+            Ok(Some(change)) => seen(raft, change.log_id).await,
             // Another change under way, or another leader: both end by themselves.
-            return Admission::NotNow(error.to_string());
+            Err(error) => return Admission::NotNow(error.to_string()),
         }
         if membership.voter_ids().any(|voter| voter == member.node) {
             return Admission::Voter;
@@ -220,18 +224,34 @@ pub async fn admit<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changing
         return not_leader();
     }
     let voters = ChangeMembers::AddVoterIds(BTreeSet::from([member.node]));
-    match raft.change_membership(voters, true).await {
-        Ok(_) => Admission::Voter,
-        Err(error) => Admission::NotNow(error.to_string()),
-    }
+    change(raft, voters, true).await
 }
 
 /// The membership of a group that this node leads. A leader that was taken out leads for a moment more, and must change nothing then.
 fn led_membership<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) -> Option<Membership> {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    let leads = metrics.state.is_leader();
-    leads.then(|| metrics.membership_config.membership().clone())
+    let membership = metrics.membership_config.membership();
+    let leads = metrics.state.is_leader() && membership.voter_ids().any(|voter| voter == metrics.id);
+    leads.then(|| membership.clone())
+}
+
+/// Changes who votes. `retain`: who does no longer stays as one that learns.
+async fn change<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, change: ChangeMembers<u64, BasicNode>, retain: bool) -> Admission {
+    match raft.change_membership(change, retain).await {
+        Ok(changed) => {
+            seen(raft, changed.log_id).await;
+            Admission::Voter
+        }
+        Err(error) => Admission::NotNow(error.to_string()),
+    }
+}
+
+/// Waits until the metrics tell of a change: who changes next looks at them.
+async fn seen<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, change: LogId) {
+    let seen = move |metrics: &openraft::RaftMetrics<Types>| metrics.membership_config.log_id().is_some_and(|id| id >= change);
+    // Where they do not come to that, this node leads no more, or stops; and then it changes nothing.
+    let _ = raft.wait(Some(SEEN_LIMIT)).metrics(seen, "a change of members").await;
 }
 
 fn not_leader() -> Admission {
@@ -251,14 +271,11 @@ pub async fn remove<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changin
         return Admission::Refused(format!("node {node} is the only one that votes; a cluster needs one node at least"));
     }
     let gone = BTreeSet::from([node]);
-    let change = match membership.voter_ids().any(|voter| voter == node) {
+    let removal = match membership.voter_ids().any(|voter| voter == node) {
         true => ChangeMembers::RemoveVoters(gone),
         false => ChangeMembers::RemoveNodes(gone),
     };
-    match raft.change_membership(change, false).await {
-        Ok(_) => Admission::Voter,
-        Err(error) => Admission::NotNow(error.to_string()),
-    }
+    change(raft, removal, false).await
 }
 
 /// Marks a node as removed for ever, so that it is not admitted again.

@@ -104,7 +104,7 @@ impl Core {
         for (entry, responder) in batch {
             last = Some(entry.log_id());
             let outcome = self.apply(&entry)?;
-            simulation::observe(|| applied(self.store.group(), &entry));
+            simulation::observe(|| applied(self.store.group(), &entry, &outcome));
             respond(responder, outcome);
         }
         if let Some(id) = last {
@@ -245,8 +245,9 @@ impl Core {
     }
 }
 
-/// What a simulation is told of an applied entry.
-pub fn applied(group: GroupId, entry: &Entry) -> Observation {
+/// What a simulation is told of an applied entry. A write that was refused leaves no version: its timestamp may come again, by a leader that
+/// took over what had been flushed.
+pub fn applied(group: GroupId, entry: &Entry, outcome: &Outcome) -> Observation {
     let id = entry.log_id();
     Observation::Applied {
         group,
@@ -254,7 +255,10 @@ pub fn applied(group: GroupId, entry: &Entry) -> Observation {
         leader: (id.committed_leader_id().term, id.committed_leader_id().node_id),
         checksum: codec::encode(entry).map_or(0, |bytes| crc32c::crc32c(&bytes)),
         timestamp: match &entry.payload {
-            EntryPayload::Normal(command) => command.write().map(|(timestamp, _)| timestamp),
+            EntryPayload::Normal(command) => command
+                .write()
+                .map(|(timestamp, _)| timestamp)
+                .filter(|timestamp| matches!(outcome, Outcome::Committed(committed) if committed == timestamp)),
             _ => None,
         },
     }

@@ -50,7 +50,7 @@ fn apply_all(state: &MetaState, store: &LogStore, batch: Vec<EntryResponder<Type
             },
             EntryPayload::Normal(_) => return Err(io::Error::other("a data command in the meta group's log")),
         };
-        simulation::observe(|| applied(store.group(), &entry));
+        simulation::observe(|| applied(store.group(), &entry, &outcome));
         store.applied(entry.index());
         if let Some(responder) = responder {
             responder.send(outcome);

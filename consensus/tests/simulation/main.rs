@@ -106,7 +106,12 @@ fn a_seed_always_gives_the_same_run() {
     let reports = reports.into_inner();
     assert!(reports[0].violation.is_none(), "{:?}", reports[0].violation);
     let differ = reports[0].events.iter().zip(&reports[1].events).find(|(one, other)| one != other);
-    assert!(reports[0] == reports[1], "traces {:x} and {:x}; {differ:?}", reports[0].trace, reports[1].trace);
+    assert!(
+        reports[0] == reports[1],
+        "traces {:x} and {:x}; {differ:?}",
+        reports[0].trace,
+        reports[1].trace
+    );
     assert_ne!(reports[0].trace, run(Settings::new(8)).trace);
 }
 
