@@ -19,6 +19,7 @@ pub fn config(dir: &Path, join: Vec<String>) -> NodeConfig {
         join,
         node_id: None,
         tls: None,
+        snapshot_rate: PeerConfig::SNAPSHOT_RATE,
     });
     config
 }

@@ -14,6 +14,7 @@ mod joining;
 mod kill;
 mod replay;
 mod requests;
+mod snapshots;
 mod status;
 mod table;
 mod tls;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::forwarding;
 use super::standing::Standing;
 use crate::log::GroupId;
-use crate::peer::{PeerError, Peers};
+use crate::peer::{Pace, PeerError, Peers};
 use crate::raft::counts::SnapshotCounts;
 use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::snapshot::Export;
@@ -40,6 +40,8 @@ pub struct Cluster {
     pub standing: Standing,
     /// Snapshots sent and installed.
     pub snapshots: SnapshotCounts,
+    /// How fast snapshots leave this node, all together.
+    pub snapshot_pace: Arc<Pace>,
     /// Proposals on their way to other nodes.
     pub forwarding: Mutex<HashMap<(u64, GroupId), forwarding::Queue>>,
     /// Held while this node changes the membership of a group that it leads.

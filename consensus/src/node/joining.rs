@@ -14,7 +14,7 @@ use super::standing::Standing;
 use super::{NodeConfig, PeerConfig};
 use crate::error::{ConsensusError, Result};
 use crate::peer::transport::Transport;
-use crate::peer::{Links, PeerError, PeerIdentity, PeerServer, Peers, Tls};
+use crate::peer::{Links, Pace, PeerError, PeerIdentity, PeerServer, Peers, Tls};
 use crate::raft::counts::SnapshotCounts;
 use crate::raft::wire::{self, Answer, JoinRequest, Joined, Request};
 
@@ -191,7 +191,7 @@ pub async fn bind(peer: &PeerConfig, links: Links) -> Result<PeerServer> {
 }
 
 /// This node among the others, whose addresses come with the groups' membership.
-pub fn cluster(identity: PeerIdentity, address: String, links: Links) -> Cluster {
+pub fn cluster(identity: PeerIdentity, address: String, links: Links, snapshot_rate: u64) -> Cluster {
     Cluster {
         node: identity.node,
         address,
@@ -199,6 +199,7 @@ pub fn cluster(identity: PeerIdentity, address: String, links: Links) -> Cluster
         exports: Exports::default(),
         standing: Standing::default(),
         snapshots: SnapshotCounts::default(),
+        snapshot_pace: Arc::new(Pace::new(snapshot_rate)),
         forwarding: Default::default(),
         changing: tokio::sync::Mutex::default(),
     }

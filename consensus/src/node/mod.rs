@@ -87,6 +87,13 @@ pub struct PeerConfig {
     pub node_id: Option<u64>,
     /// What proves nodes to each other; `None`: whoever reaches the port is taken for a node.
     pub tls: Option<PeerTls>,
+    /// How fast snapshots leave this node for others, all together, in bytes per second; 0: as fast as it goes.
+    pub snapshot_rate: u64,
+}
+
+impl PeerConfig {
+    /// Default of [`Self::snapshot_rate`].
+    pub const SNAPSHOT_RATE: u64 = 64 << 20;
 }
 
 impl NodeConfig {
@@ -247,7 +254,8 @@ impl Node {
             blocking(move || open_log(&config, disk)).await?
         };
         let clock = Arc::new(Clock::new(wall));
-        let cluster = address.map(|address| Arc::new(joining::cluster(identity.clone(), address, links)));
+        let snapshot_rate = config.peer.as_ref().map_or(0, |peer| peer.snapshot_rate);
+        let cluster = address.map(|address| Arc::new(joining::cluster(identity.clone(), address, links, snapshot_rate)));
         let opening = Opening {
             config: config.clone(),
             format: format.clone(),

@@ -22,7 +22,7 @@ use crate::codec;
 use crate::log::{GroupId, Log};
 use crate::meta::Meta;
 use crate::partition::PartitionHandle;
-use crate::peer::PeerService;
+use crate::peer::{OpenedFile, PeerService};
 use crate::raft::observer::Observer;
 use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::read_index::read_index;
@@ -116,7 +116,7 @@ impl PeerService for Service {
         .boxed()
     }
 
-    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<File>, String>> {
+    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<OpenedFile>, String>> {
         let inner = self.inner.clone();
         async move {
             if from == 0 {
@@ -127,17 +127,20 @@ impl PeerService for Service {
                     let storage = inner.partition(group)?.storage().clone();
                     let staged = storage.segment_files(None, segment)[part].clone();
                     if let Some(file) = open_if_there(staged).await? {
-                        return Ok(Some(file));
+                        return Ok(Some(OpenedFile::urgent(file)));
                     }
                     let find = runtime::blocking(move || retained::find(&storage, segment, part));
                     let found = find.await.map_err(|error| error.to_string())?;
                     match found.map_err(|error| error.to_string())? {
-                        Some(path) => open_if_there(path).await,
+                        Some(path) => Ok(open_if_there(path).await?.map(OpenedFile::urgent)),
                         None => Ok(None),
                     }
                 }
                 Some(FileName::Snapshot { ticket, name }) => match inner.cluster.exported(ticket, &name) {
-                    Some(path) => open_if_there(path).await,
+                    Some(path) => {
+                        let pace = Some(inner.cluster.snapshot_pace.clone());
+                        Ok(open_if_there(path).await?.map(|file| OpenedFile { file, pace }))
+                    }
                     None => Ok(None),
                 },
                 None => Err(format!("no file is called {name:?}")),

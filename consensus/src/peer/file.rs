@@ -18,10 +18,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::PeerError;
 use super::connection::{Connection, Reply};
 use super::frame::{CHUNK_BYTES, Frame, Kind};
 use super::writer::Outgoing;
+use super::{OpenedFile, PeerError};
 use crate::runtime;
 
 /// Chunks of one file that may be on their way.
@@ -55,14 +55,15 @@ impl FilePart {
     }
 }
 
-/// Sends the chunks of a file and returns the frame that ends it. `slots` bounds the chunks of all files in the queue.
+/// Sends the chunks of a file, at its pace, and returns the frame that ends it. `slots` bounds the chunks of all files in the queue.
 pub async fn send(
-    mut file: fs::File,
+    opened: OpenedFile,
     request: u64,
     grants: &Semaphore,
     slots: &Arc<Semaphore>,
     queue: &UnboundedSender<Outgoing>,
 ) -> Frame {
+    let OpenedFile { mut file, pace } = opened;
     let (mut length, mut crc) = (0u64, 0);
     loop {
         match timeout(GRANT_LIMIT, grants.acquire()).await {
@@ -82,6 +83,9 @@ pub async fn send(
         };
         if payload.is_empty() {
             break;
+        }
+        if let Some(pace) = &pace {
+            pace.take(payload.len()).await;
         }
         length += payload.len() as u64;
         crc = crc32c::crc32c_append(crc, &payload);

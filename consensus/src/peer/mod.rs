@@ -19,6 +19,7 @@ mod file;
 mod frame;
 mod handshake;
 mod links;
+mod pace;
 mod peers;
 mod roll;
 mod server;
@@ -30,12 +31,14 @@ pub mod transport;
 mod writer;
 
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
 pub use links::Links;
+pub use pace::Pace;
 pub use peers::{PeerState, Peers};
 pub use roll::{Incarnation, Roll};
 pub use server::{PeerServer, PeerServing};
@@ -109,7 +112,23 @@ pub trait PeerService: Send + Sync + 'static {
     fn call(&self, from: u64, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
 
     /// Opens a file for the caller; the name is one the service understands, and not to be trusted as a path. `None`: no such file.
-    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<File>, String>>;
+    fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<OpenedFile>, String>>;
+}
+
+/// A file that is sent to a caller.
+#[derive(Debug)]
+pub struct OpenedFile {
+    /// It.
+    pub file: File,
+    /// How fast it may go; `None`: as fast as the caller takes it.
+    pub pace: Option<Arc<Pace>>,
+}
+
+impl OpenedFile {
+    /// A file that somebody waits for.
+    pub fn urgent(file: File) -> OpenedFile {
+        OpenedFile { file, pace: None }
+    }
 }
 
 /// Why there is no answer.

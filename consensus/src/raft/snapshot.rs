@@ -5,7 +5,7 @@
 //! replica                                        links what it has, fetches what it lacks, installs, renames the manifest last
 //! ```
 //!
-//! Files that arrived stay for the next attempt, so a transfer that was cut off goes on where it was.
+//! Files that arrived stay for the next attempt, so a transfer that was cut off goes on where it was, also after a restart of either node.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -177,6 +177,14 @@ impl Place {
         }
     }
 
+    /// Where files wait until all are there. Those of a partition may be many, and are still there after a restart.
+    fn arrived(&self) -> PathBuf {
+        match self {
+            Place::Partition(partition) => partition.arrived_dir(),
+            Place::Meta(dir) => dir.join("in").join("arrived"),
+        }
+    }
+
     /// Makes the folder hold exactly those files of the offer that are here already; the others are returned.
     fn prepare(&self, files: &[ReplicaFile], arrived: &Path) -> io::Result<Vec<ReplicaFile>> {
         let dir = self.dir();
@@ -257,7 +265,7 @@ where
         return Err(format!("{:?} is no name of a snapshot's file", file.name));
     }
     let root = place.root();
-    let (whole, arrived) = (place.dir().join("whole"), place.dir().join("arrived"));
+    let (whole, arrived) = (place.dir().join("whole"), place.arrived());
     let files = offer.files.clone();
     let missing = {
         let arrived = arrived.clone();

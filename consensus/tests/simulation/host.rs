@@ -64,6 +64,7 @@ fn config(host: &Host) -> NodeConfig {
         join: if host.joins { others } else { Vec::new() },
         node_id: None,
         tls: None,
+        snapshot_rate: PeerConfig::SNAPSHOT_RATE,
     });
     config
 }

@@ -227,6 +227,9 @@ pub struct ServeFlags {
     /// The authorities whose nodes are let in
     #[arg(long, value_name = "FILE")]
     peer_tls_ca: Option<String>,
+    /// Bytes per second at which snapshots leave for other nodes; 0: as fast as it goes [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    snapshot_rate: Option<String>,
     /// Nodes of the cluster that an empty data directory is to join, with commas
     #[arg(long, value_name = "HOST:PORT,…")]
     join: Option<String>,
@@ -267,6 +270,7 @@ impl ServeFlags {
             ("peer-tls-cert", self.peer_tls_cert.clone()),
             ("peer-tls-key", self.peer_tls_key.clone()),
             ("peer-tls-ca", self.peer_tls_ca.clone()),
+            ("snapshot-rate", self.snapshot_rate.clone()),
             ("join", self.join.clone()),
             ("node-id", self.node_id.clone()),
             ("insecure", self.insecure.then(|| "true".to_owned())),

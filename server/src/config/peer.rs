@@ -46,6 +46,7 @@ pub fn of(config: &Config) -> Result<Option<PeerConfig>, String> {
         join: addresses("join")?,
         node_id: config.text("node-id").map(|_| config.number("node-id")).transpose()?,
         tls: tls(config)?,
+        snapshot_rate: config.bytes("snapshot-rate")?,
     }))
 }
 

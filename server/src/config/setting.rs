@@ -63,6 +63,11 @@ pub const SERVE: &[Setting] = &[
     setting("peer-tls-key", None, "its key, without a password (PEM)"),
     setting("peer-tls-ca", None, "certificates of the authorities whose nodes are let in (PEM)"),
     setting(
+        "snapshot-rate",
+        Some("64MiB"),
+        "bytes per second at which snapshots leave for other nodes, all together; 0: as fast as it goes",
+    ),
+    setting(
         "join",
         None,
         "host:port of nodes of the cluster that an empty data directory is to join, with commas",

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Partition;
 use crate::deletes::{DeleteVector, delete_path};
@@ -17,6 +18,29 @@ pub(super) const STAGING: &str = "staging";
 
 /// The folder of files on their way to or from other replicas. What a crash leaves there goes at the next open.
 pub(super) const EXCHANGE: &str = "exchange";
+
+/// The folder of whole files that arrived from other replicas, until the state that they belong to is taken over. They outlive a restart, so
+/// that only what lacks is fetched again.
+pub(super) const ARRIVED: &str = "arrived";
+
+/// After so long nobody goes on with what arrived.
+pub(super) const ARRIVED_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes files that arrived long ago.
+pub(super) fn forget_arrived(dir: &Path) -> std::io::Result<()> {
+    let folder = match std::fs::read_dir(dir.join(ARRIVED)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        folder => folder?,
+    };
+    for entry in folder {
+        let entry = entry?;
+        // A clock that was set back makes files from the future: they are kept.
+        if entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ARRIVED_KEPT) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
 
 /// Set in the ids of staged segments, which replicas allot independently of their own flushes.
 pub(super) const STAGED_BIT: u64 = 1 << 63;

@@ -241,6 +241,7 @@ impl Partition {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(StorageError::io(dir, "clear")(error)),
             _ => {}
         }
+        files::forget_arrived(dir).map_err(StorageError::io(dir.join(files::ARRIVED), "clear"))?;
         let manifest = Manifest::load(dir)?.unwrap_or_default();
         let mut version = Version::default();
         for relation in &manifest.relations {

@@ -205,4 +205,9 @@ impl Partition {
     pub fn exchange_dir(&self) -> PathBuf {
         self.dir.join(files::EXCHANGE)
     }
+
+    /// The folder for whole, durable files that arrived for a state that is not complete yet. They stay there over restarts, for a day.
+    pub fn arrived_dir(&self) -> PathBuf {
+        self.dir.join(files::ARRIVED)
+    }
 }
