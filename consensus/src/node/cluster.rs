@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
-use super::forwarding;
+use super::heartbeats::Heartbeat;
 use super::standing::Standing;
+use super::{forwarding, heartbeats};
 use crate::log::GroupId;
 use crate::peer::{Pace, PeerError, Peers};
 use crate::raft::counts::SnapshotCounts;
 use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::snapshot::Export;
-use crate::raft::types::{LogId, Outcome};
+use crate::raft::types::{LogId, Outcome, Types};
 use crate::raft::wire::{self, Admission, Answer, Member, Request};
 use crate::runtime;
 
@@ -44,6 +47,8 @@ pub struct Cluster {
     pub snapshot_pace: Arc<Pace>,
     /// Proposals on their way to other nodes.
     pub forwarding: Mutex<HashMap<(u64, GroupId), forwarding::Queue>>,
+    /// Heartbeats on their way to other nodes.
+    pub heartbeats: Mutex<HashMap<u64, heartbeats::Queue>>,
     /// Held while this node changes the membership of a group that it leads.
     pub changing: tokio::sync::Mutex<()>,
 }
@@ -143,6 +148,41 @@ impl Cluster {
             Ok(Answer::ProposeAll(answers)) if answers.len() == count => answers,
             Ok(_) => vec![Err(wrong_answer(node)); count],
             Err(error) => vec![Err(not_proposed(error)); count],
+        }
+    }
+
+    /// Sends a group's heartbeat, together with those of other groups.
+    pub async fn beat(
+        self: &Arc<Self>,
+        node: u64,
+        group: GroupId,
+        heartbeat: AppendEntriesRequest<Types>,
+        limit: Duration,
+    ) -> Result<AppendEntriesResponse<Types>, PeerError> {
+        let queue = {
+            let mut queues = self.heartbeats.lock();
+            queues.entry(node).or_insert_with(|| heartbeats::start(self, node)).clone()
+        };
+        match timeout(limit, queue.send((group, heartbeat))).await {
+            Ok(answer) => answer.unwrap_or_else(|| Err(PeerError::Unreachable("this node is stopping".to_owned()))),
+            Err(_) => Err(PeerError::TimedOut),
+        }
+    }
+
+    /// Sends heartbeats of several groups; an answer for each.
+    pub async fn beat_all(
+        &self,
+        node: u64,
+        heartbeats: Vec<Heartbeat>,
+        limit: Duration,
+    ) -> Vec<Result<AppendEntriesResponse<Types>, PeerError>> {
+        let count = heartbeats.len();
+        match self.call(node, &Request::Heartbeats(heartbeats), limit).await {
+            Ok(Answer::Heartbeats(answers)) if answers.len() == count => {
+                answers.into_iter().map(|answer| answer.map_err(PeerError::Failed)).collect()
+            }
+            Ok(_) => vec![Err(PeerError::Failed(format!("node {node} gave an answer to another question"))); count],
+            Err(error) => vec![Err(error); count],
         }
     }
 

@@ -201,6 +201,7 @@ pub fn cluster(identity: PeerIdentity, address: String, links: Links, snapshot_r
         snapshots: SnapshotCounts::default(),
         snapshot_pace: Arc::new(Pace::new(snapshot_rate)),
         forwarding: Default::default(),
+        heartbeats: Default::default(),
         changing: tokio::sync::Mutex::default(),
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 mod format;
 mod forwarding;
+mod heartbeats;
 mod join_file;
 mod joining;
 pub(crate) mod lock;
@@ -12,6 +13,7 @@ mod place;
 pub(crate) mod runs;
 mod service;
 mod standing;
+mod together;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

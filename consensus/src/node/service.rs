@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use openraft::entry::RaftEntry;
-use openraft::raft::{AppendEntriesRequest, SnapshotResponse};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse};
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, Raft};
 use pyralog_storage::SegmentId;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
-use super::membership;
+use super::{heartbeats, membership};
 use crate::codec;
 use crate::log::{GroupId, Log};
 use crate::meta::Meta;
@@ -257,8 +257,25 @@ impl Inner {
                 Answer::Admit(membership::remove(raft, &self.cluster.changing, node).await)
             }
             Request::Members => Answer::Members(membership::members(&groups.meta)),
+            Request::Heartbeats(beats) => Answer::Heartbeats(heartbeats::answer(beats, |group, beat| self.beat(groups, group, beat)).await),
             Request::Superseded(node, runs) => Answer::Superseded(membership::is_superseded(&groups.meta, node, &runs)?),
         })
+    }
+
+    async fn beat(
+        &self,
+        groups: &Groups,
+        group: GroupId,
+        beat: AppendEntriesRequest<Types>,
+    ) -> Result<AppendEntriesResponse<Types>, String> {
+        if !beat.entries.is_empty() {
+            return Err("a heartbeat has no entries".to_owned());
+        }
+        let answer = match group {
+            GroupId::META => groups.meta.raft().append_entries(beat).await,
+            group => self.partition(group)?.work().raft.append_entries(beat).await,
+        };
+        answer.map_err(|error| error.to_string())
     }
 
     async fn install(self: &Arc<Self>, from: u64, offer: Offer) -> Result<SnapshotResponse<Types>, String> {

@@ -82,13 +82,13 @@ impl Standing {
 
 /// Finds out whether this process may act as its node, and fails where another one does, or did since with a newer directory.
 pub async fn confirm(cluster: &Cluster, meta: &Meta, runs: &Runs) -> Result<()> {
-    let begun = Instant::now();
+    let mut occupied = Occupied::begin();
     let mut told = false;
     loop {
         let reason = match ask(cluster, meta, runs, true).await {
             Found::Nothing | Found::Alone => break,
             Found::Superseded => return Err(ConsensusError::Unsupported(superseded(cluster.node))),
-            Found::Other(reason) if begun.elapsed() > OCCUPIED_LIMIT => return Err(ConsensusError::Unsupported(reason)),
+            Found::Other(reason) if occupied.for_long() => return Err(ConsensusError::Unsupported(reason)),
             Found::Other(reason) => reason,
         };
         if !told {
@@ -99,6 +99,28 @@ pub async fn confirm(cluster: &Cluster, meta: &Meta, runs: &Runs) -> Result<()> 
     }
     cluster.standing.set(State::Confirmed);
     Ok(())
+}
+
+/// How long another process was found to be this node.
+struct Occupied {
+    last: Instant,
+    long: Duration,
+}
+
+impl Occupied {
+    fn begin() -> Occupied {
+        Occupied {
+            last: Instant::now(),
+            long: Duration::ZERO,
+        }
+    }
+
+    /// To be asked at each look. A process that stood still in between has seen nothing of that time: it counts as one look.
+    fn for_long(&mut self) -> bool {
+        self.long += self.last.elapsed().min(ANSWER_LIMIT + ASK_EVERY);
+        self.last = Instant::now();
+        self.long > OCCUPIED_LIMIT
+    }
 }
 
 /// What the members say of this process.
@@ -147,11 +169,11 @@ pub async fn watch(config: Arc<NodeConfig>, cluster: Arc<Cluster>, groups: Group
             Found::Superseded => return end(&cluster, &groups, superseded(cluster.node)).await,
             Found::Other(reason) => reason,
         };
-        let begun = *since.get_or_insert_with(|| {
+        let occupied = since.get_or_insert_with(|| {
             tracing::error!(reason, "another process is this node; this one does nothing meanwhile");
-            Instant::now()
+            Occupied::begin()
         });
-        if begun.elapsed() > OCCUPIED_LIMIT {
+        if occupied.for_long() {
             return end(&cluster, &groups, reason).await;
         }
         cluster.standing.set(State::Denied(reason));
@@ -231,4 +253,25 @@ async fn ask(cluster: &Cluster, meta: &Meta, runs: &Runs, starts: bool) -> Found
         .map(|(_, found)| found)
         .max_by_key(found)
         .unwrap_or(Found::Alone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_a_process_stood_still_does_not_count() {
+        let mut occupied = Occupied::begin();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(!occupied.for_long());
+        for _ in 0..30 {
+            tokio::time::advance(ASK_AGAIN).await;
+            assert!(!occupied.for_long());
+        }
+        for _ in 0..10 {
+            tokio::time::advance(ASK_EVERY).await;
+            occupied.for_long();
+        }
+        assert!(occupied.for_long());
+    }
 }

@@ -84,22 +84,29 @@ impl Client {
         cluster.standing.check().map_err(Unreachable::from_string)?;
         let peers = &cluster.peers;
         let bytes = wire::encode(request).map_err(|error| NetworkError::from_string(error.to_string()))?;
-        let answer = match peers.call(self.target, bytes, limit).await {
-            Ok(answer) => answer,
-            Err(PeerError::TimedOut) => {
-                return Err(Timeout {
-                    action,
-                    id: self.node,
-                    target: self.target,
-                    timeout: limit,
-                }
-                .into());
-            }
-            Err(PeerError::Lost(reason)) => return Err(NetworkError::from_string(reason).into()),
-            // Not at once again: neither a node that is away nor one that refuses gets better by it.
-            Err(error) => return Err(Unreachable::from_string(error.to_string()).into()),
-        };
+        let answer = peers.call(self.target, bytes, limit).await;
+        let answer = answer.map_err(|error| self.failed(action, error, limit))?;
         wire::decode(&answer).map_err(|error| Unreachable::from_string(format!("node {}: {error}", self.target)).into())
+    }
+
+    async fn beat(&self, heartbeat: AppendEntriesRequest<Types>, limit: Duration) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let answer = self.cluster()?.beat(self.target, self.group, heartbeat, limit).await;
+        answer.map_err(|error| self.failed(RPCTypes::AppendEntries, error, limit))
+    }
+
+    fn failed(&self, action: RPCTypes, error: PeerError, limit: Duration) -> RPCError<Types> {
+        match error {
+            PeerError::TimedOut => Timeout {
+                action,
+                id: self.node,
+                target: self.target,
+                timeout: limit,
+            }
+            .into(),
+            PeerError::Lost(reason) => NetworkError::from_string(reason).into(),
+            // Not at once again: neither a node that is away nor one that refuses gets better by it.
+            error => Unreachable::from_string(error.to_string()).into(),
+        }
     }
 
     fn cluster(&self) -> Result<&Arc<Cluster>, Unreachable<Types>> {
@@ -155,13 +162,13 @@ impl RaftNetworkV2<Types> for Client {
         mut rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        if rpc.entries.is_empty() {
+            return self.beat(rpc, option.soft_ttl()).await;
+        }
         let sent = fitting(&rpc.entries).min(rpc.entries.len());
         let cut = sent < rpc.entries.len();
         rpc.entries.truncate(sent);
-        let limit = match rpc.entries.as_slice() {
-            [] => option.soft_ttl(),
-            entries => limit(entries),
-        };
+        let limit = limit(&rpc.entries);
         let last = rpc.entries.last().map(|entry| entry.log_id());
         match self.call(RPCTypes::AppendEntries, RaftRequest::Append(rpc), limit).await? {
             Answer::Append(AppendEntriesResponse::Success) if cut => Ok(AppendEntriesResponse::PartialSuccess(last)),

@@ -243,9 +243,10 @@ pub fn noted(dir: &Path) -> Option<u64> {
     std::fs::read_to_string(dir.join(INSTALLING)).ok()?.trim().parse().ok()
 }
 
-/// A file that arrived is known by what it holds, not by which attempt it came with.
+/// A file that arrived is known by what it holds, not by which attempt it came with. A segment and its side-car have one checksum, and may be
+/// of one size.
 fn arrived_name(file: &ReplicaFile) -> String {
-    let end = file.name.rsplit('.').next().unwrap_or_default();
+    let end = file.name.split_once('.').map_or("", |(_, end)| end);
     format!("{:08x}-{:x}.{end}", file.checksum, file.bytes)
 }
 
@@ -355,6 +356,19 @@ pub type GroupSnapshot = alias::SnapshotOf<Types, SnapshotData>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_segment_and_its_side_car_arrive_under_two_names() {
+        let named = |name: &str| {
+            arrived_name(&ReplicaFile {
+                name: name.to_owned(),
+                bytes: 4096,
+                checksum: 7,
+            })
+        };
+        assert_ne!(named("0000000000000047.arrow"), named("0000000000000047.idx.arrow"));
+        assert_eq!(named("0000000000000047.arrow"), named("0000000000000048.arrow"));
+    }
 
     #[test]
     fn names_never_lead_out_of_their_folder() {

@@ -38,12 +38,14 @@ pub enum Request {
     ProposeAll(GroupId, Vec<Proposal>),
     /// Whether a node has run since from another directory than the one that knows these runs.
     Superseded(u64, Runs),
+    /// Raft's heartbeats of several groups.
+    Heartbeats(Vec<(GroupId, AppendEntriesRequest<Types>)>),
 }
 
 /// What openraft asks a group's member.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum RaftRequest {
-    /// Entries, or a heartbeat.
+    /// Entries.
     Append(AppendEntriesRequest<Types>),
     /// A vote.
     Vote(VoteRequest<Types>),
@@ -111,6 +113,8 @@ pub enum Answer {
     ProposeAll(Vec<Result<Outcome, Refusal>>),
     /// To a question for a node's runs, as far as the replica knows.
     Superseded(bool),
+    /// To heartbeats, in their order.
+    Heartbeats(Vec<Result<AppendEntriesResponse<Types>, String>>),
 }
 
 /// What came of an admission.

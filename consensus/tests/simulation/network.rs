@@ -37,6 +37,8 @@ const CALL: u8 = 1;
 const ANSWER: u8 = 2;
 /// The payload's second byte, behind the version: a request of Raft, or the answer to a vote.
 const RAFT_REQUEST: u8 = 0;
+/// The same: heartbeats.
+const HEARTBEATS: u8 = 10;
 const VOTE_ANSWER: u8 = 1;
 /// A request of Raft up to this size has a short time-out.
 const SMALL_BYTES: usize = 100;
@@ -189,7 +191,7 @@ fn fate(frame: &Bytes) -> Fate {
     ]));
     let weather = world.weather.get();
     let (kind, variant) = (frame[16], frame.get(FRAME_HEADER_BYTES + 1).copied());
-    let is_raft = kind == CALL && variant == Some(RAFT_REQUEST);
+    let is_raft = kind == CALL && (variant == Some(RAFT_REQUEST) || variant == Some(HEARTBEATS));
     let is_small = frame.len() <= FRAME_HEADER_BYTES + SMALL_BYTES;
     let may_be_lost = (is_raft && is_small) || (kind == ANSWER && variant == Some(VOTE_ANSWER));
     if world.chance(weather.breaks) {

@@ -25,7 +25,7 @@ const FAULT_PAUSE_MS: u64 = 3_000;
 /// For how long work goes on when everything is healed.
 const WORK_AFTER: Duration = Duration::from_secs(10);
 /// How long the replicas may take to agree.
-const AGREE_LIMIT: Duration = Duration::from_secs(300);
+const AGREE_LIMIT: Duration = Duration::from_secs(90);
 
 /// What is run.
 #[derive(Debug, Clone, Copy)]
