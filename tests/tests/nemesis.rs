@@ -1,9 +1,11 @@
 //! Three processes whose nodes are killed, stopped in their tracks and restarted while clients write and read at all of them. Afterwards
 //! nothing acknowledged is lost, money is conserved, every register's history is linearizable, and all replicas hold the same.
 //!
-//! `PYRALOG_NEMESIS_FAULTS=200` for the long run; `PYRALOG_NEMESIS_SEED=n` for the same faults again.
+//! `PYRALOG_NEMESIS_KILLS=200` for the long run: so many faults of all kinds that 200 of them are `kill -9`. `PYRALOG_NEMESIS_SEED=n` for the same
+//! faults again.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ const KEYS: usize = 2;
 const WRITERS: u64 = 2;
 const READERS: u64 = 2;
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+const KILLED: &str = "was killed";
 
 /// What clients share.
 struct Load {
@@ -53,7 +57,8 @@ impl Load {
 fn faults_lose_nothing_and_show_nothing_stale() {
     let faults: u32 = setting("PYRALOG_NEMESIS_FAULTS", 6);
     let seed: u64 = setting("PYRALOG_NEMESIS_SEED", rand::random());
-    println!("{faults} faults, PYRALOG_NEMESIS_SEED={seed}");
+    let kills: u32 = setting("PYRALOG_NEMESIS_KILLS", 0);
+    println!("{faults} faults, {kills} kills, PYRALOG_NEMESIS_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let cluster = Cluster::up(3, "128MB");
     let nodes = cluster.nodes();
@@ -78,12 +83,16 @@ fn faults_lose_nothing_and_show_nothing_stale() {
             (key, std::thread::spawn(move || use_register(&load, key, writes, seed)))
         })
         .collect();
-    for fault in 1..=faults {
+    let (mut inflicted, mut killed) = (0, 0);
+    while inflicted < faults || killed < kills {
         std::thread::sleep(Duration::from_millis(random.random_range(500..2500)));
         let node = random.random_range(0..nodes.len());
         let what = inflict(&cluster, node, &mut random);
-        println!("fault {fault}: node {} {what}", node + 1);
+        inflicted += 1;
+        killed += u32::from(what == KILLED);
+        println!("fault {inflicted}: node {} {what}", node + 1);
     }
+    println!("{inflicted} faults, {killed} of them kill -9");
     std::thread::sleep(Duration::from_secs(2));
     load.stop.store(true, Ordering::Relaxed);
     tellers.into_iter().for_each(|teller| teller.join().unwrap());
@@ -128,7 +137,7 @@ fn inflict(cluster: &Cluster, node: usize, random: &mut StdRng) -> &'static str 
             cluster.nodes()[node].signal("KILL");
             std::thread::sleep(pause);
             cluster.succeed(&["restart", &id]);
-            "was killed"
+            KILLED
         }
         2 => {
             let stopped = cluster.nodes()[node].clone();
@@ -219,8 +228,8 @@ fn use_register(load: &Load, key: usize, writes: bool, seed: u64) -> Vec<Event> 
     history
 }
 
-/// The accounts with their balances, and the transfers that are noted.
-type Books = (Vec<(i64, i64)>, BTreeSet<String>);
+/// The accounts with their balances, the transfers that are noted, and the registers with their values.
+type Books = (Vec<(i64, i64)>, BTreeSet<String>, Vec<(Vec<u8>, Vec<u8>)>);
 
 /// All nodes have the same, and it holds.
 async fn compare(nodes: &[ClusterNode], acknowledged: &BTreeSet<String>) {
@@ -231,6 +240,8 @@ async fn compare(nodes: &[ClusterNode], acknowledged: &BTreeSet<String>) {
         let accounts: Vec<(i64, i64)> = accounts.iter().map(|row| (row.get(0).unwrap(), row.get(1).unwrap())).collect();
         let ledger = db.sql("SELECT id FROM ledger").fetch_rows().await.unwrap();
         let ledger: BTreeSet<String> = ledger.iter().map(|row| row.get::<String>(0).unwrap()).collect();
+        let registers = db.sql("SELECT key, value FROM register ORDER BY key").fetch_rows().await.unwrap();
+        let registers: Vec<(Vec<u8>, Vec<u8>)> = registers.iter().map(|row| (row.get(0).unwrap(), row.get(1).unwrap())).collect();
         assert_eq!(
             accounts.iter().map(|(_, balance)| balance).sum::<i64>(),
             ACCOUNTS * 100,
@@ -239,9 +250,15 @@ async fn compare(nodes: &[ClusterNode], acknowledged: &BTreeSet<String>) {
         );
         let lost: Vec<&String> = acknowledged.difference(&ledger).collect();
         assert!(lost.is_empty(), "node {} lost {lost:?}", node.id);
+        let books = (accounts, ledger, registers);
+        println!(
+            "node {} holds {:016x}",
+            node.id,
+            BuildHasherDefault::<DefaultHasher>::default().hash_one(&books)
+        );
         match &first {
-            None => first = Some((accounts, ledger)),
-            Some(first) => assert!(*first == (accounts, ledger), "node {} holds something else than node 1", node.id),
+            None => first = Some(books),
+            Some(first) => assert!(*first == books, "node {} holds something else than node 1", node.id),
         }
     }
 }
