@@ -157,7 +157,7 @@ async fn answer(
     }
     let force = tokio::spawn(async move {
         signals.stop().await;
-        eprintln!("stopped at once");
+        tracing::warn!("stopped at once");
         std::process::exit(130);
     });
     stop.cancel();

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pyralog_tests::binary;
+use pyralog_tests::http::try_request;
 use pyralog_tests::runtime::block_on;
 use pyralog_tests::server::{Server, ServerOptions, free_port};
 
@@ -98,6 +99,39 @@ fn a_directory_or_port_in_use_is_one_clear_line() {
         assert!(!text.contains("panicked") && !text.contains("stack backtrace"), "{text}");
     }
     assert_eq!(server.http("GET", "/health", &[], b"").status, 200);
+}
+
+/// A log on a disk that is full, or a terminal that was closed, is no reason to serve no more.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_whose_output_cannot_be_written_serves() {
+    let (dir, flight, http) = (tempfile::tempdir().unwrap(), free_port(), free_port());
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut process = Command::new(binary::path())
+        .args(["serve", "--log-level", "debug", "--memory-limit", "128MB", "--data-dir"])
+        .arg(dir.path())
+        .args([
+            "--flight-addr",
+            &format!("127.0.0.1:{flight}"),
+            "--http-addr",
+            &format!("127.0.0.1:{http}"),
+        ])
+        .stdout(full.try_clone().unwrap())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let healthy = || try_request(http, "GET", "/health", &[], b"").is_ok_and(|answer| answer.status == 200);
+    while !healthy() {
+        assert_eq!(process.try_wait().unwrap(), None, "the server ended");
+        assert!(Instant::now() < deadline, "the server is not ready");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let created = try_request(http, "POST", "/sql", &[], b"CREATE TABLE t (id BIGINT PRIMARY KEY)").unwrap();
+    assert_eq!(created.status, 200, "{}", created.text());
+    assert_eq!(process.try_wait().unwrap(), None, "the server ended");
+    process.kill().unwrap();
+    process.wait().unwrap();
 }
 
 #[test]

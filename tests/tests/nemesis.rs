@@ -85,7 +85,7 @@ fn faults_lose_nothing_and_show_nothing_stale() {
         .collect();
     let (mut inflicted, mut killed) = (0, 0);
     while inflicted < faults || killed < kills {
-        std::thread::sleep(Duration::from_millis(random.random_range(500..2500)));
+        std::thread::sleep(Duration::from_millis(random.random_range(200..1500)));
         let node = random.random_range(0..nodes.len());
         let what = inflict(&cluster, node, &mut random);
         inflicted += 1;
@@ -131,15 +131,15 @@ async fn set_up(node: &ClusterNode) {
 /// One fault, and its end.
 fn inflict(cluster: &Cluster, node: usize, random: &mut StdRng) -> &'static str {
     let id = (node + 1).to_string();
-    let pause = Duration::from_millis(random.random_range(100..3000));
-    match random.random_range(0..4) {
-        0 | 1 => {
+    let pause = Duration::from_millis(random.random_range(100..2000));
+    match random.random_range(0..5) {
+        0..3 => {
             cluster.nodes()[node].signal("KILL");
             std::thread::sleep(pause);
             cluster.succeed(&["restart", &id]);
             KILLED
         }
-        2 => {
+        3 => {
             let stopped = cluster.nodes()[node].clone();
             stopped.signal("STOP");
             std::thread::sleep(pause * 2);

@@ -1,7 +1,7 @@
 //! The commands: from a configuration to what they do.
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,11 +42,15 @@ pub async fn serve(config: &Config) -> Result<(), CliError> {
     let options = ServeOptions::of(config).map_err(CliError::Usage)?;
     let dir = options.database.data_dir.display().to_string();
     let ready = |flight, http| {
-        println!("pyralog {} is ready", env!("CARGO_PKG_VERSION"));
-        println!("  Flight SQL  grpc://{flight}");
-        println!("  HTTP        http://{http}");
-        println!("  data        {dir}");
-        println!("  shell       pyralog sql --url grpc://{flight}");
+        let told = format!(
+            "pyralog {} is ready\n  Flight SQL  grpc://{flight}\n  HTTP        http://{http}\n  data        {dir}\n  shell       pyralog sql --url grpc://{flight}\n",
+            env!("CARGO_PKG_VERSION")
+        );
+        // Whoever reads it is told; a server that nobody listens to serves all the same.
+        let mut output = io::stdout();
+        if let Err(error) = output.write_all(told.as_bytes()).and_then(|()| output.flush()) {
+            tracing::warn!(%error, "the addresses cannot be printed");
+        }
     };
     crate::serve::serve(options, ready).await.map_err(CliError::Failed)
 }
