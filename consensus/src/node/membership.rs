@@ -9,7 +9,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::impls::BasicNode;
 use openraft::storage::RaftStateMachine;
-use openraft::{ChangeMembers, Raft};
+use openraft::{ChangeMembers, Raft, RaftMetrics};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -24,6 +24,8 @@ use crate::raft::wire::{Admission, JoinRequest, Member};
 const PREFIX: &str = "node/";
 /// How long a node may take to catch up before the admission is tried again.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(45);
+/// Longest wait for other nodes to take over what this one leads, when closing.
+pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(3);
 /// How long the metrics may take to tell of a change that was made.
 const SEEN_LIMIT: Duration = Duration::from_secs(1);
 
@@ -194,7 +196,7 @@ pub async fn admit<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changing
     let node = BasicNode::new(&member.address);
     {
         let _alone = changing.lock().await;
-        let Some(membership) = led_membership(raft) else {
+        let Some(membership) = led_membership(raft).await else {
             return not_leader();
         };
         let known = membership.get_node(&member.node).map(|node| node.addr.clone());
@@ -220,20 +222,51 @@ pub async fn admit<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changing
         return Admission::NotNow("the node has not caught up yet".to_owned());
     }
     let _alone = changing.lock().await;
-    if led_membership(raft).is_none() {
+    if led_membership(raft).await.is_none() {
         return not_leader();
     }
     let voters = ChangeMembers::AddVoterIds(BTreeSet::from([member.node]));
     change(raft, voters, true).await
 }
 
-/// The membership of a group that this node leads. A leader that was taken out leads for a moment more, and must change nothing then.
-fn led_membership<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) -> Option<Membership> {
-    let metrics = raft.metrics();
-    let metrics = metrics.borrow_watched();
-    let membership = metrics.membership_config.membership();
-    let leads = metrics.state.is_leader() && membership.voter_ids().any(|voter| voter == metrics.id);
-    leads.then(|| membership.clone())
+/// The membership of a group that this node leads. A leader that was taken out leads for a moment more, or, where its removal was cut off half
+/// way and another change completed it, for as long as nobody else wants to: it must change nothing, and hands over.
+async fn led_membership<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) -> Option<Membership> {
+    let (leads, votes, membership) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let votes = membership.voter_ids().any(|voter| voter == metrics.id);
+        (metrics.state.is_leader(), votes, membership.clone())
+    };
+    if leads && !votes {
+        hand_over(raft).await;
+    }
+    (leads && votes).then_some(membership)
+}
+
+/// Gives one group to the voter that has most of its log.
+pub async fn hand_over<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) {
+    let (node, to) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let followers = metrics.replication.iter().flatten();
+        let candidates = followers.filter(|(node, _)| **node != metrics.id && voters.contains(node));
+        let to = candidates
+            .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index()))
+            .map(|(node, _)| *node);
+        (metrics.id, to.filter(|_| metrics.state.is_leader()))
+    };
+    let Some(to) = to else { return };
+    if let Err(error) = raft.trigger().transfer_leader(to).await {
+        tracing::debug!(%error, "a group stopped before it had another leader");
+        return;
+    }
+    let handed =
+        move |metrics: &RaftMetrics<Types>| metrics.current_leader.is_some_and(|leader| leader != node) || metrics.running_state.is_err();
+    // Not handed over in time: the others elect one by themselves.
+    let _ = raft.wait(Some(HAND_OVER_LIMIT)).metrics(handed, "hand over").await;
 }
 
 /// Changes who votes. `retain`: who does no longer stays as one that learns.
@@ -249,7 +282,7 @@ async fn change<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, change: Cha
 
 /// Waits until the metrics tell of a change: who changes next looks at them.
 async fn seen<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, change: LogId) {
-    let seen = move |metrics: &openraft::RaftMetrics<Types>| metrics.membership_config.log_id().is_some_and(|id| id >= change);
+    let seen = move |metrics: &RaftMetrics<Types>| metrics.membership_config.log_id().is_some_and(|id| id >= change);
     // Where they do not come to that, this node leads no more, or stops; and then it changes nothing.
     let _ = raft.wait(Some(SEEN_LIMIT)).metrics(seen, "a change of members").await;
 }
@@ -261,7 +294,7 @@ fn not_leader() -> Admission {
 /// As the group's leader: takes a node out. [`Admission::Voter`] stands for done. `changing` is held meanwhile.
 pub async fn remove<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changing: &Mutex<()>, node: u64) -> Admission {
     let _alone = changing.lock().await;
-    let Some(membership) = led_membership(raft) else {
+    let Some(membership) = led_membership(raft).await else {
         return not_leader();
     };
     if membership.get_node(&node).is_none() {
@@ -306,7 +339,7 @@ pub async fn mark_removed(meta: &Meta, node: u64) -> Result<(), ConsensusError> 
 async fn caught_up<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, node: u64) -> bool {
     /// Entries that a node may lag behind and still become a voter.
     const LAG: u64 = 256;
-    let near = move |metrics: &openraft::RaftMetrics<Types>| {
+    let near = move |metrics: &RaftMetrics<Types>| {
         let matched = metrics
             .replication
             .as_ref()

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::storage::RaftStateMachine;
-use openraft::{Raft, RaftMetrics};
+use openraft::Raft;
 use parking_lot::Mutex;
 use pyralog_storage::{PartitionOptions, PartitionStatus, Timestamp};
 use tokio::sync::watch;
@@ -53,8 +53,6 @@ use service::{Groups, Service};
 
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
 const CLOSE_FLUSH_BYTES: u64 = 1 << 20;
-/// Longest wait for other nodes to take over what this one leads, when closing.
-const HAND_OVER_LIMIT: Duration = Duration::from_secs(3);
 /// Longest wait for writes in flight, and for background work, when closing.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -482,9 +480,12 @@ impl Node {
 
     /// Gives the groups that this node leads to others, so that nobody has to wait for an election.
     async fn hand_over(&self) {
-        let groups = self.partitions.iter().map(|partition| hand_over(&partition.work().raft));
-        let groups = futures::future::join(hand_over(self.meta.raft()), futures::future::join_all(groups));
-        if tokio::time::timeout(HAND_OVER_LIMIT, groups).await.is_err() {
+        let groups = self
+            .partitions
+            .iter()
+            .map(|partition| membership::hand_over(&partition.work().raft));
+        let groups = futures::future::join(membership::hand_over(self.meta.raft()), futures::future::join_all(groups));
+        if tokio::time::timeout(membership::HAND_OVER_LIMIT, groups).await.is_err() {
             tracing::warn!("not every group has another leader yet; the others elect one");
         }
     }
@@ -547,30 +548,6 @@ async fn leave<SM: RaftStateMachine<Types>>(
             Admission::Refused(reason) => return Err(ConsensusError::Unsupported(reason)),
         }
     }
-}
-
-/// Gives one group to the voter that has most of its log.
-async fn hand_over<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) {
-    let (node, to) = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let followers = metrics.replication.iter().flatten();
-        let candidates = followers.filter(|(node, _)| **node != metrics.id && voters.contains(node));
-        let to = candidates
-            .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index()))
-            .map(|(node, _)| *node);
-        (metrics.id, to.filter(|_| metrics.state.is_leader()))
-    };
-    let Some(to) = to else { return };
-    if let Err(error) = raft.trigger().transfer_leader(to).await {
-        tracing::debug!(%error, "a group stopped before it had another leader");
-        return;
-    }
-    let handed =
-        move |metrics: &RaftMetrics<Types>| metrics.current_leader.is_some_and(|leader| leader != node) || metrics.running_state.is_err();
-    // Not handed over in time: the others elect one by themselves.
-    let _ = raft.wait(Some(HAND_OVER_LIMIT)).metrics(handed, "hand over").await;
 }
 
 impl Drop for Node {
