@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::storage::RaftStateMachine;
-use openraft::Raft;
 use parking_lot::Mutex;
 use pyralog_storage::{PartitionOptions, PartitionStatus, Timestamp};
 use tokio::sync::watch;
