@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use super::format::FOUNDER;
 use super::runs::{Run, Runs};
 use crate::error::ConsensusError;
-use crate::meta::{Meta, MetaChange, MetaExpect};
+use crate::meta::{Meta, MetaChange, MetaExpect, MetaRevision};
 use crate::raft::types::{LogId, Membership, Types};
 use crate::raft::wire::{Admission, JoinRequest, Member};
 
@@ -160,7 +160,13 @@ pub async fn take_run(meta: &Meta, node: u64, runs: &Runs) -> Result<Option<u64>
         number,
         id: runs.ids.last().cloned().unwrap_or_default(),
     });
-    let value = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
+    replace(meta, node, &record, revision).await.map_err(|error| error.to_string())?;
+    Ok(Some(number))
+}
+
+/// Stores a node's record, unless it has changed since it was read at `revision`.
+async fn replace(meta: &Meta, node: u64, record: &NodeRecord, revision: MetaRevision) -> crate::Result<()> {
+    let value = serde_json::to_vec(record).map_err(|error| ConsensusError::Unavailable(error.to_string()))?;
     let change = MetaChange {
         expect: vec![MetaExpect {
             key: key(node),
@@ -169,8 +175,7 @@ pub async fn take_run(meta: &Meta, node: u64, runs: &Runs) -> Result<Option<u64>
         put: vec![(key(node), value)],
         delete: Vec::new(),
     };
-    meta.change(change).await.map_err(|error| error.to_string())?;
-    Ok(Some(number))
+    meta.change(change).await.map(drop)
 }
 
 /// Why a node cannot become a voter, if it cannot.
@@ -323,16 +328,7 @@ pub async fn mark_removed(meta: &Meta, node: u64) -> Result<(), ConsensusError> 
         return Ok(());
     }
     record.removed = true;
-    let value = serde_json::to_vec(&record).map_err(|error| ConsensusError::Unavailable(error.to_string()))?;
-    let change = MetaChange {
-        expect: vec![MetaExpect {
-            key: key(node),
-            revision: Some(revision),
-        }],
-        put: vec![(key(node), value)],
-        delete: Vec::new(),
-    };
-    meta.change(change).await.map(drop)
+    replace(meta, node, &record, revision).await
 }
 
 /// Waits until a learner has all but the newest entries.
