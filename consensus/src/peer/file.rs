@@ -84,15 +84,16 @@ pub async fn send(
         if payload.is_empty() {
             break;
         }
-        if let Some(pace) = &pace {
-            pace.take(payload.len()).await;
-        }
         length += payload.len() as u64;
         crc = crc32c::crc32c_append(crc, &payload);
-        let kind = Kind::Chunk;
+        let (kind, bytes) = (Kind::Chunk, payload.len());
         let frame = Frame { kind, request, payload };
         // Fails only when the connection ends, and then this task does too.
         let _ = queue.send(Outgoing { frame, slot: Some(slot) });
+        // Behind the chunk: who waits here must hold no slot that files without a pace wait for.
+        if let Some(pace) = &pace {
+            pace.take(bytes).await;
+        }
     }
     let mut end = BytesMut::new();
     end.put_u64_le(length);
