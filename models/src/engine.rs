@@ -15,6 +15,7 @@ use pyralog_storage::PartitionOptions;
 use crate::catalog::{Catalog, DATABASE, DEFAULT_SCHEMA};
 use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::kv::GroupCommit;
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
 use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
@@ -40,6 +41,7 @@ pub(crate) struct Engine {
     pub(crate) runtime: Arc<RuntimeEnv>,
     pub(crate) base_state: SessionState,
     pub(crate) row_ids: RowIds,
+    pub(crate) puts: GroupCommit,
     pub(crate) counters: Counters,
     pub(crate) query_memory_limit: u64,
 }
@@ -90,6 +92,7 @@ impl Engine {
             runtime,
             base_state,
             row_ids,
+            puts: GroupCommit::new(),
             counters: Counters::default(),
             query_memory_limit,
         }))

@@ -4,6 +4,7 @@
 mod conflict;
 mod dml;
 mod fixture;
+mod group_commit;
 mod key_value;
 mod merge;
 mod numbers;

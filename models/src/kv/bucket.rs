@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, TimestampMillisecondArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch};
 use datafusion::arrow::datatypes::{TimestampMillisecondType, UInt64Type};
 use pyralog_consensus::{Done, Request};
-use pyralog_storage::{ConflictPolicy, KeyRange, RelationId, RelationView, RelationWrites, WriteSet};
+use pyralog_storage::{KeyRange, RelationView};
 
+use super::group_commit::{self, Put};
 use super::{KvEntry, KvPrecondition, KvScan};
 use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, ObjectName, TableDefinition};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request;
-use crate::session::{OpenTransaction, Reader, commit_write_set};
+use crate::session::{OpenTransaction, Reader};
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 64 << 10;
@@ -99,26 +100,14 @@ impl Bucket {
                     .map_err(|_| Error::invalid("22003", format!("a time to live of {ttl} ms is too long")))?,
             ),
         };
-        self.write(key, condition, |table| {
-            let columns: Vec<ArrayRef> = vec![
-                Arc::new(BinaryViewArray::from_iter_values([key])),
-                Arc::new(BinaryViewArray::from_iter_values([value])),
-                Arc::new(TimestampMillisecondArray::from(vec![expires]).with_timezone("UTC")),
-            ];
-            Ok(Change::Put(RecordBatch::try_new(Arc::clone(&table.relation.schema), columns)?))
-        })
-        .await
-        .map(|(version, _)| version)
+        self.write(key, condition, Change::Put { value, expires })
+            .await
+            .map(|(version, _)| version)
     }
 
     /// Removes a key; whether it was there. Errors with `PreconditionFailed`.
     pub async fn delete(&self, key: &[u8], condition: KvPrecondition) -> Result<bool> {
-        self.write(key, condition, |table| {
-            let columns: Vec<ArrayRef> = vec![Arc::new(BinaryViewArray::from_iter_values([key]))];
-            Ok(Change::Delete(RecordBatch::try_new(table.relation.key_schema(), columns)?))
-        })
-        .await
-        .map(|(_, existed)| existed)
+        self.write(key, condition, Change::Delete).await.map(|(_, existed)| existed)
     }
 
     /// What an earlier try of the write came to in whose name this is called ([`request::named`]); such a name stands for one write.
@@ -150,51 +139,44 @@ impl Bucket {
     }
 
     /// One conditional write: read, check, write, commit; again when another writer was faster.
-    async fn write(
-        &self,
-        key: &[u8],
-        condition: KvPrecondition,
-        change: impl Fn(&TableDefinition) -> Result<Change>,
-    ) -> Result<(u64, bool)> {
+    async fn write(&self, key: &[u8], condition: KvPrecondition, change: Change<'_>) -> Result<(u64, bool)> {
         let part = request::only_part();
         let result = self.write_alone(key, condition, change, part).await;
         request::outcome(&self.engine, part, result, |done| Ok((done.timestamp.0, done.rows > 0))).await
     }
 
-    async fn write_alone(
-        &self,
-        key: &[u8],
-        condition: KvPrecondition,
-        change: impl Fn(&TableDefinition) -> Result<Change>,
-        part: Option<Request>,
-    ) -> Result<(u64, bool)> {
+    async fn write_alone(&self, key: &[u8], condition: KvPrecondition, change: Change<'_>, part: Option<Request>) -> Result<(u64, bool)> {
         let table = self.table()?;
         let relation = table.relation.id;
+        let put = match change {
+            Change::Put { value, expires } => Some(Put {
+                relation,
+                schema: &table.relation.schema,
+                key,
+                value,
+                expires,
+            }),
+            Change::Delete => None,
+        };
+        let put = match put {
+            // Nothing to read, nothing to conflict with.
+            Some(put) if condition == KvPrecondition::Any => return Ok((group_commit::put(&self.engine, put, part).await?, false)),
+            put => put,
+        };
         let mut attempt = 0;
         loop {
-            let change = match (condition, change(&table)?) {
-                // Nothing to read, nothing to conflict with.
-                (KvPrecondition::Any, Change::Put(row)) => return Ok((self.overwrite(relation, row, part).await?, false)),
-                (_, change) => change,
-            };
-            let needs_read = condition != KvPrecondition::Any || matches!(change, Change::Delete(_));
-            if needs_read || attempt > 0 {
-                self.engine.fresh_rows().await?;
-            }
+            self.engine.fresh_rows().await?;
             let mut transaction = OpenTransaction::begin(&self.engine)?;
-            let current = match needs_read {
-                true => {
-                    let view = transaction.view(relation)?;
-                    let (key, now) = (key.to_vec(), self.engine.node.now().millis());
-                    blocking(move || read(&view, &key, now)).await?
-                }
-                false => None,
-            };
+            let view = transaction.view(relation)?;
+            let (wanted, now) = (key.to_vec(), self.engine.node.now().millis());
+            let current = blocking(move || read(&view, &wanted, now)).await?;
             check(condition, current.as_ref())?;
-            match change {
-                Change::Put(row) => transaction.put(relation, row).await?,
-                Change::Delete(key) => {
-                    transaction.delete(relation, key).await?;
+            match &put {
+                Some(put) => transaction.put(relation, put.row()?).await?,
+                None => {
+                    let columns: Vec<ArrayRef> = vec![Arc::new(BinaryViewArray::from_iter_values([key]))];
+                    let keys = RecordBatch::try_new(table.relation.key_schema(), columns)?;
+                    transaction.delete(relation, keys).await?;
                 }
             }
             if condition == KvPrecondition::Any {
@@ -212,27 +194,11 @@ impl Bucket {
     }
 }
 
-impl Bucket {
-    /// Sets a key whatever it is now.
-    async fn overwrite(&self, relation: RelationId, row: RecordBatch, part: Option<Request>) -> Result<u64> {
-        let writes = RelationWrites {
-            relation,
-            puts: vec![row],
-            deletes: Vec::new(),
-            staged: Vec::new(),
-            policy: ConflictPolicy::LastWriteWins,
-        };
-        let write_set = WriteSet {
-            start: self.engine.node.now(),
-            relations: vec![writes],
-        };
-        commit_write_set(&self.engine, write_set, part).await
-    }
-}
-
-enum Change {
-    Put(RecordBatch),
-    Delete(RecordBatch),
+/// What a write does to its key.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Put { value: &'a [u8], expires: Option<i64> },
+    Delete,
 }
 
 fn check(condition: KvPrecondition, current: Option<&KvEntry>) -> Result<()> {

@@ -5,10 +5,12 @@
 
 mod bucket;
 mod expiry;
+mod group_commit;
 mod table;
 
 pub use bucket::Bucket;
 pub(crate) use expiry::run_expiry;
+pub(crate) use group_commit::GroupCommit;
 pub(crate) use table::{bucket_source, delete_expired};
 
 /// The key's column.

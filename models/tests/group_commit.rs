@@ -1,0 +1,140 @@
+//! Puts that go together: each is still one by itself.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use pyralog_models::{Bucket, Database, ErrorKind, KvPrecondition};
+
+use crate::fixture::Fixture;
+
+const WRITERS: u32 = 64;
+const PUTS: u32 = 30;
+
+/// Entries of the data group's log.
+fn entries(db: &Database) -> u64 {
+    db.status().node.groups.last().unwrap().applied_index
+}
+
+/// Puts by many at once, each writer in turn into `key(writer, put)`; the version that each got.
+async fn put_all(bucket: &Bucket, key: impl Fn(u32, u32) -> String + Copy + Send + 'static) -> Vec<(String, String, u64)> {
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let bucket = bucket.clone();
+            tokio::spawn(async move {
+                let mut done = Vec::new();
+                for put in 0..PUTS {
+                    let (key, value) = (key(writer, put), format!("{writer} {put}"));
+                    let version = bucket
+                        .put(key.as_bytes(), value.as_bytes(), None, KvPrecondition::Any)
+                        .await
+                        .unwrap();
+                    done.push((key, value, version));
+                }
+                done
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for writer in writers {
+        let done = writer.await.unwrap();
+        assert!(done.is_sorted_by(|a, b| a.2 < b.2), "what a writer puts later is later");
+        all.extend(done);
+    }
+    all
+}
+
+/// Every key holds what was put at its highest version, and no version of a key was told twice.
+async fn check(bucket: &Bucket, all: &[(String, String, u64)]) {
+    let mut versions = HashSet::new();
+    let mut last: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
+    for (key, value, version) in all {
+        assert!(versions.insert((key, version)), "{key} has version {version} twice");
+        let newest = last.entry(key).or_default();
+        *newest = (*newest).max((*version, value));
+    }
+    for (key, (version, value)) in last {
+        let entry = bucket.get(key.as_bytes()).await.unwrap().unwrap();
+        assert_eq!((entry.version, entry.value.as_slice()), (version, value.as_bytes()), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn puts_of_many_take_few_entries_of_the_log() {
+    let f = Fixture::new().await;
+    f.run("CREATE COLLECTION cache AS KV").await;
+    let cache = f.db.kv("cache").await.unwrap();
+    let before = entries(&f.db);
+    let all = put_all(&cache, |writer, put| format!("{writer}/{put}")).await;
+    let taken = entries(&f.db) - before;
+    assert!(taken < u64::from(WRITERS * PUTS / 3), "{taken} entries");
+    check(&cache, &all).await;
+    let f = f.reopen().await;
+    let cache = f.db.kv("cache").await.unwrap();
+    check(&cache, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn puts_of_one_key_each_have_their_version() {
+    let f = Fixture::new().await;
+    f.run("CREATE COLLECTION cache AS KV").await;
+    let cache = f.db.kv("cache").await.unwrap();
+    let all = put_all(&cache, |writer, put| format!("{}", (writer + put) % 3)).await;
+    check(&cache, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_dropped_takes_no_other_with_it() {
+    let f = Fixture::new().await;
+    f.run("CREATE COLLECTION kept AS KV").await;
+    let kept = f.db.kv("kept").await.unwrap();
+    for round in 0..20 {
+        f.run("CREATE COLLECTION gone AS KV").await;
+        let gone = f.db.kv("gone").await.unwrap();
+        let doomed = tokio::spawn(async move {
+            let puts = (0..200u32).map(|i| {
+                let gone = gone.clone();
+                async move { gone.put(&i.to_be_bytes(), b"x", None, KvPrecondition::Any).await }
+            });
+            futures::future::join_all(puts).await
+        });
+        let puts = (0..200u32).map(|i| {
+            let kept = kept.clone();
+            async move { kept.put(format!("{round}/{i}").as_bytes(), b"x", None, KvPrecondition::Any).await }
+        });
+        let puts = tokio::spawn(futures::future::join_all(puts));
+        tokio::time::sleep(Duration::from_micros(round * 200)).await;
+        f.run("DROP COLLECTION gone").await;
+        for put in puts.await.unwrap() {
+            put.unwrap();
+        }
+        for error in doomed.await.unwrap().into_iter().filter_map(Result::err) {
+            assert!(matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict), "{error}");
+        }
+    }
+    assert_eq!(f.rows("SELECT count(*) FROM kept").await, ["4000"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_holds_nobody_up() {
+    let f = Fixture::new().await;
+    f.run("CREATE COLLECTION cache AS KV").await;
+    let cache = f.db.kv("cache").await.unwrap();
+    for round in 0..50u64 {
+        let puts: Vec<_> = (0..20u64)
+            .map(|i| {
+                let cache = cache.clone();
+                tokio::spawn(async move { cache.put(&(round * 20 + i).to_be_bytes(), b"x", None, KvPrecondition::Any).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_micros(round * 20)).await;
+        for (i, put) in puts.into_iter().enumerate() {
+            // The first is the one that has the turn.
+            match i % 3 {
+                0 => put.abort(),
+                _ => drop(tokio::time::timeout(Duration::from_secs(20), put).await.unwrap().unwrap().unwrap()),
+            }
+        }
+    }
+    let alone = cache.put(b"last", b"x", None, KvPrecondition::Any);
+    tokio::time::timeout(Duration::from_secs(20), alone).await.unwrap().unwrap();
+}
