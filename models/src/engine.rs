@@ -85,14 +85,14 @@ impl Engine {
         bounded_functions::bound(&mut base_state)?;
         checked_sum::register(&mut base_state)?;
         let row_ids = RowIds::new(catalog.clone());
-        Ok(Arc::new(Engine {
+        Ok(Arc::new_cyclic(|engine| Engine {
             node,
             catalog,
             config,
             runtime,
             base_state,
             row_ids,
-            puts: GroupCommit::new(),
+            puts: GroupCommit::start(engine.clone()),
             counters: Counters::default(),
             query_memory_limit,
         }))

@@ -119,22 +119,75 @@ async fn who_leaves_holds_nobody_up() {
     let f = Fixture::new().await;
     f.run("CREATE COLLECTION cache AS KV").await;
     let cache = f.db.kv("cache").await.unwrap();
-    for round in 0..50u64 {
-        let puts: Vec<_> = (0..20u64)
-            .map(|i| {
-                let cache = cache.clone();
-                tokio::spawn(async move { cache.put(&(round * 20 + i).to_be_bytes(), b"x", None, KvPrecondition::Any).await })
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_micros(round * 20)).await;
+    for round in 0..30u64 {
+        let put = |i: u64| {
+            let cache = cache.clone();
+            async move { cache.put(&(round * 20 + i).to_be_bytes(), b"x", None, KvPrecondition::Any).await }
+        };
+        let mut first = Box::pin(put(0));
+        // It goes alone; the others wait for it.
+        assert!(futures::poll!(&mut first).is_pending());
+        let puts: Vec<_> = (1..20).map(|i| tokio::spawn(put(i))).collect();
+        tokio::time::sleep(Duration::from_micros(round * 30)).await;
+        drop(first);
         for (i, put) in puts.into_iter().enumerate() {
-            // The first is the one that has the turn.
             match i % 3 {
                 0 => put.abort(),
                 _ => drop(tokio::time::timeout(Duration::from_secs(20), put).await.unwrap().unwrap().unwrap()),
             }
         }
     }
-    let alone = cache.put(b"last", b"x", None, KvPrecondition::Any);
-    tokio::time::timeout(Duration::from_secs(20), alone).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_that_nobody_polls_holds_nobody_up() {
+    let f = Fixture::new().await;
+    f.run("CREATE COLLECTION cache AS KV").await;
+    let cache = f.db.kv("cache").await.unwrap();
+    let mut idle = Box::pin(cache.put(b"idle", b"x", None, KvPrecondition::Any));
+    assert!(futures::poll!(&mut idle).is_pending());
+    for i in 0..20u32 {
+        let key = i.to_be_bytes();
+        let put = cache.put(&key, b"x", None, KvPrecondition::Any);
+        tokio::time::timeout(Duration::from_secs(20), put).await.unwrap().unwrap();
+    }
+    idle.await.unwrap();
+    let all = put_all(&cache, |writer, put| format!("{writer}/{put}")).await;
+    check(&cache, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_whose_author_left_before_its_group_is_not_written() {
+    let f = Fixture::new().await;
+    f.run("CREATE COLLECTION cache AS KV").await;
+    let cache = f.db.kv("cache").await.unwrap();
+    for round in 0..20u32 {
+        let mut first = Box::pin(cache.put(b"first", b"x", None, KvPrecondition::Any));
+        assert!(futures::poll!(&mut first).is_pending());
+        let key = round.to_be_bytes();
+        let mut left = Box::pin(cache.put(&key, b"x", None, KvPrecondition::Any));
+        assert!(futures::poll!(&mut left).is_pending());
+        // The first was not answered: nothing has set out after it.
+        drop(left);
+        first.await.unwrap();
+        cache.put(b"next", b"x", None, KvPrecondition::Any).await.unwrap();
+        assert_eq!(cache.get(&key).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn puts_of_all_sizes() {
+    let f = Fixture::new().await;
+    f.run("CREATE COLLECTION cache AS KV").await;
+    let cache = f.db.kv("cache").await.unwrap();
+    // More than one group takes, and some that go alone.
+    let puts = (0..400u32).map(|i| {
+        let cache = cache.clone();
+        let size = [0, 10, 9_000, 40_000][i as usize % 4];
+        async move { cache.put(&i.to_be_bytes(), &vec![b'x'; size], None, KvPrecondition::Any).await }
+    });
+    for put in futures::future::join_all(puts).await {
+        put.unwrap();
+    }
+    assert_eq!(f.rows("SELECT count(*), sum(length(value)) FROM cache").await, ["400|4901000"]);
 }

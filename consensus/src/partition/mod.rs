@@ -160,6 +160,8 @@ impl PartitionHandle {
             None => Proposal::Write(encoded),
         };
         match self.propose(proposal, Some(&mut staged)).await? {
+            // Its author has asked once: that an earlier try of this node's was the one is nothing to be told.
+            Some(commit) if request.is_none() => Ok(Commit { repeated: None, ..commit }),
             Some(commit) => Ok(commit),
             None => Err(ConsensusError::Unknown("unexpected answer of the group".to_owned())),
         }

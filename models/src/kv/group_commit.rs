@@ -2,11 +2,13 @@
 //! on each node, messages, threads that wake) is then paid once for many. The idea is RocksDB's write groups: whoever finds nobody under way
 //! goes alone and at once; whoever comes meanwhile waits, and all who wait go next.
 //!
+//! Who was just answered often comes again at once. If the next group set out with the first of them, the others would wait for a whole
+//! group more. So the next group waits for as many for a moment, as long as waiting has paid off.
+//!
 //! Only puts that depend on nothing may go together. Puts of one key do not: each has a version of its own.
 
-use std::collections::HashMap;
-use std::pin::pin;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use datafusion::arrow::array::{ArrayRef, BinaryViewArray, RecordBatch, TimestampMillisecondArray};
@@ -16,15 +18,15 @@ use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use pyralog_consensus::Request;
 use pyralog_storage::{ConflictPolicy, RelationId, RelationWrites, WriteSet};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::commit_write_set;
 
-/// A group that is under way for so long does not hold up the next any more: it may wait for a new leader.
+/// A write that is under way for so long does not hold up the next any more: it may wait for a new leader, or for its caller.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How long those who were just answered are waited for, at most.
 const GATHER: Duration = Duration::from_millis(1);
@@ -36,28 +38,31 @@ const MAX_PUTS: usize = 512;
 const MAX_BYTES: usize = 256 << 10;
 /// A larger put goes alone. Bytes.
 const MAX_PUT_BYTES: usize = 16 << 10;
-/// Bytes that may wait. Beyond them puts go alone, and consensus refuses what is too much.
-const MAX_WAITING_BYTES: usize = 16 << 20;
+/// Puts that may wait, and their bytes. Beyond them puts go alone, and consensus refuses what is too much.
+const MAX_WAITING: (usize, usize) = (4096, 16 << 20);
 
 /// The puts of one database.
 pub(crate) struct GroupCommit {
+    queue: Arc<Queue>,
+    task: AbortHandle,
+}
+
+struct Queue {
     state: Mutex<State>,
-    /// Told when as many wait as are wanted.
-    gathered: Notify,
-    runtime: Handle,
+    /// Held by what is under way.
+    turn: Arc<Semaphore>,
+    /// Told when somebody waits.
+    work: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whether somebody has the turn.
-    is_taken: bool,
-    waiting: Vec<Waiting>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
-    /// How many are waited for, where somebody waits for them.
-    wanted: Option<usize>,
-    /// Groups that still go without waiting, and how many that were after the last in vain.
-    at_once: u32,
-    in_vain: u32,
+    /// How many are to wait before whom is told.
+    wanted: Option<(usize, oneshot::Sender<()>)>,
+    /// Nobody takes those who wait any more.
+    is_closed: bool,
 }
 
 /// A put without conditions.
@@ -83,161 +88,166 @@ struct Waiting {
     answer: oneshot::Sender<Result<u64>>,
 }
 
-/// The turn to set out. Who waits gets it next, however this one ends.
-struct Turn {
-    engine: Arc<Engine>,
-    /// Puts that it was for.
-    puts: usize,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Some are under way.
-    Working,
-    /// On its way to a task of its own.
-    PassedOn,
-    /// Nobody waited.
-    GivenBack,
-}
-
-enum Entered {
-    Turn(Turn),
-    Waits(oneshot::Receiver<Result<u64>>),
-    Full,
-}
-
 impl GroupCommit {
-    /// Groups run on the runtime from which this is called.
-    pub(crate) fn new() -> GroupCommit {
-        GroupCommit {
+    /// To be called within a tokio runtime; groups run there.
+    pub(crate) fn start(engine: Weak<Engine>) -> GroupCommit {
+        let queue = Arc::new(Queue {
             state: Mutex::default(),
-            gathered: Notify::new(),
-            runtime: Handle::current(),
-        }
+            turn: Arc::new(Semaphore::new(1)),
+            work: Notify::new(),
+        });
+        let groups = Groups {
+            engine,
+            queue: Arc::clone(&queue),
+            at_once: 0,
+            in_vain: 0,
+        };
+        let task = tokio::spawn(groups.run()).abort_handle();
+        GroupCommit { queue, task }
     }
+}
 
-    fn enter(&self, engine: &Arc<Engine>, put: &Put<'_>) -> Entered {
+impl Drop for GroupCommit {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Queue {
+    /// Waits for the next group; `None`: it is not to be waited for.
+    fn wait(&self, put: &Put<'_>) -> Option<oneshot::Receiver<Result<u64>>> {
         let mut state = self.state.lock();
-        if !state.is_taken {
-            state.is_taken = true;
-            return Entered::Turn(Turn {
-                engine: Arc::clone(engine),
-                puts: 1,
-                stage: Stage::Working,
-            });
-        }
-        if state.waiting_bytes > MAX_WAITING_BYTES {
-            return Entered::Full;
+        let (most, most_bytes) = MAX_WAITING;
+        if state.is_closed || state.waiting.len() >= most || state.waiting_bytes >= most_bytes {
+            return None;
         }
         let (answer, answered) = oneshot::channel();
         let waiting = put.waiting(answer);
         state.waiting_bytes += waiting.bytes();
-        state.waiting.push(waiting);
-        if state.wanted.is_some_and(|wanted| state.waiting.len() >= wanted) {
-            state.wanted = None;
-            self.gathered.notify_one();
-        }
-        Entered::Waits(answered)
-    }
-
-    /// Waits until as many wait as were just answered, and those who wait already; for a moment, and not where that was in vain lately.
-    async fn gather(&self, answered: usize) {
-        let wanted = {
-            let mut state = self.state.lock();
-            let wanted = state.waiting.len() + answered;
-            if answered == 1 || wanted > MAX_PUTS || state.at_once > 0 {
-                state.at_once = state.at_once.saturating_sub(1);
-                return;
-            }
-            state.wanted = Some(wanted);
-            wanted
+        state.waiting.push_back(waiting);
+        let gathered = match &state.wanted {
+            Some((wanted, _)) if state.waiting.len() >= *wanted => state.wanted.take(),
+            _ => None,
         };
-        let gathered = timeout(GATHER, self.gathered.notified()).await.is_ok();
-        let mut state = self.state.lock();
-        state.wanted = None;
-        if gathered || state.waiting.len() > wanted / 2 {
-            state.in_vain = 0;
-        } else {
-            let (first, most) = IN_VAIN;
-            state.in_vain = (2 * state.in_vain).clamp(first, most);
-            state.at_once = state.in_vain;
+        let is_first = state.waiting.len() == 1;
+        drop(state);
+        if let Some((_, gathered)) = gathered {
+            // Who waited may have stopped just now.
+            let _ = gathered.send(());
         }
+        if is_first {
+            self.work.notify_one();
+        }
+        Some(answered)
     }
 }
 
 impl State {
-    /// Who goes next. Who has left wants nothing done.
+    fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_PUTS || self.waiting_bytes >= MAX_BYTES
+    }
+
+    /// Who goes next; nobody only where nobody waits any more.
     fn next(&mut self) -> Vec<Waiting> {
-        self.waiting.retain(|waiting| !waiting.answer.is_closed());
-        let mut bytes = 0;
-        let fits = self.waiting.iter().take(MAX_PUTS).take_while(|waiting| {
-            let before = bytes;
-            bytes += waiting.bytes();
-            before < MAX_BYTES
-        });
-        let count = fits.count();
-        let next = self.waiting.drain(..count).collect();
-        self.waiting_bytes = self.waiting.iter().map(Waiting::bytes).sum();
+        let (mut next, mut bytes) = (Vec::new(), 0);
+        while next.len() < MAX_PUTS
+            && bytes < MAX_BYTES
+            && let Some(waiting) = self.waiting.pop_front()
+        {
+            self.waiting_bytes -= waiting.bytes();
+            // Who has left wants nothing done.
+            if !waiting.answer.is_closed() {
+                bytes += waiting.bytes();
+                next.push(waiting);
+            }
+        }
         next
     }
 }
 
-impl Turn {
-    /// Takes those who wait, group by group, until nobody does.
-    async fn go_on(mut self) {
-        let engine = Arc::clone(&self.engine);
+/// The task that takes those who wait, group by group.
+struct Groups {
+    engine: Weak<Engine>,
+    queue: Arc<Queue>,
+    /// Groups that still go without waiting, and how many that were after the last in vain.
+    at_once: u32,
+    in_vain: u32,
+}
+
+impl Groups {
+    async fn run(mut self) {
+        let mut patience = PATIENCE;
         loop {
-            engine.puts.gather(self.puts).await;
-            let next = self.next();
-            if next.is_empty() {
+            self.queue.work.notified().await;
+            let turn = timeout(patience, Arc::clone(&self.queue.turn).acquire_owned()).await;
+            // Who holds it for so long is passed by, until it comes back.
+            let turn = turn.ok().and_then(std::result::Result::ok);
+            patience = if turn.is_some() { PATIENCE } else { Duration::ZERO };
+            self.take_all(turn).await;
+        }
+    }
+
+    /// Takes those who wait until nobody does.
+    async fn take_all(&mut self, turn: Option<OwnedSemaphorePermit>) {
+        // One has gone alone before.
+        let mut answered = usize::from(turn.is_some());
+        loop {
+            self.gather(answered).await;
+            let next = self.queue.state.lock().next();
+            let Some(engine) = self.engine.upgrade().filter(|_| !next.is_empty()) else {
                 return;
-            }
-            let mut work = pin!(commit_all(&engine, next));
-            if timeout(PATIENCE, &mut work).await.is_err() {
-                drop(self);
-                return work.await;
+            };
+            answered = next.len();
+            // A task of its own: it goes on when patience is at its end, and a defect in it is not the end of this one.
+            let work = tokio::spawn(commit_all(engine, next));
+            match timeout(PATIENCE, work).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a task that wrote puts together failed"),
+                Err(_) => answered = 0,
             }
         }
     }
 
-    /// Who goes next; nobody: the turn is given back.
-    fn next(&mut self) -> Vec<Waiting> {
-        let mut state = self.engine.puts.state.lock();
-        let next = state.next();
-        self.puts = next.len();
-        self.stage = match next.is_empty() {
-            true => Stage::GivenBack,
-            false => Stage::Working,
+    /// Waits until as many have come as were just answered; for a moment, and not where that was in vain lately.
+    async fn gather(&mut self, answered: usize) {
+        let (before, gathered) = {
+            let mut state = self.queue.state.lock();
+            let before = state.waiting.len();
+            if answered == 0 || state.is_full() || before + answered < 2 || self.at_once > 0 {
+                self.at_once = self.at_once.saturating_sub(1);
+                return;
+            }
+            let (sender, gathered) = oneshot::channel();
+            state.wanted = Some((before + answered, sender));
+            (before, gathered)
         };
-        state.is_taken = !next.is_empty();
-        next
+        let gathered = timeout(GATHER, gathered).await.is_ok();
+        let mut state = self.queue.state.lock();
+        state.wanted = None;
+        if gathered || 2 * (state.waiting.len() - before) > answered {
+            self.in_vain = 0;
+        } else {
+            let (first, most) = IN_VAIN;
+            self.in_vain = (2 * self.in_vain).clamp(first, most);
+            self.at_once = self.in_vain;
+        }
     }
 }
 
-impl Drop for Turn {
+impl Drop for Groups {
     fn drop(&mut self) {
-        let group = &self.engine.puts;
-        let mut state = group.state.lock();
-        match self.stage {
-            Stage::GivenBack => {}
-            Stage::Working if state.waiting.is_empty() && self.puts == 1 => state.is_taken = false,
-            Stage::Working => {
-                drop(state);
-                let turn = Turn {
-                    engine: Arc::clone(&self.engine),
-                    puts: self.puts,
-                    stage: Stage::PassedOn,
-                };
-                // Not with the caller: it may be one that leaves.
-                group.runtime.spawn(turn.go_on());
-            }
-            // The runtime ends, and with it all who wait.
-            Stage::PassedOn => {
-                state.is_taken = false;
-                state.waiting.clear();
-                state.waiting_bytes = 0;
-            }
+        let waiting = {
+            let mut state = self.queue.state.lock();
+            state.is_closed = true;
+            state.waiting_bytes = 0;
+            std::mem::take(&mut state.waiting)
+        };
+        for put in waiting {
+            let _ = put.answer.send(Err(Error::new(
+                ErrorKind::Unavailable,
+                "57P03",
+                "the database is closing; nothing was written",
+            )));
         }
     }
 }
@@ -265,6 +275,11 @@ impl Waiting {
         self.key.len() + self.value.len()
     }
 
+    fn tell(self, result: Result<u64>) {
+        // Who asked may have left.
+        let _ = self.answer.send(result);
+    }
+
     fn put(&self) -> Put<'_> {
         Put {
             relation: self.relation,
@@ -277,37 +292,39 @@ impl Waiting {
 }
 
 /// Sets a key whatever it is now; its version. A put that has a name goes alone.
-pub(crate) async fn put(engine: &Arc<Engine>, put: Put<'_>, part: Option<Request>) -> Result<u64> {
+pub(crate) async fn put(engine: &Engine, put: Put<'_>, part: Option<Request>) -> Result<u64> {
+    let queue = &engine.puts.queue;
     if part.is_some() || put.key.len() + put.value.len() > MAX_PUT_BYTES {
         return commit(engine, &[put], part).await;
     }
-    match engine.puts.enter(engine, &put) {
-        Entered::Turn(_turn) => commit(engine, &[put], None).await,
-        Entered::Full => commit(engine, &[put], None).await,
-        Entered::Waits(answered) => answered.await.unwrap_or_else(|_| {
-            Err(Error::internal(
-                "the task that wrote this put with others failed; the put may be there",
-            ))
+    if let Ok(_turn) = queue.turn.try_acquire() {
+        return commit(engine, &[put], None).await;
+    }
+    match queue.wait(&put) {
+        None => commit(engine, &[put], None).await,
+        Some(answered) => answered.await.unwrap_or_else(|_| {
+            let error = Error::new(ErrorKind::Unavailable, "40003", "the task that wrote this put with others failed");
+            Err(error.with_hint("read before writing again: the write may be there"))
         }),
     }
 }
 
 /// Commits puts together, but those alone whose key others among them have too.
-async fn commit_all(engine: &Engine, puts: Vec<Waiting>) {
+async fn commit_all(engine: Arc<Engine>, puts: Vec<Waiting>) {
+    let engine = engine.as_ref();
     let mut schemas: HashMap<RelationId, SchemaRef> = HashMap::new();
-    let mut keys: HashMap<(RelationId, &[u8]), usize> = HashMap::new();
+    let mut keys: HashSet<(RelationId, &[u8])> = HashSet::new();
     let mut goes_alone = Vec::with_capacity(puts.len());
-    for (at, put) in puts.iter().enumerate() {
+    for put in &puts {
         let schema = schemas.entry(put.relation).or_insert_with(|| Arc::clone(&put.schema));
-        let first = *keys.entry((put.relation, &put.key)).or_insert(at);
-        goes_alone.push(first != at || *schema != put.schema);
+        goes_alone.push(*schema != put.schema || !keys.insert((put.relation, &put.key)));
     }
     drop(keys);
     let mut together = Vec::with_capacity(puts.len());
     let alone = FuturesUnordered::new();
     for (put, is_alone) in puts.into_iter().zip(goes_alone) {
         if is_alone {
-            alone.push(commit_alone(engine, put));
+            alone.push(commit_group(engine, vec![put]));
         } else {
             together.push(put);
         }
@@ -315,31 +332,42 @@ async fn commit_all(engine: &Engine, puts: Vec<Waiting>) {
     tokio::join!(commit_together(engine, together), alone.collect::<()>());
 }
 
+/// Commits puts of different keys as one write; if that is refused, each bucket's as one: perhaps only one of them is gone.
 async fn commit_together(engine: &Engine, puts: Vec<Waiting>) {
-    let all: Vec<Put<'_>> = puts.iter().map(Waiting::put).collect();
-    let result = commit(engine, &all, None).await;
-    drop(all);
-    if let Err(error) = &result
-        && puts.len() > 1
-        && matches!(error.kind, ErrorKind::Conflict | ErrorKind::InvalidInput | ErrorKind::Constraint)
-    {
-        // Nothing was written. What one of them is refused for (its bucket may be gone) is not the others' fault.
-        return puts
-            .into_iter()
-            .map(|put| commit_alone(engine, put))
-            .collect::<FuturesUnordered<_>>()
-            .collect()
-            .await;
-    }
+    let Err((puts, error)) = commit_puts(engine, puts).await else {
+        return;
+    };
+    let mut buckets: BTreeMap<RelationId, Vec<Waiting>> = BTreeMap::new();
     for put in puts {
-        // Who asked may have left.
-        let _ = put.answer.send(result.clone());
+        buckets.entry(put.relation).or_default().push(put);
+    }
+    let is_refusal = matches!(error.kind, ErrorKind::Conflict | ErrorKind::InvalidInput | ErrorKind::Constraint);
+    if !is_refusal || buckets.len() == 1 {
+        return buckets.into_values().flatten().for_each(|put| put.tell(Err(error.clone())));
+    }
+    // Nothing was written.
+    let buckets = buckets.into_values().map(|puts| commit_group(engine, puts));
+    buckets.collect::<FuturesUnordered<_>>().collect().await
+}
+
+async fn commit_group(engine: &Engine, puts: Vec<Waiting>) {
+    if let Err((puts, error)) = commit_puts(engine, puts).await {
+        puts.into_iter().for_each(|put| put.tell(Err(error.clone())));
     }
 }
 
-async fn commit_alone(engine: &Engine, put: Waiting) {
-    let result = commit(engine, &[put.put()], None).await;
-    let _ = put.answer.send(result);
+/// Commits puts of different keys and tells them; gives them back where that fails.
+async fn commit_puts(engine: &Engine, puts: Vec<Waiting>) -> Result<(), (Vec<Waiting>, Error)> {
+    let all: Vec<Put<'_>> = puts.iter().map(Waiting::put).collect();
+    let result = commit(engine, &all, None).await;
+    drop(all);
+    match result {
+        Ok(version) => {
+            puts.into_iter().for_each(|put| put.tell(Ok(version)));
+            Ok(())
+        }
+        Err(error) => Err((puts, error)),
+    }
 }
 
 /// Commits puts of different keys as one write.
