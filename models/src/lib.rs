@@ -8,6 +8,7 @@ pub mod error;
 pub(crate) mod external;
 pub mod kv;
 pub(crate) mod large_stack;
+pub mod rdf;
 pub mod request;
 pub(crate) mod row_ids;
 pub mod scan;

@@ -119,13 +119,29 @@ impl Catalog {
         Ok(())
     }
 
-    /// Makes a table or bucket: its relation on every partition first, then its name, so that a name never lacks its relation.
+    /// Makes a table or bucket.
     pub async fn create_table(&self, table: TableDefinition) -> Result<()> {
-        self.create_relation(&table.relation).await?;
-        let relation = table.relation.id;
-        let result = self.create_object(&table.name.clone(), &Object::Table(table)).await;
+        self.create_collection(&table.name.clone(), &Object::Table(table)).await
+    }
+
+    /// Makes a collection: its relations on every partition first, then its name, so that a name never lacks its relations.
+    pub async fn create_collection(&self, name: &ObjectName, object: &Object) -> Result<()> {
+        let mut made = Vec::new();
+        let mut result = Ok(());
+        for relation in object.relations() {
+            made.push(relation.id);
+            result = self.create_relation(relation).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        if result.is_ok() {
+            result = self.create_object(name, object).await;
+        }
         if result.is_err() {
-            self.drop_relation(relation).await?;
+            for relation in made {
+                self.drop_relation(relation).await?;
+            }
         }
         result
     }
@@ -161,7 +177,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes a name, then the relation behind it.
+    /// Removes a name, then the relations behind it.
     pub async fn drop_object(&self, entry: &CatalogEntry) -> Result<()> {
         let key = object_key(&entry.name);
         let expect = vec![MetaExpect {
@@ -175,8 +191,8 @@ impl Catalog {
                 delete: vec![key],
             })
             .await?;
-        if let Object::Table(table) = entry.object.as_ref() {
-            self.drop_relation(table.relation.id).await?;
+        for relation in entry.object.relations() {
+            self.drop_relation(relation.id).await?;
         }
         Ok(())
     }

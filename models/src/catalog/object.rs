@@ -7,6 +7,8 @@ use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use pyralog_storage::RelationSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rdf::DatasetDefinition;
+
 /// A schema-qualified name, as stored (already folded to lower case where it was not quoted).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectName {
@@ -33,11 +35,24 @@ pub enum Object {
     Table(TableDefinition),
     /// A view: a query with a name.
     View(ViewDefinition),
+    /// A dataset of RDF: a collection of several relations.
+    Dataset(DatasetDefinition),
     /// A file or folder read in place; the statement that made it.
     External {
         /// `CREATE EXTERNAL TABLE …`
         sql: String,
     },
+}
+
+impl Object {
+    /// The relations behind it.
+    pub fn relations(&self) -> Vec<&RelationSchema> {
+        match self {
+            Object::Table(table) => vec![&table.relation],
+            Object::Dataset(dataset) => dataset.relations().collect(),
+            Object::View(_) | Object::External { .. } => Vec::new(),
+        }
+    }
 }
 
 /// What kind of collection a relation backs.

@@ -8,6 +8,7 @@ use pyralog_consensus::{Meta, MetaRevision};
 use super::object::{Object, ObjectName, TableDefinition};
 use super::{OBJECT_PREFIX, SCHEMA_PREFIX};
 use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::rdf::{DatasetDefinition, QUADS};
 
 /// A definition and the revision that set it.
 #[derive(Debug, Clone)]
@@ -110,6 +111,18 @@ impl CatalogSnapshot {
         })
     }
 
+    /// The dataset whose table this names: `kb.quads`, unless a schema `kb` has a table of that name.
+    pub fn dataset_of(&self, name: &ObjectName) -> Option<&DatasetDefinition> {
+        let dataset = ObjectName {
+            schema: super::DEFAULT_SCHEMA.to_owned(),
+            name: name.schema.clone(),
+        };
+        match self.objects.get(&dataset)?.object.as_ref() {
+            Object::Dataset(dataset) if name.name == QUADS && !self.objects.contains_key(name) => Some(dataset),
+            _ => None,
+        }
+    }
+
     /// A table or bucket that can be written, by name.
     pub fn require_table(&self, name: &ObjectName) -> Result<(CatalogEntry, Arc<TableDefinition>)> {
         let entry = self.require(name)?;
@@ -123,6 +136,10 @@ impl CatalogSnapshot {
                 "42809",
                 format!("{name} is an external table; it cannot be written"),
             )),
+            Object::Dataset(_) => Err(
+                Error::invalid("42809", format!("{name} is a dataset of RDF; SQL reads it as {name}.quads"))
+                    .with_hint("pyralog import --into brings RDF in"),
+            ),
         }
     }
 }

@@ -11,8 +11,9 @@ use datafusion::physical_expr::PhysicalExpr;
 use futures::StreamExt;
 
 use super::{IngestMode, IngestRequest, OpenTransaction, Parameters, Session};
-use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, Object, ObjectName, TableDefinition};
+use crate::catalog::{CatalogSnapshot, CollectionKind, DEFAULT_SCHEMA, Object, ObjectName, TableDefinition};
 use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::rdf::{self, DatasetDefinition};
 use crate::request;
 use crate::sql::context::Planner;
 use crate::sql::ddl;
@@ -31,6 +32,14 @@ impl Session {
         };
         self.engine().fresh().await?;
         let catalog = self.engine().catalog.snapshot()?;
+        if let Some(dataset) = dataset(&catalog, &target) {
+            return match request.mode {
+                IngestMode::Append | IngestMode::CreateAppend => self.append_quads(dataset, rows).await,
+                IngestMode::Create => Err(Error::new(ErrorKind::AlreadyExists, "42P07", format!("{target} exists already"))),
+                IngestMode::Replace => Err(Error::unsupported(format!("the dataset {target} is not replaced by an ingest"))
+                    .with_hint("drop and make it, then append")),
+            };
+        }
         if !catalog.has_schema(&target.schema) {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -87,11 +96,22 @@ impl Session {
     }
 
     async fn append(&self, table: Arc<TableDefinition>, rows: SendableRecordBatchStream) -> Result<u64> {
+        self.in_one_change(async |transaction| self.append_in(transaction, &table, rows).await)
+            .await
+    }
+
+    async fn append_quads(&self, dataset: &DatasetDefinition, rows: SendableRecordBatchStream) -> Result<u64> {
+        self.in_one_change(async |transaction| rdf::ingest(self.engine(), transaction, dataset, rows).await)
+            .await
+    }
+
+    /// Does work in the open transaction, all of it or nothing, or in one of its own.
+    async fn in_one_change(&self, work: impl AsyncFnOnce(&mut OpenTransaction) -> Result<u64>) -> Result<u64> {
         let mut open = self.inner.transaction.lock().await;
         match open.as_mut() {
             Some(transaction) => {
                 let before = transaction.mark()?;
-                match self.append_in(transaction, &table, rows).await {
+                match work(transaction).await {
                     Ok(count) => Ok(count),
                     Err(error) => {
                         transaction.back_to(before).await?;
@@ -103,7 +123,7 @@ impl Session {
                 drop(open);
                 let part = request::next_part();
                 let mut transaction = OpenTransaction::begin(self.engine())?;
-                let result = match self.append_in(&mut transaction, &table, rows).await {
+                let result = match work(&mut transaction).await {
                     Ok(count) => {
                         transaction.name(part, count);
                         transaction.commit(self.engine()).await.map(|()| count)
@@ -148,6 +168,14 @@ impl Session {
             }
         }
         Ok(count)
+    }
+}
+
+/// The dataset that an ingest means: by its own name, or by that of its quads.
+fn dataset<'a>(catalog: &'a CatalogSnapshot, target: &ObjectName) -> Option<&'a DatasetDefinition> {
+    match catalog.get(target).map(|entry| entry.object.as_ref()) {
+        Some(Object::Dataset(dataset)) => Some(dataset),
+        _ => catalog.dataset_of(target),
     }
 }
 

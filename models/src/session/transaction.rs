@@ -239,9 +239,9 @@ pub(crate) async fn commit_write_set(engine: &Engine, write_set: WriteSet, reque
 /// The name of the collection a relation backs, for messages.
 pub(crate) fn relation_name(engine: &Engine, relation: RelationId) -> String {
     let named = engine.catalog.snapshot().ok().and_then(|catalog| {
-        catalog.objects().find_map(|entry| match entry.object.as_ref() {
-            crate::catalog::Object::Table(table) if table.relation.id == relation => Some(entry.name.to_string()),
-            _ => None,
+        catalog.objects().find_map(|entry| {
+            let is_behind = entry.object.relations().iter().any(|behind| behind.id == relation);
+            is_behind.then(|| entry.name.to_string())
         })
     });
     named.unwrap_or_else(|| relation.to_string())

@@ -37,6 +37,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::external;
 use crate::kv;
+use crate::rdf;
 use crate::scan::RelationTable;
 use crate::session::Reader;
 
@@ -160,10 +161,15 @@ impl Planner<'_> {
 
     /// The table provider of a named object.
     pub(crate) async fn provider(&self, name: &ObjectName, depth: usize) -> Result<Arc<dyn TableProvider>> {
+        if let Some(dataset) = self.catalog.dataset_of(name) {
+            return rdf::quads_table(dataset, self.reader);
+        }
         let entry = self.catalog.require(name)?.clone();
         match entry.object.as_ref() {
             Object::Table(table) => self.relation(table, table.visible_columns()),
             Object::External { sql } => external::external_table(self.engine, self.state, sql).await,
+            Object::Dataset(_) => Err(Error::invalid("42809", format!("{name} is a dataset of RDF, not a table"))
+                .with_hint(format!("its quads are the table {name}.quads"))),
             Object::View(view) => {
                 if depth >= MAX_VIEW_DEPTH {
                     return Err(Error::invalid(

@@ -78,6 +78,7 @@ fn tables(planner: &Planner<'_>) -> Result<RecordBatch> {
         let kind = match entry.object.as_ref() {
             Object::Table(_) => "BASE TABLE",
             Object::View(_) => "VIEW",
+            Object::Dataset(_) => "DATASET",
             Object::External { .. } => "EXTERNAL",
         };
         rows.push([DATABASE, &entry.name.schema, &entry.name.name, kind]);

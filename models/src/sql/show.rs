@@ -76,11 +76,12 @@ pub(crate) fn collections(session: &Session) -> Result<QueryResult> {
     let reader = crate::session::Reader::newest(session.engine())?;
     let (mut schema, mut names, mut kinds, mut counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for entry in catalog.objects() {
-        if let Object::Table(table) = entry.object.as_ref() {
+        // The first relation has the rows; further ones are orders of them, or beside them.
+        if let Some(relation) = entry.object.relations().first() {
             schema.push(entry.name.schema.clone());
             names.push(entry.name.name.clone());
-            kinds.push(table.kind.word());
-            let rows: u64 = reader.relation(table.relation.id)?.iter().map(|view| view.row_count()).sum();
+            kinds.push(kind_of(entry));
+            let rows: u64 = reader.relation(relation.id)?.iter().map(|view| view.row_count()).sum();
             counts.push(rows as i64);
         }
     }
@@ -96,6 +97,7 @@ fn kind_of(entry: &CatalogEntry) -> &'static str {
     match entry.object.as_ref() {
         Object::Table(table) => table.kind.word(),
         Object::View(_) => "VIEW",
+        Object::Dataset(_) => "RDF",
         Object::External { .. } => "EXTERNAL",
     }
 }

@@ -7,6 +7,7 @@ mod csv;
 mod json;
 mod json_array;
 mod parquet;
+mod rdf;
 pub mod rows;
 mod sample;
 
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::arrow::datatypes::SchemaRef;
+use flate2::read::MultiGzDecoder;
+use oxrdfio::{JsonLdProfileSet, RdfFormat};
 
 use crate::config::Config;
 use crate::progress::{CountingReader, Progress, rate};
@@ -35,6 +38,8 @@ pub enum ImportFormat {
     Json,
     /// An Arrow IPC stream or file.
     Arrow,
+    /// A syntax of RDF.
+    Rdf(RdfFormat),
 }
 
 impl ImportFormat {
@@ -45,18 +50,29 @@ impl ImportFormat {
             "csv" => Ok(ImportFormat::Csv),
             "json" | "ndjson" | "jsonl" => Ok(ImportFormat::Json),
             "arrow" => Ok(ImportFormat::Arrow),
-            "nt" | "ttl" | "nq" | "trig" | "rdf/xml" | "rdfxml" | "jsonld" | "safetensors" | "npy" | "zarr" => {
-                Err(format!("import of {name} is not supported by this version"))
-            }
+            "nt" => Ok(ImportFormat::Rdf(RdfFormat::NTriples)),
+            "nq" => Ok(ImportFormat::Rdf(RdfFormat::NQuads)),
+            "ttl" => Ok(ImportFormat::Rdf(RdfFormat::Turtle)),
+            "trig" => Ok(ImportFormat::Rdf(RdfFormat::TriG)),
+            "n3" => Ok(ImportFormat::Rdf(RdfFormat::N3)),
+            "rdf/xml" | "rdfxml" => Ok(ImportFormat::Rdf(RdfFormat::RdfXml)),
+            "jsonld" => Ok(ImportFormat::Rdf(RdfFormat::JsonLd {
+                profile: JsonLdProfileSet::empty(),
+            })),
+            "safetensors" | "npy" | "zarr" => Err(format!("import of {name} is not supported by this version")),
             _ => Err(format!(
-                "`{name}` is not an import format; there are parquet, csv, json, ndjson and arrow"
+                "`{name}` is not an import format; there are parquet, csv, json, ndjson, arrow, nt, nq, ttl, trig, n3, rdf/xml and jsonld"
             )),
         }
     }
 
     /// The format that a file's name says.
     pub fn of_path(path: &Path) -> Result<Self, String> {
-        let extension = path
+        let inner = match Compression::of_path(path) {
+            Compression::None => path,
+            _ => Path::new(path.file_stem().unwrap_or_default()),
+        };
+        let extension = inner
             .extension()
             .and_then(|extension| extension.to_str())
             .unwrap_or("")
@@ -74,6 +90,32 @@ impl ImportFormat {
             } else {
                 problem
             }
+        })
+    }
+}
+
+/// How a file is compressed, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    fn of_path(path: &Path) -> Self {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("gz") => Compression::Gzip,
+            Some("zst" | "zstd") => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+
+    fn decode(self, input: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>, String> {
+        Ok(match self {
+            Compression::None => Box::new(input),
+            Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
+            Compression::Zstd => Box::new(zstd::Decoder::new(input).map_err(|error| error.to_string())?),
         })
     }
 }
@@ -137,9 +179,12 @@ pub async fn import(
             None if is_stdin => return Err("standard input needs --format".into()),
             None => ImportFormat::of_path(file)?,
         };
-        let target = columns(connection.as_ref(), table)
-            .await
-            .map_err(|error| format!("{name}: {error}"))?;
+        let told = |error: StatementError| format!("{name}: {error}");
+        let (target, made) = match format {
+            // It says the types of its terms itself.
+            ImportFormat::Rdf(_) => (None, make_dataset(connection.as_ref(), table).await.map_err(told)?),
+            _ => (columns(connection.as_ref(), table).await.map_err(told)?, false),
+        };
         let total = if is_stdin {
             None
         } else {
@@ -154,11 +199,20 @@ pub async fn import(
         // A decoder that panics on a damaged file is an error of this file, not the end of the process.
         let rows = opened
             .await
-            .map_err(|error| format!("{name}: cannot be read: {error}"))?
-            .map_err(|problem| format!("{name}: {problem}"))?;
-        let ingested = connection.ingest(table, rows.into_stream(progress.clone())).await;
+            .map_err(|error| format!("{name}: cannot be read: {error}"))
+            .and_then(|rows| rows.map_err(|problem| format!("{name}: {problem}")));
+        let ingested = match rows {
+            Ok(rows) => connection.ingest(table, rows.into_stream(progress.clone())).await.map_err(told),
+            Err(problem) => Err(problem),
+        };
         progress.finish();
-        let count = ingested.map_err(|error| format!("{name}: {error}"))?;
+        if made && ingested.is_err() {
+            connection
+                .execute(&format!("DROP COLLECTION {}", table.sql()))
+                .await
+                .map_err(told)?;
+        }
+        let count = ingested?;
         eprintln!(
             "{name}: {count} rows in {:.2} s, {}",
             progress.elapsed().as_secs_f64(),
@@ -167,6 +221,18 @@ pub async fn import(
         all += count;
     }
     Ok(Imported { rows: all })
+}
+
+/// Makes a dataset if it is not there; whether it was made.
+async fn make_dataset(connection: &dyn Connection, dataset: &TableName) -> Result<bool, StatementError> {
+    match connection.execute(&format!("SELECT 1 FROM {}.quads LIMIT 0", dataset.sql())).await {
+        Ok(_) => Ok(false),
+        Err(error) if error.is_missing_table() => {
+            connection.execute(&format!("CREATE COLLECTION {} AS RDF", dataset.sql())).await?;
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The table's columns, if it is there: their types win over inferred ones, so that `00123` stays text in a text column.
@@ -192,8 +258,9 @@ fn open(file: &Path, format: ImportFormat, options: &ReadOptions, target: Option
     } else {
         Box::new(File::open(file).map_err(|e| e.to_string())?)
     };
-    let input = CountingReader::new(input, progress);
+    let input = Compression::of_path(file).decode(CountingReader::new(input, progress))?;
     match format {
+        ImportFormat::Rdf(format) => rdf::open(input, format, Some(file).filter(|_| !is_stdin), options),
         ImportFormat::Csv => csv::open(input, options, target),
         ImportFormat::Json => json::open(input, options, target),
         ImportFormat::Arrow | ImportFormat::Parquet => arrow_stream::open(input),

@@ -54,9 +54,9 @@ fn failures_leave_nothing() {
     let damaged = scratch.path("d.ndjson");
     std::fs::write(&damaged, "{\"a\": 1}\n{\"a\": ").unwrap();
     assert_eq!(run(&["import", "--data-dir", &db, "--into", "d", &damaged]).status.code(), Some(1));
-    let turtle = scratch.path("x.ttl");
-    std::fs::write(&turtle, "").unwrap();
-    let unsupported = run(&["import", "--data-dir", &db, "--into", "d", &turtle]);
+    let array = scratch.path("x.npy");
+    std::fs::write(&array, "").unwrap();
+    let unsupported = run(&["import", "--data-dir", &db, "--into", "d", &array]);
     assert_eq!(unsupported.status.code(), Some(1));
     assert!(
         String::from_utf8(unsupported.stderr)
@@ -94,4 +94,75 @@ fn bad_rows_keep_all_out() {
     bad_row(&scratch, &["--data-dir", &db]);
     let server = Server::start(&scratch.0.join("served"));
     bad_row(&scratch, &["--url", &server.url()]);
+}
+
+/// The same triples in every syntax of RDF, plain and compressed.
+fn rdf(scratch: &Scratch, target: &[&str]) {
+    let sql = |query: &str| succeed(&[&["sql"], target, &["--format", "csv", "-c", query]].concat());
+    let write = |name: &str, bytes: &[u8]| {
+        let file = scratch.path(name);
+        std::fs::write(&file, bytes).unwrap();
+        file
+    };
+    let import = |into: &str, file: &str| run(&[&["import"], target, &["--into", into, file]].concat());
+    let triples = "<urn:a> <urn:p> <urn:b> .\n<urn:a> <urn:p> \"caf\u{e9}\"@fr .\n<urn:a> <urn:q> \"01\"^^<http://www.w3.org/2001/XMLSchema#integer> .\n";
+    let turtle = "@prefix : <urn:> . :a :p :b, \"caf\u{e9}\"@fr ; :q \"01\"^^<http://www.w3.org/2001/XMLSchema#integer> .";
+    let xml = "<?xml version='1.0'?><rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns:u='urn:'><rdf:Description rdf:about='urn:a'>\
+        <u:p rdf:resource='urn:b'/><u:p xml:lang='fr'>caf\u{e9}</u:p><u:q rdf:datatype='http://www.w3.org/2001/XMLSchema#integer'>01</u:q></rdf:Description></rdf:RDF>";
+    let json = "{\"@id\": \"urn:a\", \"urn:p\": [{\"@id\": \"urn:b\"}, {\"@value\": \"caf\u{e9}\", \"@language\": \"fr\"}],\
+        \"urn:q\": {\"@value\": \"01\", \"@type\": \"http://www.w3.org/2001/XMLSchema#integer\"}}";
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut gzip, triples.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(turtle.as_bytes(), 3).unwrap();
+    let files: [(&str, &[u8]); 9] = [
+        ("a.nt", triples.as_bytes()),
+        ("a.nq", triples.as_bytes()),
+        ("a.ttl", turtle.as_bytes()),
+        ("a.trig", turtle.as_bytes()),
+        ("a.n3", turtle.as_bytes()),
+        ("a.rdf", xml.as_bytes()),
+        ("a.jsonld", json.as_bytes()),
+        ("a.nt.gz", &gzip),
+        ("a.ttl.zst", &zstd),
+    ];
+    let rows = "SELECT subject['value'] AS s, predicate['value'] AS p, object['kind'] AS k, object['value'] AS o, object['datatype'] AS d, \
+                object['language'] AS l, graph['value'] AS g FROM kb.quads ORDER BY o";
+    let expected = "s,p,k,o,d,l,g\r\n\
+        urn:a,urn:q,literal,01,http://www.w3.org/2001/XMLSchema#integer,,\r\n\
+        urn:a,urn:p,literal,caf\u{e9},http://www.w3.org/1999/02/22-rdf-syntax-ns#langString,fr,\r\n\
+        urn:a,urn:p,iri,urn:b,,,\r\n";
+    for (name, bytes) in files {
+        let imported = import("kb", &write(name, bytes));
+        assert!(imported.status.success(), "{name}: {}", String::from_utf8_lossy(&imported.stderr));
+        assert_eq!(sql(rows), expected, "{name}");
+        sql("DROP COLLECTION kb");
+    }
+    sql("CREATE COLLECTION kb AS RDF");
+    let quads = write("b.nq", b"<urn:a> <urn:p> _:n <urn:g> .\n<urn:a> <urn:p> _:n .\n");
+    assert!(import("kb", &quads).status.success());
+    let counts = "SELECT count(*) AS n, count(graph) AS g, count(DISTINCT object['value']) AS o FROM kb.quads";
+    assert_eq!(sql(counts), "n,g,o\r\n2,1,1\r\n");
+    // Faults have a place, and keep the whole file out; a dataset that was made for it goes again.
+    let bad = write("bad.nt", format!("{triples}<urn:a> <urn:p> .\n").as_bytes());
+    for into in ["kb", "other"] {
+        let failed = import(into, &bad);
+        assert_eq!(failed.status.code(), Some(1));
+        let said = String::from_utf8(failed.stderr).unwrap();
+        assert!(said.contains("bad.nt: line 4, column"), "{said}");
+    }
+    assert_eq!(sql(counts), "n,g,o\r\n2,1,1\r\n");
+    assert!(!sql("SHOW COLLECTIONS").contains("other"));
+    sql("CREATE TABLE plain (a INT)");
+    let failed = import("plain", &quads);
+    assert!(String::from_utf8(failed.stderr).unwrap().contains("plain exists already"));
+}
+
+#[test]
+fn rdf_of_every_syntax() {
+    let scratch = Scratch::new("files-rdf");
+    let db = scratch.path("db");
+    rdf(&scratch, &["--data-dir", &db]);
+    let server = Server::start(&scratch.0.join("served"));
+    rdf(&scratch, &["--url", &server.url()]);
 }

@@ -1,13 +1,14 @@
-//! `CREATE COLLECTION … AS KV`, `DROP COLLECTION`.
+//! `CREATE COLLECTION … AS KV` or `RDF`, `DROP COLLECTION`.
 
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::sql::sqlparser::ast::{ObjectName as SqlName, ObjectType};
 
 use super::column::NewColumn;
 use super::table::build;
-use crate::catalog::{CollectionKind, ColumnDefinition, DEFAULT_SCHEMA};
+use crate::catalog::{CollectionKind, ColumnDefinition, DEFAULT_SCHEMA, Object};
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::kv;
+use crate::rdf::DatasetDefinition;
 use crate::session::{QueryResult, Session, done};
 use crate::sql::name;
 
@@ -17,7 +18,7 @@ const KINDS: [&str; 7] = ["KV", "DOCUMENT", "GRAPH", "HYPERGRAPH", "RDF", "TENSO
 pub(crate) async fn create_collection(session: &Session, sql_name: &SqlName, kind: &str, if_not_exists: bool) -> Result<QueryResult> {
     let target = name::resolve(sql_name, DEFAULT_SCHEMA)?;
     match kind {
-        "KV" => {}
+        "KV" | "RDF" => {}
         "TABLE" => return Err(Error::unsupported("a table is made with CREATE TABLE")),
         kind if KINDS.contains(&kind) => {
             return Err(Error::unsupported(format!(
@@ -46,6 +47,13 @@ pub(crate) async fn create_collection(session: &Session, sql_name: &SqlName, kin
             false => Err(Error::new(ErrorKind::AlreadyExists, "42P07", format!("{target} exists already"))
                 .with_hint("drop it first, or add IF NOT EXISTS")),
         };
+    }
+    if kind == "RDF" {
+        name::check_new(&target.name)?;
+        let catalog = &session.engine().catalog;
+        let dataset = DatasetDefinition::new(catalog, target.clone()).await?;
+        catalog.create_collection(&target, &Object::Dataset(dataset)).await?;
+        return Ok(done("CREATE COLLECTION", None));
     }
     let column = |name: &str, data_type, nullable| NewColumn {
         field: Field::new(name, data_type, nullable),

@@ -1,0 +1,166 @@
+//! The terms behind ids, at one snapshot.
+//!
+//! A term's first id is its hash. Where another term has that id already, the term takes the first free id of its further attempts, and that id
+//! is noted in `displaced`. So as long as nothing is displaced, and that is nearly always, the id of any term is its hash, and nobody needs to
+//! look it up.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray, UInt64Array};
+use oxrdf::Term;
+use pyralog_storage::{RelationView, RowAddress};
+
+use super::dataset::DatasetDefinition;
+use super::term_id::{Class, Entry, TermId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::session::Reader;
+
+/// The dictionary of a dataset at a snapshot. Cheap to clone. Reads may fault pages in.
+#[derive(Clone)]
+pub struct Dictionary {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// One a partition.
+    terms: Vec<RelationView>,
+    hash_bits: u32,
+    name: String,
+}
+
+/// The id of a term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Its id, or the one that it would get.
+    pub id: TermId,
+    /// Whether it is in the dictionary.
+    pub is_there: bool,
+    /// How many other terms had its ids before.
+    pub attempt: u64,
+}
+
+impl Dictionary {
+    /// As a statement reads it.
+    pub(crate) fn open(dataset: &DatasetDefinition, reader: &Reader) -> Result<Dictionary> {
+        Ok(Dictionary {
+            inner: Arc::new(Inner {
+                terms: reader.relation(dataset.terms.id)?,
+                hash_bits: dataset.hash_bits,
+                name: dataset.name.to_string(),
+            }),
+        })
+    }
+
+    /// The terms behind ids, in their order; `None` for the default graph.
+    ///
+    /// # Errors
+    /// Where an id is not in the dictionary: its dataset is damaged.
+    pub fn terms(&self, ids: &[TermId]) -> Result<Vec<Option<Term>>> {
+        let mut terms: HashMap<TermId, Term> = HashMap::new();
+        let mut unknown = Vec::new();
+        for &id in ids {
+            if id == TermId::DEFAULT_GRAPH || terms.contains_key(&id) {
+                continue;
+            }
+            match id.inlined() {
+                Some(term) => drop(terms.insert(id, term)),
+                None => unknown.push(id),
+            }
+        }
+        unknown.sort_unstable();
+        unknown.dedup();
+        for (id, entry) in unknown.iter().zip(self.entries(&unknown)?) {
+            let entry = entry.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Corruption,
+                    "XX001",
+                    format!("dataset {}: the dictionary lacks the term {id}", self.inner.name),
+                )
+            })?;
+            terms.insert(*id, entry.into_term(*id));
+        }
+        Ok(ids.iter().map(|id| terms.get(id).cloned()).collect())
+    }
+
+    /// What the dictionary has under ids.
+    fn entries(&self, ids: &[TermId]) -> Result<Vec<Option<Entry>>> {
+        let keys: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from_iter_values(ids.iter().map(|id| id.0)))];
+        let mut entries = vec![None; ids.len()];
+        for view in &self.inner.terms {
+            let (places, addresses): (Vec<usize>, Vec<RowAddress>) = view
+                .lookup(&keys)?
+                .into_iter()
+                .enumerate()
+                .filter_map(|(i, found)| Some((i, found?)))
+                .unzip();
+            if addresses.is_empty() {
+                continue;
+            }
+            let rows = view.fetch(&addresses, &[1, 2])?;
+            let (values, qualifiers) = (rows.column(0).as_string_view(), rows.column(1).as_string_view());
+            for (row, &place) in places.iter().enumerate() {
+                entries[place] = ids[place].class().map(|class| Entry {
+                    class,
+                    value: values.value(row).to_owned(),
+                    qualifier: qualifiers.is_valid(row).then(|| qualifiers.value(row).to_owned()),
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The ids of different terms, in their order, and whether the dictionary has them.
+    pub fn find(&self, terms: &[Entry]) -> Result<Vec<Found>> {
+        let mut found: Vec<Option<Found>> = vec![None; terms.len()];
+        let mut left: Vec<usize> = (0..terms.len()).collect();
+        // Ids that go to new terms of this very call.
+        let mut given = HashSet::new();
+        let mut attempt = 0;
+        while !left.is_empty() {
+            let ids: Vec<TermId> = left.iter().map(|&i| terms[i].id(attempt, self.inner.hash_bits).0).collect();
+            let entries = self.entries(&ids)?;
+            let mut next = Vec::new();
+            for ((i, id), entry) in left.into_iter().zip(ids).zip(entries) {
+                match entry {
+                    Some(entry) if entry != terms[i] => next.push(i),
+                    None if !given.insert(id) => next.push(i),
+                    entry => {
+                        found[i] = Some(Found {
+                            id,
+                            is_there: entry.is_some(),
+                            attempt,
+                        });
+                    }
+                }
+            }
+            left = next;
+            attempt += 1;
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+}
+
+/// Rows of the dictionary.
+pub(super) fn rows(dataset: &DatasetDefinition, terms: &[(TermId, Entry)]) -> Result<RecordBatch> {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt64Array::from_iter_values(terms.iter().map(|(id, _)| id.0))),
+        Arc::new(StringViewArray::from_iter_values(
+            terms.iter().map(|(_, entry)| entry.value.as_str()),
+        )),
+        Arc::new(StringViewArray::from_iter(
+            terms.iter().map(|(_, entry)| entry.qualifier.as_deref()),
+        )),
+    ];
+    Ok(RecordBatch::try_new(Arc::clone(&dataset.terms.schema), columns)?)
+}
+
+/// Whether a term of this class may stand there: 0 subject, 1 predicate, 2 object, 3 graph.
+pub(super) fn fits(class: Class, position: usize) -> bool {
+    match class {
+        Class::DefaultGraph => position == 3,
+        Class::Iri => true,
+        Class::Blank => position != 1,
+        _ => position == 2,
+    }
+}

@@ -1,0 +1,77 @@
+//! RDF in its syntaxes: quads with the columns of a dataset.
+
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use ::arrow::datatypes::{Schema, SchemaRef};
+use ::arrow::error::ArrowError;
+use oxrdf::Quad;
+use oxrdfio::{RdfFormat, RdfParseError, RdfParser};
+use pyralog_models::rdf::{quad_batch, quad_fields};
+
+use super::ReadOptions;
+use super::rows::Rows;
+
+/// Opens text of RDF. `base` is the file's name, against which relative IRIs are resolved.
+pub fn open(input: impl Read + Send + 'static, format: RdfFormat, base: Option<&Path>, options: &ReadOptions) -> Result<Rows, String> {
+    let mut parser = RdfParser::from_format(format);
+    if let Some(base) = base.and_then(file_iri) {
+        parser = parser.with_base_iri(base).map_err(|error| error.to_string())?;
+    }
+    let schema: SchemaRef = Schema::new(quad_fields()).into();
+    let mut quads = parser.for_reader(BufReader::with_capacity(256 << 10, input)).fuse();
+    let rows = options.batch_rows;
+    let mut failed = None;
+    let batches = std::iter::from_fn(move || {
+        if let Some(error) = failed.take() {
+            return Some(Err(error));
+        }
+        let mut batch: Vec<Quad> = Vec::with_capacity(rows);
+        for quad in quads.by_ref().take(rows) {
+            match quad {
+                Ok(quad) => batch.push(quad),
+                Err(error) => {
+                    failed = Some(unreadable(error));
+                    break;
+                }
+            }
+        }
+        match batch.is_empty() {
+            true => failed.take().map(Err),
+            false => Some(quad_batch(&batch).map_err(|error| ArrowError::ParseError(error.to_string()))),
+        }
+    });
+    Ok(Rows {
+        schema,
+        batches: Box::new(batches),
+    })
+}
+
+/// A fault with its place.
+fn unreadable(error: RdfParseError) -> ArrowError {
+    match error {
+        RdfParseError::Io(error) => ArrowError::from(error),
+        RdfParseError::Syntax(error) => {
+            let place = error.location().map(|place| {
+                // Counted from 0 there.
+                format!("line {}, column {}: ", place.start.line + 1, place.start.column + 1)
+            });
+            ArrowError::ParseError(format!("{}{error}", place.unwrap_or_default()))
+        }
+    }
+}
+
+fn file_iri(path: &Path) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
+    let text = path.to_str()?;
+    let escaped = percent_encoding::utf8_percent_encode(text, PATH);
+    Some(format!("file://{escaped}"))
+}
+
+/// What stands for itself in the path of an IRI.
+const PATH: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
