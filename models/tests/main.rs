@@ -11,3 +11,4 @@ mod numbers;
 mod reopen;
 mod same_names;
 mod schema_change;
+mod sparql;

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod cli;
 pub mod cluster;
+mod compression;
 pub mod config;
 pub mod demo;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod http;
 pub mod import;
 pub mod log;
 pub mod progress;
+mod rdf_format;
 mod request_name;
 pub mod serve;
 pub mod shell;

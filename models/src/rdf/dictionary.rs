@@ -12,7 +12,7 @@ use oxrdf::Term;
 use pyralog_storage::{RelationView, RowAddress};
 
 use super::dataset::DatasetDefinition;
-use super::term_id::{Class, Entry, TermId};
+use super::term_id::{Class, Encoded, Entry, TermId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Reader;
 
@@ -25,6 +25,8 @@ pub struct Dictionary {
 struct Inner {
     /// One a partition.
     terms: Vec<RelationView>,
+    /// Whether some term has another id than its first.
+    has_displaced: bool,
     hash_bits: u32,
     name: String,
 }
@@ -43,9 +45,11 @@ pub struct Found {
 impl Dictionary {
     /// As a statement reads it.
     pub(crate) fn open(dataset: &DatasetDefinition, reader: &Reader) -> Result<Dictionary> {
+        let displaced = reader.relation(dataset.displaced.id)?;
         Ok(Dictionary {
             inner: Arc::new(Inner {
                 terms: reader.relation(dataset.terms.id)?,
+                has_displaced: displaced.iter().any(|view| view.row_count() > 0),
                 hash_bits: dataset.hash_bits,
                 name: dataset.name.to_string(),
             }),
@@ -138,6 +142,21 @@ impl Dictionary {
             attempt += 1;
         }
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The id that a term has, or would have, whether it is there or not.
+    pub fn id(&self, term: &Encoded) -> Result<TermId> {
+        match term {
+            Encoded::Inline(id) => Ok(*id),
+            Encoded::Entry(entry) if self.inner.has_displaced => {
+                let found = self.find(std::slice::from_ref(entry))?;
+                found
+                    .first()
+                    .map(|found| found.id)
+                    .ok_or_else(|| Error::internal("a term without an id"))
+            }
+            Encoded::Entry(entry) => Ok(entry.id(0, self.inner.hash_bits).0),
+        }
     }
 }
 

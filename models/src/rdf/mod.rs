@@ -6,15 +6,28 @@ pub(crate) mod dataset;
 pub(crate) mod date_time;
 pub(crate) mod dictionary;
 mod ingest;
-mod quads;
+mod quads_table;
+pub(crate) mod sparql;
 pub(crate) mod term_column;
 pub(crate) mod term_id;
+mod term_of;
+mod values;
 mod writer;
 
 pub(crate) use dataset::DatasetDefinition;
 pub(crate) use ingest::ingest;
-pub(crate) use quads::{QUADS, quads_table};
-pub use term_column::{quad_batch, quad_fields};
+pub(crate) use quads_table::{QUADS, quads_table};
+pub use term_column::{quad_batch, quad_fields, quads};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// Runs what may fault pages in, so that other tasks of this thread go on elsewhere meanwhile.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringView
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
 use oxrdf::vocab::rdf;
-use oxrdf::{BlankNodeRef, GraphName, LiteralRef, NamedNodeRef, Quad, TermRef};
+use oxrdf::{BlankNodeRef, GraphName, LiteralRef, NamedNodeRef, NamedOrBlankNode, Quad, TermRef};
 
 use super::dataset::QUAD;
 use crate::error::{Error, Result};
@@ -47,6 +47,37 @@ pub fn quad_batch(quads: &[Quad]) -> Result<RecordBatch> {
         }))?,
     ];
     Ok(RecordBatch::try_new(Arc::new(Schema::new(quad_fields())), columns)?)
+}
+
+/// Rows of `kb.quads` as quads.
+pub fn quads(rows: &RecordBatch) -> Result<Vec<Quad>> {
+    let columns = QUAD.map(|name| {
+        let column = rows.column_by_name(name);
+        TermColumn::new(column.ok_or_else(|| Error::invalid("42703", format!("quads without a column {name}")))?)
+    });
+    let [subjects, predicates, objects, graphs] = columns;
+    let (subjects, predicates, objects, graphs) = (subjects?, predicates?, objects?, graphs?);
+    let no_quad = |row| Error::invalid("22000", format!("row {row} is no quad"));
+    (0..rows.num_rows())
+        .map(|row| {
+            let subject: NamedOrBlankNode = match subjects.get(row)? {
+                Some(TermRef::NamedNode(iri)) => iri.into_owned().into(),
+                Some(TermRef::BlankNode(node)) => node.into_owned().into(),
+                _ => return Err(no_quad(row)),
+            };
+            let Some(TermRef::NamedNode(predicate)) = predicates.get(row)? else {
+                return Err(no_quad(row));
+            };
+            let object = objects.get(row)?.ok_or_else(|| no_quad(row))?;
+            let graph = match graphs.get(row)? {
+                None => GraphName::DefaultGraph,
+                Some(TermRef::NamedNode(iri)) => iri.into_owned().into(),
+                Some(TermRef::BlankNode(node)) => node.into_owned().into(),
+                Some(TermRef::Literal(_)) => return Err(no_quad(row)),
+            };
+            Ok(Quad::new(subject, predicate.into_owned(), object.into_owned(), graph))
+        })
+        .collect()
 }
 
 /// Terms as a column.

@@ -16,12 +16,13 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::context::Planner;
-use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, ObjectName};
+use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, Object, ObjectName};
 use crate::error::{Error, Result};
 use crate::kv;
+use crate::rdf;
 
 /// The functions that are planned here.
-const FUNCTIONS: [&str; 1] = ["kv_scan"];
+const FUNCTIONS: [&str; 2] = ["kv_scan", "sparql"];
 
 /// Replaces every call by a name, and gives the tables behind the names.
 pub(crate) fn replace(planner: &Planner<'_>, statement: &mut DataFusionStatement) -> Result<HashMap<String, Arc<dyn TableSource>>> {
@@ -157,8 +158,48 @@ impl Call {
         }
     }
 
+    fn plan(self, planner: &Planner<'_>) -> Result<Arc<dyn TableSource>> {
+        match self.function.as_str() {
+            "sparql" => self.sparql(planner),
+            _ => self.kv_scan(planner),
+        }
+    }
+
+    /// `sparql(dataset, query)`: the solutions of a SELECT query.
+    fn sparql(self, planner: &Planner<'_>) -> Result<Arc<dyn TableSource>> {
+        let [dataset, query] = self.positional.as_slice() else {
+            return Err(Error::invalid(
+                "42601",
+                "sparql takes two arguments: a dataset's name and a SELECT query",
+            ));
+        };
+        let name = ObjectName {
+            schema: DEFAULT_SCHEMA.to_owned(),
+            name: dataset.clone(),
+        };
+        match planner.catalog.require(&name)?.object.as_ref() {
+            Object::Dataset(dataset) if self.named.is_empty() => {
+                let table = rdf::sparql::table(dataset, planner.reader, query).map_err(|error| match error.position {
+                    // It is one in the query, not in the statement.
+                    Some(place) => Error {
+                        message: format!(
+                            "line {}, column {} of the SPARQL query: {}",
+                            place.line, place.column, error.message
+                        ),
+                        position: None,
+                        ..error
+                    },
+                    None => error,
+                })?;
+                Ok(provider_as_source(table))
+            }
+            Object::Dataset(_) => Err(Error::invalid("42601", "sparql takes no named arguments")),
+            _ => Err(Error::invalid("42809", format!("{name} is not a dataset of RDF"))),
+        }
+    }
+
     /// `kv_scan(bucket, [prefix], start => …, end => …, limit => …)`: filters over the bucket's table.
-    fn plan(mut self, planner: &Planner<'_>) -> Result<Arc<dyn TableSource>> {
+    fn kv_scan(mut self, planner: &Planner<'_>) -> Result<Arc<dyn TableSource>> {
         let mut positional = std::mem::take(&mut self.positional).into_iter();
         let bucket = positional
             .next()

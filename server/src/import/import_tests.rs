@@ -164,9 +164,14 @@ fn formats() {
     assert_eq!(ImportFormat::of_path(Path::new("a.PARQUET")), Ok(ImportFormat::Parquet));
     assert_eq!(ImportFormat::of_path(Path::new("a.jsonl")), Ok(ImportFormat::Json));
     assert!(
-        ImportFormat::of_path(Path::new("a.ttl"))
+        ImportFormat::of_path(Path::new("a.npy"))
             .unwrap_err()
             .contains("not supported by this version")
     );
+    assert_eq!(
+        ImportFormat::of_path(Path::new("a.ttl.gz")),
+        Ok(ImportFormat::Rdf(RdfFormat::Turtle))
+    );
+    assert_eq!(ImportFormat::of_path(Path::new("a.owl")), Ok(ImportFormat::Rdf(RdfFormat::RdfXml)));
     assert!(ImportFormat::of_path(Path::new("a")).unwrap_err().contains("--format"));
 }

@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::arrow::datatypes::SchemaRef;
-use flate2::read::MultiGzDecoder;
-use oxrdfio::{JsonLdProfileSet, RdfFormat};
+use oxrdfio::RdfFormat;
 
+use crate::compression::Compression;
 use crate::config::Config;
 use crate::progress::{CountingReader, Progress, rate};
+use crate::rdf_format;
 use crate::shell::connection::{Connection, StatementError, TableName};
 use rows::Rows;
 
@@ -50,17 +51,8 @@ impl ImportFormat {
             "csv" => Ok(ImportFormat::Csv),
             "json" | "ndjson" | "jsonl" => Ok(ImportFormat::Json),
             "arrow" => Ok(ImportFormat::Arrow),
-            "nt" => Ok(ImportFormat::Rdf(RdfFormat::NTriples)),
-            "nq" => Ok(ImportFormat::Rdf(RdfFormat::NQuads)),
-            "ttl" => Ok(ImportFormat::Rdf(RdfFormat::Turtle)),
-            "trig" => Ok(ImportFormat::Rdf(RdfFormat::TriG)),
-            "n3" => Ok(ImportFormat::Rdf(RdfFormat::N3)),
-            "rdf/xml" | "rdfxml" => Ok(ImportFormat::Rdf(RdfFormat::RdfXml)),
-            "jsonld" => Ok(ImportFormat::Rdf(RdfFormat::JsonLd {
-                profile: JsonLdProfileSet::empty(),
-            })),
             "safetensors" | "npy" | "zarr" => Err(format!("import of {name} is not supported by this version")),
-            _ => Err(format!(
+            other => rdf_format::parse(other).map(ImportFormat::Rdf).ok_or_else(|| format!(
                 "`{name}` is not an import format; there are parquet, csv, json, ndjson, arrow, nt, nq, ttl, trig, n3, rdf/xml and jsonld"
             )),
         }
@@ -68,10 +60,7 @@ impl ImportFormat {
 
     /// The format that a file's name says.
     pub fn of_path(path: &Path) -> Result<Self, String> {
-        let inner = match Compression::of_path(path) {
-            Compression::None => path,
-            _ => Path::new(path.file_stem().unwrap_or_default()),
-        };
+        let (_, inner) = Compression::of_path(path);
         let extension = inner
             .extension()
             .and_then(|extension| extension.to_str())
@@ -81,7 +70,6 @@ impl ImportFormat {
             "pq" => "parquet",
             "tsv" | "txt" => "csv",
             "arrows" | "ipc" | "feather" => "arrow",
-            "rdf" | "owl" => "rdf/xml",
             other => other,
         };
         Self::parse(name).map_err(|problem| {
@@ -90,32 +78,6 @@ impl ImportFormat {
             } else {
                 problem
             }
-        })
-    }
-}
-
-/// How a file is compressed, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    fn of_path(path: &Path) -> Self {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("gz") => Compression::Gzip,
-            Some("zst" | "zstd") => Compression::Zstd,
-            _ => Compression::None,
-        }
-    }
-
-    fn decode(self, input: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>, String> {
-        Ok(match self {
-            Compression::None => Box::new(input),
-            Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
-            Compression::Zstd => Box::new(zstd::Decoder::new(input).map_err(|error| error.to_string())?),
         })
     }
 }
@@ -258,7 +220,10 @@ fn open(file: &Path, format: ImportFormat, options: &ReadOptions, target: Option
     } else {
         Box::new(File::open(file).map_err(|e| e.to_string())?)
     };
-    let input = Compression::of_path(file).decode(CountingReader::new(input, progress))?;
+    let (compression, _) = Compression::of_path(file);
+    let input = compression
+        .decode(CountingReader::new(input, progress))
+        .map_err(|error| error.to_string())?;
     match format {
         ImportFormat::Rdf(format) => rdf::open(input, format, Some(file).filter(|_| !is_stdin), options),
         ImportFormat::Csv => csv::open(input, options, target),

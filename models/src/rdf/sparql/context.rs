@@ -1,0 +1,88 @@
+//! What all parts of one query share: the dataset's dictionary at one snapshot, and the terms that the query makes itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use oxrdf::Term;
+use parking_lot::RwLock;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::rdf::dictionary::Dictionary;
+use crate::rdf::term_id::{Encoded, Entry, TermId};
+
+/// Bytes of different terms that one query may compute.
+const MAX_MADE_BYTES: usize = 256 << 20;
+/// Bytes of such a term beside its text, about.
+const ENTRY_BYTES: usize = 96;
+
+/// One query at one snapshot. Cheap to clone.
+#[derive(Clone)]
+pub struct QueryContext {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dictionary: Dictionary,
+    /// Terms that the query made and that ids do not tell; the dictionary may have them too.
+    made: RwLock<HashMap<TermId, Entry>>,
+    made_bytes: AtomicUsize,
+}
+
+impl QueryContext {
+    /// A query over a dictionary.
+    pub fn new(dictionary: Dictionary) -> QueryContext {
+        QueryContext {
+            inner: Arc::new(Inner {
+                dictionary,
+                made: RwLock::default(),
+                made_bytes: AtomicUsize::new(0),
+            }),
+        }
+    }
+
+    /// Whether both are one query.
+    pub fn is(&self, other: &QueryContext) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// The id of a term of the query's text, or of one that the query made; it can be told again by [`Self::terms`].
+    pub fn id(&self, term: Encoded) -> Result<TermId> {
+        let id = self.inner.dictionary.id(&term)?;
+        if let Encoded::Entry(entry) = term
+            && !self.inner.made.read().contains_key(&id)
+        {
+            let bytes = entry.value.len() + ENTRY_BYTES;
+            if self.inner.made_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_MADE_BYTES {
+                let message = format!("the query computes more than {MAX_MADE_BYTES} bytes of different terms");
+                return Err(
+                    Error::new(ErrorKind::ResourceExhausted, "53200", message).with_hint("filter or aggregate before computing them")
+                );
+            }
+            self.inner.made.write().insert(id, entry);
+        }
+        Ok(id)
+    }
+
+    /// The terms behind ids, in their order; `None` for the default graph.
+    pub fn terms(&self, ids: &[TermId]) -> Result<Vec<Option<Term>>> {
+        let (mut left, mut places) = (Vec::new(), Vec::new());
+        let mut terms = vec![None; ids.len()];
+        {
+            let made = self.inner.made.read();
+            for (i, id) in ids.iter().enumerate() {
+                match made.get(id) {
+                    Some(entry) => terms[i] = Some(entry.clone().into_term(*id)),
+                    None => {
+                        left.push(*id);
+                        places.push(i);
+                    }
+                }
+            }
+        }
+        for (place, term) in places.into_iter().zip(self.inner.dictionary.terms(&left)?) {
+            terms[place] = term;
+        }
+        Ok(terms)
+    }
+}

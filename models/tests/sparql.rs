@@ -1,0 +1,300 @@
+//! `sparql('kb', …)` in SQL: patterns, conditions, functions, graphs; and what is refused.
+
+use crate::fixture::Fixture;
+
+const DATA: &str = "
+    ('iri:urn:ann',  'urn:name', 'str:Ann', NULL),
+    ('iri:urn:ann',  'urn:age',  'int:42', NULL),
+    ('iri:urn:ann',  'urn:knows','iri:urn:bob', NULL),
+    ('iri:urn:bob',  'urn:name', 'str:Bob', NULL),
+    ('iri:urn:bob',  'urn:age',  'int:7', NULL),
+    ('iri:urn:bob',  'urn:knows','iri:urn:cid', NULL),
+    ('iri:urn:cid',  'urn:name', 'fr:Cid', NULL),
+    ('iri:urn:cid',  'urn:age',  'str:unknown', NULL),
+    ('iri:urn:dan',  'urn:age',  'dec:42.0', NULL),
+    ('iri:urn:dan',  'urn:knows','iri:urn:dan', NULL),
+    ('iri:urn:ann',  'urn:likes','iri:urn:tea', 'urn:g1'),
+    ('iri:urn:bob',  'urn:likes','iri:urn:tea', 'urn:g1'),
+    ('iri:urn:bob',  'urn:likes','iri:urn:tea', 'urn:g2'),
+    ('iri:urn:bob',  'urn:likes','iri:urn:jam', 'urn:g2')";
+
+/// A dataset with [`DATA`], which was brought in by an ingest of what a query of SQL gives.
+async fn open() -> Fixture {
+    let f = Fixture::new().await;
+    f.run("CREATE COLLECTION kb AS RDF").await;
+    f.run("CREATE TABLE source (s VARCHAR, p VARCHAR, o VARCHAR, g VARCHAR)").await;
+    f.run(&format!("INSERT INTO source VALUES {DATA}")).await;
+    let iri = |text: &str| format!("named_struct('kind', 'iri', 'value', {text}, 'datatype', NULL::VARCHAR, 'language', NULL::VARCHAR)");
+    let xsd = "http://www.w3.org/2001/XMLSchema#";
+    let object = format!(
+        "named_struct('kind', CASE WHEN o LIKE 'iri:%' THEN 'iri' ELSE 'literal' END, \
+         'value', substr(o, strpos(o, ':') + 1), \
+         'datatype', CASE split_part(o, ':', 1) WHEN 'int' THEN '{xsd}integer' WHEN 'dec' THEN '{xsd}decimal' WHEN 'str' THEN '{xsd}string' END, \
+         'language', CASE split_part(o, ':', 1) WHEN 'fr' THEN 'fr' END)"
+    );
+    let sql = format!(
+        "SELECT {} AS subject, {} AS predicate, {object} AS object, CASE WHEN g IS NOT NULL THEN {} END AS graph FROM source",
+        iri("substr(s, 5)"),
+        iri("p"),
+        iri("g")
+    );
+    let result = f.session.execute(&sql, pyralog_models::Parameters::None).await.unwrap();
+    let request = pyralog_models::IngestRequest {
+        schema: None,
+        table: "kb".to_owned(),
+        mode: pyralog_models::IngestMode::Append,
+    };
+    assert_eq!(f.session.ingest(request, result.stream).await.unwrap(), 14);
+    f
+}
+
+/// The rows of a query, sorted; columns as text, parted by `|`.
+async fn select(f: &Fixture, query: &str) -> Vec<String> {
+    let query = query.replace('\'', "''");
+    let mut rows = f.rows(&format!("SELECT * FROM sparql('kb', '{query}')")).await;
+    rows.sort();
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns() {
+    let f = open().await;
+    let cases: &[(&str, &[&str])] = &[
+        ("SELECT ?n { <urn:ann> <urn:name> ?n }", &["Ann"]),
+        ("SELECT ?s { ?s <urn:age> 42 }", &["urn:ann"]),
+        (
+            "SELECT ?s ?o { ?s <urn:knows> ?o . ?o <urn:knows> ?x }",
+            &["urn:ann|urn:bob", "urn:dan|urn:dan"],
+        ),
+        ("SELECT ?s { ?s <urn:knows> ?s }", &["urn:dan"]),
+        ("SELECT ?n { ?s <urn:knows> [ <urn:name> ?n ] }", &["Bob", "Cid"]),
+        (
+            "SELECT ?s ?n { ?s <urn:age> ?a OPTIONAL { ?s <urn:name> ?n } }",
+            &["urn:ann|Ann", "urn:bob|Bob", "urn:cid|Cid", "urn:dan|NULL"],
+        ),
+        (
+            "SELECT ?s ?n { ?s <urn:age> ?a OPTIONAL { ?s <urn:name> ?n FILTER(?a > 10) } }",
+            &["urn:ann|Ann", "urn:bob|NULL", "urn:cid|NULL", "urn:dan|NULL"],
+        ),
+        (
+            "SELECT ?s ?n ?k { ?s <urn:age> ?a OPTIONAL { ?s <urn:name> ?n } OPTIONAL { ?x <urn:name> ?n ; <urn:knows> ?k } }",
+            &[
+                "urn:ann|Ann|urn:bob",
+                "urn:bob|Bob|urn:cid",
+                "urn:cid|Cid|NULL",
+                // What is unbound agrees with everything.
+                "urn:dan|Ann|urn:bob",
+                "urn:dan|Bob|urn:cid",
+            ],
+        ),
+        (
+            "SELECT ?x { { ?x <urn:name> ?n } UNION { ?x <urn:knows> <urn:dan> } }",
+            &["urn:ann", "urn:bob", "urn:cid", "urn:dan"],
+        ),
+        ("SELECT ?x ?y { { BIND(1 AS ?x) } UNION { BIND(2 AS ?y) } }", &["1|NULL", "NULL|2"]),
+        ("SELECT ?s { ?s <urn:age> ?a MINUS { ?s <urn:name> ?n } }", &["urn:dan"]),
+        (
+            "SELECT ?s { ?s <urn:name> ?a MINUS { ?x <urn:age> ?y } }",
+            &["urn:ann", "urn:bob", "urn:cid"],
+        ),
+        (
+            "SELECT ?n ?v { VALUES (?n ?v) { (\"Ann\" 1) (UNDEF 2) } ?s <urn:name> ?n }",
+            &["Ann|1", "Ann|2", "Bob|2", "Cid|2"],
+        ),
+        ("SELECT DISTINCT ?p { ?s ?p ?o }", &["urn:age", "urn:knows", "urn:name"]),
+        (
+            "SELECT ?s { { SELECT ?s { ?s <urn:name> ?n } } ?s <urn:age> ?n }",
+            &["urn:ann", "urn:bob", "urn:cid"],
+        ),
+        ("SELECT ?missing ?s { ?s <urn:age> 7 }", &["NULL|urn:bob"]),
+        ("SELECT ?s { ?s <urn:nothing> ?o }", &[]),
+        ("SELECT ?s { <urn:ann> <urn:age> 42 . ?s <urn:age> 7 }", &["urn:bob"]),
+        ("SELECT ?s { <urn:ann> <urn:age> 43 . ?s <urn:age> 7 }", &[]),
+        ("SELECT ?s { ?s <urn:age> 7 MINUS { <urn:ann> <urn:age> 42 } }", &["urn:bob"]),
+        ("SELECT ?s { ?s <urn:age> 7 OPTIONAL { <urn:ann> <urn:age> 42 } }", &["urn:bob"]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(select(&f, query).await, *expected, "{query}");
+    }
+    assert_eq!(
+        f.rows("SELECT count(*) FROM sparql('kb', 'SELECT ?s { ?s ?p ?o } LIMIT 3')").await,
+        ["3"]
+    );
+    assert_eq!(
+        f.rows("SELECT count(*) FROM sparql('kb', 'SELECT ?s { ?s ?p ?o } OFFSET 4 LIMIT 100')")
+            .await,
+        ["6"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn graphs() {
+    let f = open().await;
+    let cases: &[(&str, &[&str])] = &[
+        ("SELECT ?s { ?s <urn:likes> ?o }", &[]),
+        ("SELECT ?s { GRAPH <urn:g1> { ?s <urn:likes> <urn:tea> } }", &["urn:ann", "urn:bob"]),
+        (
+            "SELECT ?g ?s ?o { GRAPH ?g { ?s <urn:likes> ?o } }",
+            &[
+                "urn:g1|urn:ann|urn:tea",
+                "urn:g1|urn:bob|urn:tea",
+                "urn:g2|urn:bob|urn:jam",
+                "urn:g2|urn:bob|urn:tea",
+            ],
+        ),
+        // Both patterns in one graph.
+        (
+            "SELECT ?g { GRAPH ?g { <urn:bob> <urn:likes> ?x . <urn:ann> <urn:likes> ?x } }",
+            &["urn:g1"],
+        ),
+        ("SELECT ?g { GRAPH ?g { } }", &["urn:g1", "urn:g2"]),
+        (
+            "SELECT ?n { ?s <urn:name> ?n GRAPH <urn:g2> { ?s <urn:likes> <urn:jam> } }",
+            &["Bob"],
+        ),
+        (
+            "SELECT ?s ?o FROM <urn:g1> FROM <urn:g2> { ?s <urn:likes> ?o }",
+            &["urn:ann|urn:tea", "urn:bob|urn:jam", "urn:bob|urn:tea"],
+        ),
+        ("SELECT ?s FROM <urn:g2> { ?s ?p <urn:tea> }", &["urn:bob"]),
+        (
+            "SELECT ?g ?s FROM NAMED <urn:g2> { GRAPH ?g { ?s <urn:likes> <urn:tea> } }",
+            &["urn:g2|urn:bob"],
+        ),
+        ("SELECT ?s FROM NAMED <urn:g2> { GRAPH <urn:g1> { ?s ?p ?o } }", &[]),
+        ("SELECT ?s FROM NAMED <urn:g2> { ?s ?p ?o }", &[]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(select(&f, query).await, *expected, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_and_values() {
+    let f = open().await;
+    // A condition about ?a, the ages 42, 7, "unknown" and 42.0; who is left.
+    let conditions = [
+        ("?a = 42", "ann dan"),
+        ("?a != 42", "bob cid"),
+        ("?a < 42", "bob"),
+        ("?a >= 42.0e0", "ann dan"),
+        ("!(?a < 42)", "ann dan"),
+        ("?a < 10 || ?s = <urn:cid>", "bob cid"),
+        ("?a < 10 && ?s = <urn:cid>", ""),
+        ("sameTerm(?a, 42)", "ann"),
+        ("?a IN (7, \"unknown\")", "bob cid"),
+        ("?a NOT IN (7, 42)", "cid"),
+        ("isNumeric(?a)", "ann bob dan"),
+        ("?a", "ann bob cid dan"),
+        ("?a - 7", "ann dan"),
+        ("BOUND(?nobody)", ""),
+        ("!BOUND(?nobody)", "ann bob cid dan"),
+        ("IF(?a > 10, false, true)", "bob"),
+        ("COALESCE(?a / 0 > 1, ?s = <urn:ann>)", "ann"),
+        ("datatype(?a) = <http://www.w3.org/2001/XMLSchema#decimal>", "dan"),
+        ("regex(str(?s), \"^URN:[ab]\", \"i\")", "ann bob"),
+        ("strlen(str(?a)) = 7", "cid"),
+        ("<http://www.w3.org/2001/XMLSchema#integer>(?a) = 42", "ann dan"),
+        ("?s > 1", ""),
+    ];
+    for (condition, expected) in conditions {
+        let rows = select(&f, &format!("SELECT ?s {{ ?s <urn:age> ?a FILTER({condition}) }}")).await;
+        let names: Vec<&str> = rows.iter().map(|row| row.trim_start_matches("urn:")).collect();
+        assert_eq!(names.join(" "), expected, "{condition}");
+    }
+    let values = [
+        ("1 + 2", "3"),
+        ("1 / 2", "0.5"),
+        ("\"a\" + 1", "NULL"),
+        ("concat(\"a\", \"b\", str(1))", "ab1"),
+        ("lang(\"x\"@en)", "en"),
+        ("1 = 1.0", "true"),
+        ("1 = \"x\"", "false"),
+        ("if(1 < \"x\", 1, 2)", "NULL"),
+        ("coalesce(?none, 1/0, \"last\")", "last"),
+        (
+            "year(\"2011-01-10T14:45:13Z\"^^<http://www.w3.org/2001/XMLSchema#dateTime>)",
+            "2011",
+        ),
+        ("ucase(\"café with a long text\")", "CAFÉ WITH A LONG TEXT"),
+        ("sha1(\"abc\")", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+    ];
+    for (expression, expected) in values {
+        assert_eq!(
+            select(&f, &format!("SELECT ?x {{ BIND({expression} AS ?x) }}")).await,
+            [expected],
+            "{expression}"
+        );
+    }
+    // What a query computes meets what is stored.
+    assert_eq!(
+        select(&f, "SELECT ?s { BIND(concat(\"A\", \"nn\") AS ?n) ?s <urn:name> ?n }").await,
+        ["urn:ann"]
+    );
+    assert_eq!(
+        select(&f, "SELECT ?s { BIND(iri(\"urn:bob\") AS ?s) ?s <urn:age> ?a }").await,
+        ["urn:bob"]
+    );
+    let different = f
+        .rows("SELECT count(DISTINCT x) FROM sparql('kb', 'SELECT ?x { ?s <urn:age> ?a BIND(struuid() AS ?x) }')")
+        .await;
+    assert_eq!(different, ["4"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_a_plan_within_sql() {
+    let f = open().await;
+    f.run("CREATE TABLE phone (who VARCHAR PRIMARY KEY, number VARCHAR)").await;
+    f.run("INSERT INTO phone VALUES ('Ann', '1'), ('Bob', '2')").await;
+    assert_eq!(
+        f.rows(
+            "SELECT p.number, q.n, count(*) OVER () FROM sparql('kb', 'SELECT ?n ?k { ?s <urn:name> ?n ; <urn:knows> ?k }') q \
+             JOIN phone p ON p.who = q.n WHERE q.k = 'urn:cid'"
+        )
+        .await,
+        ["2|Bob|1"]
+    );
+    let plan = f
+        .rows("EXPLAIN SELECT * FROM sparql('kb', 'SELECT ?s ?n { ?s <urn:name> ?n ; <urn:age> ?a }') WHERE n = 'Ann'")
+        .await
+        .join("\n");
+    assert!(plan.contains("?s <urn:name> ?n") && plan.contains("?s <urn:age> ?a"), "{plan}");
+    // The filter of SQL has gone into the scan of its pattern.
+    assert!(
+        plan.contains("predicate = 1581056218225384707 AND rdf_text(object) = Ann"),
+        "{plan}"
+    );
+    f.run("BEGIN").await;
+    assert_eq!(f.rows("SELECT count(*) FROM sparql('kb', 'SELECT ?s { ?s ?p ?o }')").await, ["10"]);
+    f.run("COMMIT").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_refused() {
+    let f = open().await;
+    let fails = async |query: &str| {
+        let query = query.replace('\'', "''");
+        f.fails(&format!("SELECT * FROM sparql('kb', '{query}')")).await
+    };
+    let error = fails("SELECT ?s { ?s ?p ").await;
+    assert_eq!(error.code, "42601");
+    assert!(
+        error.message.starts_with("line 1, column 19 of the SPARQL query: syntax error"),
+        "{error}"
+    );
+    assert_eq!(fails("ASK { ?s ?p ?o }").await.code, "42601");
+    assert_eq!(fails("SELECT ?s { ?s <urn:knows>+ ?o }").await.code, "0A000");
+    assert_eq!(fails("SELECT (count(*) AS ?n) { ?s ?p ?o }").await.code, "0A000");
+    assert_eq!(fails("SELECT ?s { ?s ?p ?o } ORDER BY ?s").await.code, "0A000");
+    assert_eq!(
+        fails("SELECT ?s { ?s ?p ?o FILTER EXISTS { ?s <urn:name> ?n } }").await.code,
+        "0A000"
+    );
+    assert_eq!(fails("SELECT ?s { SERVICE <http://127.0.0.1/> { ?s ?p ?o } }").await.code, "0A000");
+    assert_eq!(fails("SELECT ?s { ?s ?p ?o FILTER(<urn:no-function>(?s)) }").await.code, "42883");
+    let deep = format!("SELECT * {}{}", "{".repeat(20_000), "}".repeat(20_000));
+    assert_eq!(fails(&deep).await.code, "54001");
+    assert_eq!(f.fails("SELECT * FROM sparql('source', 'SELECT * {}')").await.code, "42809");
+    assert_eq!(f.fails("SELECT * FROM sparql('nowhere', 'SELECT * {}')").await.code, "42P01");
+    assert_eq!(f.fails("SELECT * FROM sparql('kb')").await.code, "42601");
+}
