@@ -111,6 +111,19 @@ impl CatalogSnapshot {
         })
     }
 
+    /// Names of the tables of datasets.
+    pub fn quads_tables(&self) -> impl Iterator<Item = ObjectName> {
+        let names = self
+            .objects
+            .values()
+            .filter(|entry| matches!(entry.object.as_ref(), Object::Dataset(_)))
+            .map(|entry| ObjectName {
+                schema: entry.name.name.clone(),
+                name: QUADS.to_owned(),
+            });
+        names.filter(|name| self.dataset_of(name).is_some())
+    }
+
     /// The dataset whose table this names: `kb.quads`, unless a schema `kb` has a table of that name.
     pub fn dataset_of(&self, name: &ObjectName) -> Option<&DatasetDefinition> {
         let dataset = ObjectName {

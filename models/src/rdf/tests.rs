@@ -270,6 +270,14 @@ async fn a_dataset_is_made_shown_and_dropped() {
     let rows: Vec<_> = shown.stream.try_collect().await.unwrap();
     let text = datafusion::arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string();
     assert!(text.contains("kb") && text.contains("RDF") && text.contains("43"), "{text}");
+    session.execute("COMPACT kb", Parameters::None).await.unwrap();
+    assert_eq!(count(&session, "SELECT count(*) FROM kb.quads").await, 43);
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'kb' AND table_name = 'quads'";
+    assert_eq!(count(&session, columns).await, 4);
+    let listed = "SELECT count(*) FROM information_schema.tables WHERE table_name IN ('kb', 'quads')";
+    assert_eq!(count(&session, listed).await, 1);
+    session.execute("CREATE SCHEMA other", Parameters::None).await.unwrap();
+    assert_eq!(fails("CREATE COLLECTION other.kb AS RDF").await.code, "0A000");
     session.execute("DROP COLLECTION kb", Parameters::None).await.unwrap();
     assert_eq!(fails("SELECT * FROM kb.quads").await.code, "42P01");
     session.execute("CREATE COLLECTION kb AS RDF", Parameters::None).await.unwrap();

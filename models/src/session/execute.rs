@@ -11,6 +11,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, TransactionIsolationLevel, TransactionMode};
 use pyralog_consensus::{Done, Request};
+use pyralog_storage::RelationId;
 use tokio::time::Instant;
 
 use super::result::{Deadline, timed_out};
@@ -105,15 +106,21 @@ impl Session {
                 Ok(done("CHECKPOINT", None))
             }
             Statement::Compact(collection) => {
-                let relation = match collection {
+                let relations: Vec<Option<RelationId>> = match collection {
                     Some(collection) => {
                         let name = name::resolve(&collection, crate::catalog::DEFAULT_SCHEMA)?;
-                        Some(self.engine().catalog.snapshot()?.require_table(&name)?.1.relation.id)
+                        let catalog = self.engine().catalog.snapshot()?;
+                        match catalog.require(&name)?.object.relations() {
+                            none if none.is_empty() => return Err(Error::invalid("42809", format!("{name} has no rows of its own"))),
+                            relations => relations.into_iter().map(|relation| Some(relation.id)).collect(),
+                        }
                     }
-                    None => None,
+                    None => vec![None],
                 };
                 for partition in self.engine().node.partitions() {
-                    partition.compact(relation).await?;
+                    for relation in &relations {
+                        partition.compact(*relation).await?;
+                    }
                 }
                 Ok(done("COMPACT", None))
             }

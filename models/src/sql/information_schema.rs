@@ -9,6 +9,7 @@ use datafusion::datasource::{MemTable, TableProvider};
 use super::context::Planner;
 use crate::catalog::{DATABASE, Object, TableDefinition};
 use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::rdf::quad_fields;
 
 /// The schema's name.
 pub(crate) const SCHEMA: &str = "information_schema";
@@ -78,10 +79,14 @@ fn tables(planner: &Planner<'_>) -> Result<RecordBatch> {
         let kind = match entry.object.as_ref() {
             Object::Table(_) => "BASE TABLE",
             Object::View(_) => "VIEW",
-            Object::Dataset(_) => "DATASET",
             Object::External { .. } => "EXTERNAL",
+            // Its quads are.
+            Object::Dataset(_) => continue,
         };
         rows.push([DATABASE, &entry.name.schema, &entry.name.name, kind]);
+    }
+    for quads in planner.catalog.quads_tables() {
+        rows.push([DATABASE, &quads.schema, &quads.name, "BASE TABLE"]);
     }
     for view in VIEWS {
         rows.push([DATABASE, SCHEMA, view, "SYSTEM VIEW"]);
@@ -124,6 +129,15 @@ fn columns(planner: &Planner<'_>) -> Result<MemTable> {
             text.push([DATABASE, &table.name.schema, &table.name.name, field.name(), nullable, &data_type]);
             positions.push(i as i64 + 1);
             defaults.push(column.default.clone());
+        }
+    }
+    for quads in planner.catalog.quads_tables() {
+        for (i, field) in quad_fields().iter().enumerate() {
+            let nullable = if field.is_nullable() { "YES" } else { "NO" };
+            let data_type = super::name::sql_type(field.data_type());
+            text.push([DATABASE, &quads.schema, &quads.name, field.name(), nullable, &data_type]);
+            positions.push(i as i64 + 1);
+            defaults.push(None);
         }
     }
     let schema: SchemaRef = Arc::new(Schema::new(vec![

@@ -342,6 +342,22 @@ async fn table_schemas_keep_decimals() {
     assert_eq!(table.column(3).as_string::<i32>().value(0), "TABLE");
     let schema = Schema::try_from(IpcMessage(table.column(4).as_binary::<i32>().value(0).to_vec().into())).unwrap();
     assert_eq!(schema.field_with_name("balance").unwrap().data_type(), &DataType::Decimal128(18, 2));
+    // A dataset is the table of its quads.
+    update(&mut client, "CREATE COLLECTION kb AS RDF").await;
+    let request = CommandGetTables {
+        include_schema: true,
+        ..Default::default()
+    };
+    let info = client.get_tables(request).await.unwrap();
+    let batches = fetch(&mut client, info).await.unwrap();
+    let (schemas, names) = (batches[0].column(1).as_string::<i32>(), batches[0].column(2).as_string::<i32>());
+    let listed: Vec<String> = (0..batches[0].num_rows())
+        .map(|row| format!("{}.{}", schemas.value(row), names.value(row)))
+        .collect();
+    assert!(
+        listed.contains(&"kb.quads".to_owned()) && listed.contains(&"public.acc".to_owned()),
+        "{listed:?}"
+    );
     fixture.stop().await;
 }
 

@@ -50,6 +50,12 @@ pub(crate) async fn create_collection(session: &Session, sql_name: &SqlName, kin
     }
     if kind == "RDF" {
         name::check_new(&target.name)?;
+        if target.schema != DEFAULT_SCHEMA {
+            // Its tables are `name.quads`.
+            return Err(
+                Error::unsupported(format!("a dataset of RDF cannot be in schema {}", target.schema)).with_hint("give its name alone"),
+            );
+        }
         let catalog = &session.engine().catalog;
         let dataset = DatasetDefinition::new(catalog, target.clone()).await?;
         catalog.create_collection(&target, &Object::Dataset(dataset)).await?;
