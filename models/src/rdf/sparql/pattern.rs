@@ -157,7 +157,7 @@ impl Translator<'_> {
             let column = self.names.fresh(variable.as_str());
             let optional = bindings.iter().any(|row| row.get(i).is_none_or(Option::is_none));
             columns.push(column.clone());
-            bound.insert(variable.as_str().to_owned(), Binding { column, optional });
+            bound.insert(variable.as_str().to_owned(), Binding::new(column, optional));
         }
         if bindings.is_empty() || variables.is_empty() {
             let rows = match bindings.is_empty() {

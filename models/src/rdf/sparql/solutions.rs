@@ -18,12 +18,26 @@ pub struct Binding {
     pub column: String,
     /// Whether some solution may leave it unbound.
     pub optional: bool,
+    /// The column whose value counts where this one has none: while two sides are joined.
+    otherwise: Option<String>,
 }
 
 impl Binding {
-    /// The column.
+    /// A variable whose values are one column.
+    pub fn new(column: String, optional: bool) -> Binding {
+        Binding {
+            column,
+            optional,
+            otherwise: None,
+        }
+    }
+
+    /// Its value.
     pub fn expr(&self) -> Expr {
-        ident(&self.column)
+        match &self.otherwise {
+            None => ident(&self.column),
+            Some(other) => coalesce(vec![ident(&self.column), ident(other)]),
+        }
     }
 }
 
@@ -86,7 +100,7 @@ impl Solutions {
         columns.push(value.alias(&column));
         let plan = LogicalPlanBuilder::from(self.plan).project(columns)?.build()?;
         let mut variables = self.variables;
-        variables.insert(variable.to_owned(), Binding { column, optional });
+        variables.insert(variable.to_owned(), Binding::new(column, optional));
         Ok(Solutions { plan, variables })
     }
 
@@ -113,7 +127,15 @@ impl Solutions {
     /// The variables of both sides, as a condition of a join sees them.
     pub fn of_both(&self, other: &Solutions) -> BTreeMap<String, Binding> {
         let mut both = other.variables.clone();
-        both.extend(self.variables.iter().map(|(name, binding)| (name.clone(), binding.clone())));
+        for (name, left) in &self.variables {
+            let mut binding = left.clone();
+            // What the left side leaves unbound the right side may bind.
+            if let Some(right) = other.variables.get(name).filter(|_| left.optional) {
+                binding.otherwise = Some(right.column.clone());
+                binding.optional = right.optional;
+            }
+            both.insert(name.clone(), binding);
+        }
         both
     }
 
@@ -151,10 +173,7 @@ impl Solutions {
                     let column = names.fresh(name);
                     columns.push(coalesce(vec![left.expr(), right.expr()]).alias(&column));
                     needs_projection = true;
-                    Binding {
-                        column,
-                        optional: is_left || right.optional,
-                    }
+                    Binding::new(column, is_left || right.optional)
                 }
                 _ => {
                     columns.push(left.expr());
@@ -168,7 +187,7 @@ impl Solutions {
                 columns.push(right.expr());
                 let optional = right.optional || is_left;
                 let column = right.column.clone();
-                variables.insert(name.clone(), Binding { column, optional });
+                variables.insert(name.clone(), Binding::new(column, optional));
             }
         }
         let builder = LogicalPlanBuilder::from(self.plan);
@@ -198,7 +217,7 @@ impl Solutions {
         let mut variables = BTreeMap::new();
         for (name, optional) in all {
             let column = names.fresh(&name);
-            variables.insert(name, Binding { column, optional });
+            variables.insert(name, Binding::new(column, optional));
         }
         let left = self.aligned(&variables)?;
         let right = other.aligned(&variables)?;
@@ -230,7 +249,7 @@ impl Solutions {
                 None => {
                     let column = names.fresh(name);
                     columns.push(unbound().alias(&column));
-                    Binding { column, optional: true }
+                    Binding::new(column, true)
                 }
             };
             variables.insert(name.clone(), binding);

@@ -90,7 +90,7 @@ impl Quads<'_> {
         for (name, place) in places {
             let column = names.fresh(name);
             columns.push(ident(place).alias(&column));
-            variables.insert(name.to_owned(), Binding { column, optional: false });
+            variables.insert(name.to_owned(), Binding::new(column, false));
         }
         Ok(Solutions {
             plan: builder.project(columns)?.build()?,
@@ -112,7 +112,7 @@ impl Quads<'_> {
         let column = names.fresh(variable);
         Ok(Solutions {
             plan: builder.project([ident("id").alias(&column)])?.build()?,
-            variables: BTreeMap::from([(variable.to_owned(), Binding { column, optional: false })]),
+            variables: BTreeMap::from([(variable.to_owned(), Binding::new(column, false))]),
         })
     }
 }
