@@ -8,6 +8,7 @@ mod group_commit;
 mod key_value;
 mod merge;
 mod numbers;
+mod parameters;
 mod reopen;
 mod same_names;
 mod schema_change;

@@ -1,5 +1,7 @@
 //! Running one statement: which part of the house it goes to, in which transaction, under which time limit.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -9,7 +11,9 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement as DataFusionStatement;
-use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, TransactionIsolationLevel, TransactionMode};
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, Statement as SqlStatement, TransactionIsolationLevel, TransactionMode, Value, visit_expressions,
+};
 use pyralog_consensus::{Done, Request};
 use pyralog_storage::RelationId;
 use tokio::time::Instant;
@@ -87,6 +91,7 @@ impl Session {
     }
 
     async fn run(&self, statement: Statement, parameters: &Parameters) -> Result<QueryResult> {
+        check_bound(&statement, parameters)?;
         if reads(&statement) && !self.is_local(&statement) {
             match self.in_transaction() {
                 // Its rows are those of its snapshot.
@@ -329,6 +334,67 @@ fn outcome(outcome: DmlOutcome) -> QueryResult {
         Some((schema, batches)) => rows(outcome.tag, schema, batches, Some(outcome.affected)),
         None => done(outcome.tag, Some(outcome.affected)),
     }
+}
+
+/// Refuses values that are too few or too many for the statement's parameters. A name that the statement does not have is no harm: values by
+/// name may be shared by several statements.
+fn check_bound(statement: &Statement, parameters: &Parameters) -> Result<()> {
+    let unbound = |name: &str| Error::invalid("07001", format!("no value is bound to parameter {name}"));
+    match parameters {
+        Parameters::None | Parameters::Open => Ok(()),
+        Parameters::Named(values) => {
+            let names = parameter_names(statement);
+            let missing = names
+                .iter()
+                .find(|name| !values.iter().any(|(given, _)| name.strip_prefix('$') == Some(given)));
+            missing.map_or(Ok(()), |name| Err(unbound(name)))
+        }
+        Parameters::Positional(values) => {
+            let mut wanted = 0;
+            for name in parameter_names(statement) {
+                match name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok()) {
+                    Some(number) => wanted = wanted.max(number),
+                    None => return Err(unbound(&name).with_hint("values are given by position; give them by name")),
+                }
+            }
+            match values.len() {
+                given if given == wanted => Ok(()),
+                given => Err(Error::invalid(
+                    "07001",
+                    format!("the statement has {wanted} parameters, but {given} values are bound"),
+                )),
+            }
+        }
+    }
+}
+
+/// Names of the parameters that the statement's text has.
+fn parameter_names(statement: &Statement) -> BTreeSet<String> {
+    let mut inner = match statement {
+        Statement::Sql(statement) => Some(statement.as_ref()),
+        _ => None,
+    };
+    while let Some(DataFusionStatement::Explain(explain)) = inner {
+        inner = Some(explain.statement.as_ref());
+    }
+    match inner {
+        Some(DataFusionStatement::Statement(statement)) => names_in(statement),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Names of the parameters in SQL: `$1`, `$name`.
+pub(super) fn names_in(statement: &SqlStatement) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let _: ControlFlow<()> = visit_expressions(statement, |expr| {
+        if let SqlExpr::Value(value) = expr
+            && let Value::Placeholder(name) = &value.value
+        {
+            names.insert(name.clone());
+        }
+        ControlFlow::Continue(())
+    });
+    names
 }
 
 /// Puts parameters in place of placeholders; missing ones are an error.

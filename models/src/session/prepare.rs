@@ -1,14 +1,13 @@
 //! Planning without running: result columns and parameters of a statement.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DataFusionStatement;
-use datafusion::sql::sqlparser::ast::{Expr, Insert, Statement as SqlStatement, Value, visit_expressions};
+use datafusion::sql::sqlparser::ast::{Insert, Statement as SqlStatement};
 
-use super::execute::reads;
+use super::execute::{names_in, reads};
 use super::{OpenTransaction, Parameters, Prepared, Session};
 use crate::error::Result;
 use crate::sql::context::Planner;
@@ -135,15 +134,11 @@ impl Session {
 /// Adds the placeholders that the plan of a write's rows does not hold: those of ON CONFLICT and RETURNING. Their types are not known.
 fn with_named_in(known: SchemaRef, statement: &SqlStatement) -> SchemaRef {
     let mut fields: Vec<FieldRef> = known.fields().iter().cloned().collect();
-    let _: ControlFlow<()> = visit_expressions(statement, |expr| {
-        if let Expr::Value(value) = expr
-            && let Value::Placeholder(name) = &value.value
-            && !fields.iter().any(|field| field.name() == name)
-        {
+    for name in names_in(statement) {
+        if !fields.iter().any(|field| *field.name() == name) {
             fields.push(Arc::new(Field::new(name, DataType::Null, true)));
         }
-        ControlFlow::Continue(())
-    });
+    }
     fields.sort_by_key(|field| (parameter_number(field.name()), field.name().clone()));
     Arc::new(Schema::new(fields))
 }
