@@ -9,10 +9,13 @@ use pyralog_consensus::PeerConfig;
 use tokio::task::JoinHandle;
 
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Bucket, run_expiry};
 use crate::request::RequestName;
 use crate::session::Session;
+
+/// The name of the dataset of requests that name none.
+const DEFAULT_DATASET: &str = "default";
 
 /// How a database is opened.
 #[derive(Debug, Clone)]
@@ -120,6 +123,24 @@ impl Database {
     /// A new session: settings, and at most one open transaction.
     pub fn session(&self) -> Session {
         Session::new(Arc::clone(&self.engine))
+    }
+
+    /// The dataset that requests mean which name none: the one called `default`, or the only one there is.
+    pub fn default_dataset(&self) -> Result<String> {
+        let catalog = self.engine.catalog.snapshot()?;
+        let mut names: Vec<&str> = catalog.datasets().collect();
+        match (names.pop(), names.is_empty()) {
+            (Some(only), true) => Ok(only.to_owned()),
+            (last, _) if last == Some(DEFAULT_DATASET) || names.contains(&DEFAULT_DATASET) => Ok(DEFAULT_DATASET.to_owned()),
+            (None, _) => Err(Error::new(ErrorKind::NotFound, "42P01", "there is no dataset of RDF")
+                .with_hint("CREATE COLLECTION \"default\" AS RDF makes the one that is meant here")),
+            _ => Err(Error::new(
+                ErrorKind::NotFound,
+                "42P01",
+                format!("there are several datasets, and none of them is called {DEFAULT_DATASET}"),
+            )
+            .with_hint("name one: /rdf/{dataset}/query")),
+        }
     }
 
     /// A key-value bucket by name.

@@ -4,10 +4,17 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use pyralog_consensus::{Node, NodeConfig};
 use pyralog_storage::PartitionOptions;
@@ -16,6 +23,7 @@ use crate::catalog::{Catalog, DATABASE, DEFAULT_SCHEMA};
 use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::GroupCommit;
+use crate::rdf::sparql::ExpandPlanner;
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
 use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
@@ -154,6 +162,19 @@ fn build_runtime(config: &DatabaseConfig, query_memory: u64) -> Result<Arc<Runti
         .build_arc()?)
 }
 
+/// Plans DataFusion's operators and our own.
+#[derive(Debug)]
+struct PhysicalPlans;
+
+#[async_trait]
+impl QueryPlanner for PhysicalPlans {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ExpandPlanner)])
+            .create_physical_plan(plan, session)
+            .await
+    }
+}
+
 fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>, query_memory: u64) -> SessionState {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if config.threads == 0 { cores } else { config.threads };
@@ -177,5 +198,6 @@ fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>, query_memory: 
         .with_default_features()
         .with_analyzer_rule(Arc::new(CheckedArithmetic::new()))
         .with_physical_optimizer_rules(filter_pushdown::guarded_rules())
+        .with_query_planner(Arc::new(PhysicalPlans))
         .build()
 }

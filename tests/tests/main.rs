@@ -20,3 +20,4 @@ mod sdk;
 mod sqllogic;
 mod tpch;
 mod uploads;
+mod w3c_sparql;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pyralog_consensus::{Meta, MetaRevision};
 
 use super::object::{Object, ObjectName, TableDefinition};
-use super::{OBJECT_PREFIX, SCHEMA_PREFIX};
+use super::{DEFAULT_SCHEMA, OBJECT_PREFIX, SCHEMA_PREFIX};
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::rdf::{DatasetDefinition, QUADS};
 
@@ -109,6 +109,15 @@ impl CatalogSnapshot {
             Some(near) => error.with_hint(format!("did you mean {near}?")),
             None => error.with_hint("SHOW TABLES lists what is there"),
         })
+    }
+
+    /// Names of the datasets in the default schema.
+    pub fn datasets(&self) -> impl Iterator<Item = &str> {
+        let datasets = self
+            .objects
+            .iter()
+            .filter(|(name, entry)| name.schema == DEFAULT_SCHEMA && matches!(entry.object.as_ref(), Object::Dataset(_)));
+        datasets.map(|(name, _)| name.name.as_str())
     }
 
     /// Names of the tables of datasets.

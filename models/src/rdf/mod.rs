@@ -17,7 +17,8 @@ mod writer;
 pub(crate) use dataset::DatasetDefinition;
 pub(crate) use ingest::ingest;
 pub(crate) use quads_table::{QUADS, quads_table};
-pub use term_column::{quad_batch, quad_fields, quads};
+pub use sparql::{SparqlQuery, SparqlResult};
+pub use term_column::{TermColumn, quad_batch, quad_fields, quads};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 

@@ -162,6 +162,27 @@ impl TermId {
         self.0 & PAYLOAD
     }
 
+    /// The number, if this is an inlined `xsd:integer`.
+    pub fn integer(self) -> Option<i64> {
+        (self.class() == Some(Class::Integer)).then(|| self.payload() as i64 - INTEGER_BIAS)
+    }
+
+    /// The number, if this is an inlined `xsd:decimal`: without the point, and how many digits are behind it.
+    pub fn decimal(self) -> Option<(i64, u32)> {
+        let payload = self.payload();
+        let (low, high) = (payload & ((1 << 56) - 1), payload >> 56);
+        match self.class()? {
+            Class::Decimal => Some((low as i64 - SMALL_BIAS, high as u32)),
+            _ => None,
+        }
+    }
+
+    /// The id of an `xsd:integer` that is inlined, as those of 60 bits are.
+    pub fn of_integer(number: i64) -> Option<TermId> {
+        let in_range = (-INTEGER_BIAS..INTEGER_BIAS).contains(&number);
+        in_range.then(|| TermId::new(Class::Integer, (number + INTEGER_BIAS) as u64))
+    }
+
     /// The term, if the id tells all of it.
     pub fn inlined(self) -> Option<Term> {
         let payload = self.payload();
@@ -308,9 +329,7 @@ fn short_string(text: &str) -> Option<TermId> {
 /// The id of a literal whose lexical form follows from it.
 fn inline(value: &str, datatype: NamedNodeRef<'_>) -> Option<TermId> {
     if datatype == xsd::INTEGER {
-        let number = canonical_integer(value)?;
-        let in_range = (-INTEGER_BIAS..INTEGER_BIAS).contains(&number);
-        return in_range.then(|| TermId::new(Class::Integer, (number + INTEGER_BIAS) as u64));
+        return TermId::of_integer(canonical_integer(value)?);
     }
     if datatype == xsd::DECIMAL {
         return decimal(value);

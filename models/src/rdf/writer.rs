@@ -84,11 +84,11 @@ impl<'a> Writer<'a> {
             let rows = dictionary::rows(self.dataset, &new)?;
             transaction.insert(self.dataset.terms.id, rows).await?;
         }
-        self.insert_ids(transaction, &self.dataset.displaced, displaced).await?;
+        self.put_ids(transaction, &self.dataset.displaced, displaced).await?;
         Ok(ids)
     }
 
-    async fn insert_ids(&self, transaction: &mut OpenTransaction, relation: &RelationSchema, ids: Vec<TermId>) -> Result<()> {
+    async fn put_ids(&self, transaction: &mut OpenTransaction, relation: &RelationSchema, ids: Vec<TermId>) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -103,10 +103,7 @@ impl<'a> Writer<'a> {
             .filter(|graph| *graph != TermId::DEFAULT_GRAPH && !self.graphs.contains(graph))
             .collect();
         if !graphs.is_empty() {
-            self.graphs.extend(&graphs);
-            let mut graphs: Vec<TermId> = graphs.into_iter().collect();
-            graphs.sort_unstable();
-            self.insert_ids(transaction, &self.dataset.graphs, graphs).await?;
+            self.add_graphs(transaction, graphs.into_iter().collect()).await?;
         }
         for order in Order::ALL {
             let positions = order.positions();
@@ -116,6 +113,41 @@ impl<'a> Writer<'a> {
             let relation = self.dataset.order(order);
             transaction.put(relation.id, quad_rows(relation, &rows)?).await?;
         }
+        Ok(())
+    }
+
+    /// Removes quads; those that are not there are passed over.
+    pub async fn remove(&mut self, transaction: &mut OpenTransaction, quads: Vec<QuadIds>) -> Result<()> {
+        if quads.is_empty() {
+            return Ok(());
+        }
+        for order in Order::ALL {
+            let positions = order.positions();
+            let mut rows: Vec<QuadIds> = quads.iter().map(|quad| positions.map(|position| quad[position])).collect();
+            rows.sort_unstable();
+            rows.dedup();
+            let relation = self.dataset.order(order);
+            transaction.delete(relation.id, quad_rows(relation, &rows)?).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that graphs are there, whether they have quads or not.
+    pub async fn add_graphs(&mut self, transaction: &mut OpenTransaction, mut graphs: Vec<TermId>) -> Result<()> {
+        self.graphs.extend(&graphs);
+        graphs.sort_unstable();
+        self.put_ids(transaction, &self.dataset.graphs, graphs).await
+    }
+
+    /// Forgets graphs, whose quads are gone.
+    pub async fn remove_graphs(&mut self, transaction: &mut OpenTransaction, mut graphs: Vec<TermId>) -> Result<()> {
+        if graphs.is_empty() {
+            return Ok(());
+        }
+        self.graphs.retain(|graph| !graphs.contains(graph));
+        graphs.sort_unstable();
+        let relation = &self.dataset.graphs;
+        transaction.delete(relation.id, id_rows(relation, graphs)?).await?;
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ use crate::sql::{ddl, explain, name, show};
 use crate::{copy, external};
 
 /// How often a statement outside a transaction is run again after a write conflict, before the conflict is reported.
-const CONFLICT_RETRIES: u32 = 16;
+pub(super) const CONFLICT_RETRIES: u32 = 16;
 
 /// Whether a statement looks at definitions or rows. `SHOW CLUSTER` and the settings do not: they must be told without a majority, too.
 pub(super) fn reads(statement: &Statement) -> bool {
@@ -75,10 +75,32 @@ impl Session {
         self.inner.settings.read().read_consistency == ReadConsistency::Local
     }
 
+    /// Waits until what a query reads is fresh, if the session wants it so.
+    pub(crate) async fn fresh_to_read(&self) -> Result<()> {
+        match self.reads_locally() {
+            true => Ok(()),
+            false => self.fresh().await,
+        }
+    }
+
+    /// Waits until what a statement reads is fresh.
+    async fn fresh(&self) -> Result<()> {
+        match self.in_transaction() {
+            // Its rows are those of its snapshot.
+            true => self.engine().fresh_catalog().await,
+            false => self.engine().fresh().await,
+        }
+    }
+
+    /// How long a statement may take.
+    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
+        self.inner.settings.read().statement_timeout
+    }
+
     pub(super) async fn execute_text(&self, sql: &str, parameters: Parameters) -> Result<QueryResult> {
         let started = Instant::now();
         let statement = parse_one(sql)?;
-        let limit = self.inner.settings.read().statement_timeout;
+        let limit = self.statement_timeout();
         let Some(limit) = limit else {
             return self.run(statement, &parameters).await;
         };
@@ -93,11 +115,7 @@ impl Session {
     async fn run(&self, statement: Statement, parameters: &Parameters) -> Result<QueryResult> {
         check_bound(&statement, parameters)?;
         if reads(&statement) && !self.is_local(&statement) {
-            match self.in_transaction() {
-                // Its rows are those of its snapshot.
-                true => self.engine().fresh_catalog().await?,
-                false => self.engine().fresh().await?,
-            }
+            self.fresh().await?;
         }
         match statement {
             Statement::Sql(statement) => self.run_sql(*statement, parameters).await,
@@ -266,8 +284,7 @@ impl Session {
             match result {
                 Err(error) if error.kind == ErrorKind::Conflict && attempt < CONFLICT_RETRIES => {
                     attempt += 1;
-                    // Growing pauses let the others through; the spread comes from who began when.
-                    tokio::time::sleep(Duration::from_micros(200 << attempt.min(8))).await;
+                    pause(attempt).await;
                 }
                 result => return result,
             }
@@ -301,6 +318,11 @@ impl Session {
             .run(statement.clone())
             .await
     }
+}
+
+/// Growing pauses let the others through; the spread comes from who began when.
+pub(super) async fn pause(attempt: u32) {
+    tokio::time::sleep(Duration::from_micros(200 << attempt.min(8))).await;
 }
 
 /// The outcome of a statement that an earlier try of the same request has carried out.

@@ -9,7 +9,9 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::ExprSchemable;
 use datafusion::physical_expr::PhysicalExpr;
 use futures::StreamExt;
+use pyralog_consensus::Request;
 
+use super::execute::{CONFLICT_RETRIES, pause};
 use super::{IngestMode, IngestRequest, OpenTransaction, Parameters, Session};
 use crate::catalog::{CatalogSnapshot, CollectionKind, DEFAULT_SCHEMA, Object, ObjectName, TableDefinition};
 use crate::error::{Error, ErrorKind, Result, nearest};
@@ -96,17 +98,33 @@ impl Session {
     }
 
     async fn append(&self, table: Arc<TableDefinition>, rows: SendableRecordBatchStream) -> Result<u64> {
-        self.in_one_change(async |transaction| self.append_in(transaction, &table, rows).await)
-            .await
+        self.in_one_change(self.next_part(), async |transaction| {
+            self.append_in(transaction, &table, rows).await
+        })
+        .await
     }
 
     async fn append_quads(&self, dataset: &DatasetDefinition, rows: SendableRecordBatchStream) -> Result<u64> {
-        self.in_one_change(async |transaction| rdf::ingest(self.engine(), transaction, dataset, rows).await)
-            .await
+        self.in_one_change(self.next_part(), async |transaction| {
+            rdf::ingest(self.engine(), transaction, dataset, rows).await
+        })
+        .await
+    }
+
+    /// The name of the request's next change; none within a transaction, which has its name at its commit.
+    pub(crate) fn next_part(&self) -> Option<Request> {
+        match self.in_transaction() {
+            true => None,
+            false => request::next_part(),
+        }
     }
 
     /// Does work in the open transaction, all of it or nothing, or in one of its own.
-    async fn in_one_change(&self, work: impl AsyncFnOnce(&mut OpenTransaction) -> Result<u64>) -> Result<u64> {
+    pub(crate) async fn in_one_change(
+        &self,
+        part: Option<Request>,
+        work: impl AsyncFnOnce(&mut OpenTransaction) -> Result<u64>,
+    ) -> Result<u64> {
         let mut open = self.inner.transaction.lock().await;
         match open.as_mut() {
             Some(transaction) => {
@@ -121,7 +139,6 @@ impl Session {
             }
             None => {
                 drop(open);
-                let part = request::next_part();
                 let mut transaction = OpenTransaction::begin(self.engine())?;
                 let result = match work(&mut transaction).await {
                     Ok(count) => {
@@ -132,6 +149,20 @@ impl Session {
                 };
                 request::outcome(self.engine(), part, result, |done| Ok(done.rows)).await
             }
+        }
+    }
+
+    /// Whether to do a change once more: it lost against another's, and is no part of the caller's transaction. Waits until it may win.
+    pub(crate) async fn may_try_again<T>(&self, result: &Result<T>, attempt: &mut u32) -> Result<bool> {
+        match result {
+            Err(error) if error.kind == ErrorKind::Conflict && *attempt < CONFLICT_RETRIES && !self.in_transaction() => {
+                *attempt += 1;
+                pause(*attempt).await;
+                // What it lost against must be seen before it is tried again.
+                self.engine().fresh_rows().await?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 
 pub(crate) use execute::{bind, bind_expr, run_plan};
 pub(crate) use reader::Reader;
-pub(crate) use result::{done, rows};
+pub(crate) use result::{Deadline, done, rows, timed_out};
 pub(crate) use settings::{Settings, all as all_settings};
 pub(crate) use transaction::{OpenTransaction, commit_write_set};
 

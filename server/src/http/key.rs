@@ -105,6 +105,16 @@ impl Query {
             .map_err(|_| Problem::bad_request("BAD_QUERY", format!("{name} is not UTF-8")))
     }
 
+    /// All values of one name as text, in their order.
+    pub fn texts(&self, name: &str) -> Result<Vec<String>, Problem> {
+        let values = self.values.iter().filter(|(key, _)| key == name.as_bytes());
+        values
+            .map(|(_, value)| {
+                String::from_utf8(value.clone()).map_err(|_| Problem::bad_request("BAD_QUERY", format!("{name} is not UTF-8")))
+            })
+            .collect()
+    }
+
     /// A value as a key: the bytes as they are, or what follows `base64:` decoded.
     pub fn key(&self, name: &str) -> Result<Option<Vec<u8>>, Problem> {
         let Some(bytes) = self.bytes(name) else { return Ok(None) };

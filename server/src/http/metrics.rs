@@ -33,15 +33,18 @@ pub enum Route {
     Sql,
     /// `/kv/…`.
     Kv,
+    /// `/sparql`, `/rdf/…`.
+    Rdf,
     /// Anything else.
     Other,
 }
 
-const ROUTES: [(Route, &str); 5] = [
+const ROUTES: [(Route, &str); 6] = [
     (Route::Health, "health"),
     (Route::Metrics, "metrics"),
     (Route::Sql, "sql"),
     (Route::Kv, "kv"),
+    (Route::Rdf, "rdf"),
     (Route::Other, "other"),
 ];
 /// Upper bounds of the latency histogram, in seconds.
@@ -55,6 +58,7 @@ impl Route {
             "/metrics" => Route::Metrics,
             "/sql" => Route::Sql,
             path if path.starts_with("/kv/") => Route::Kv,
+            path if path.starts_with("/sparql") || path.starts_with("/rdf/") => Route::Rdf,
             _ => Route::Other,
         }
     }

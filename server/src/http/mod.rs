@@ -14,6 +14,7 @@ pub mod kv;
 pub mod metrics;
 pub mod node_metrics;
 pub mod parameters;
+pub mod rdf;
 pub mod result_writer;
 pub mod sql;
 pub mod statement;
@@ -92,6 +93,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::post().to(sql::sql))
                 .default_service(web::to(method_not_allowed)),
         )
+        .configure(rdf::routes)
         .service(web::scope("/kv").default_service(web::to(kv::dispatch)))
         .default_service(web::to(other));
 }
@@ -112,14 +114,15 @@ async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, Proble
 }
 
 /// Paths of models that this version does not serve yet: a client learns that from the status, not by guessing at its URL.
-const PLANNED: &[&str] = &["sparql", "rdf", "graphs", "documents", "tensors"];
+const PLANNED: &[&str] = &["graphs", "documents", "tensors"];
 
 async fn other(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let path = request.path();
     let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
     if PLANNED.contains(&first) {
         let message = format!("/{first} is not supported by this version");
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "0A000", message).with_hint("POST /sql and /kv/{bucket}/{key} are there"));
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "0A000", message)
+            .with_hint("POST /sql, /kv/{bucket}/{key}, /sparql and /rdf/{dataset}/query are there"));
     }
     Err(Problem::new(
         StatusCode::NOT_FOUND,

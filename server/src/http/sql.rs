@@ -93,7 +93,7 @@ fn read(content_type: Option<&str>, body: &Bytes) -> Result<(String, Parameters)
 }
 
 /// The time limit that the request names: the header in milliseconds, or `?timeout=` in seconds (`0.5`, `500ms`).
-fn time_limit(request: &HttpRequest) -> Result<Option<Duration>, Problem> {
+pub fn time_limit(request: &HttpRequest) -> Result<Option<Duration>, Problem> {
     let query = parse_query(request.uri().query())?;
     limit_of(
         request.headers().get(TIMEOUT_HEADER).map(|value| value.to_str().unwrap_or("?")),

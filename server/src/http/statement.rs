@@ -23,7 +23,7 @@ use crate::error::from_stream;
 use crate::format::{Format, Look, RowWriter};
 
 /// Encoded chunks that wait for the client.
-const CHUNKS_IN_FLIGHT: usize = 4;
+pub const CHUNKS_IN_FLIGHT: usize = 4;
 /// Rows are cut into pieces of about so many bytes of Arrow data.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -198,13 +198,14 @@ fn encoding(error: ArrowError) -> Error {
 }
 
 /// A point in time that work must not pass.
-struct Deadline {
+pub struct Deadline {
     at: Option<Instant>,
     limit: Duration,
 }
 
 impl Deadline {
-    fn new(limit: Option<Duration>) -> Self {
+    /// The end of a limit that begins now.
+    pub fn new(limit: Option<Duration>) -> Self {
         let at = limit.and_then(|limit| Instant::now().checked_add(limit));
         Deadline {
             at,
@@ -213,7 +214,7 @@ impl Deadline {
     }
 
     /// The outcome of `work`, or the error that time is up; the work is dropped then.
-    async fn keep<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+    pub async fn keep<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         let Some(at) = self.at else { return Ok(work.await) };
         timeout_at(at, work).await.map_err(|_| {
             let message = format!(

@@ -7,7 +7,7 @@ mod csv;
 mod json;
 mod json_array;
 mod parquet;
-mod rdf;
+pub mod rdf;
 pub mod rows;
 mod sample;
 

@@ -8,6 +8,7 @@ use ::arrow::error::ArrowError;
 use oxrdf::Quad;
 use oxrdfio::{RdfFormat, RdfParseError, RdfParser};
 use pyralog_models::rdf::{quad_batch, quad_fields};
+use pyralog_models::{Error, ErrorKind};
 
 use super::ReadOptions;
 use super::rows::Rows;
@@ -45,6 +46,21 @@ pub fn open(input: impl Read + Send + 'static, format: RdfFormat, base: Option<&
         schema,
         batches: Box::new(batches),
     })
+}
+
+/// A fault with its place, as an error of the database.
+pub fn fault(error: RdfParseError) -> Error {
+    match error {
+        RdfParseError::Io(error) => Error::new(ErrorKind::InvalidInput, "58030", error.to_string()),
+        RdfParseError::Syntax(error) => {
+            let fault = Error::new(ErrorKind::InvalidInput, "22000", error.to_string());
+            match error.location() {
+                // Counted from 0 there.
+                Some(place) => fault.at(place.start.line + 1, place.start.column + 1),
+                None => fault,
+            }
+        }
+    }
 }
 
 /// A fault with its place.

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use oxrdf::Term;
+use oxrdf::vocab::xsd;
+use oxrdf::{Literal, Term};
+use oxsdatatypes::{DateTime, Decimal};
 use parking_lot::RwLock;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::rdf::dictionary::Dictionary;
 use crate::rdf::term_id::{Encoded, Entry, TermId};
+use crate::rdf::values::Value;
 
 /// Bytes of different terms that one query may compute.
 const MAX_MADE_BYTES: usize = 256 << 20;
@@ -27,6 +30,7 @@ struct Inner {
     /// Terms that the query made and that ids do not tell; the dictionary may have them too.
     made: RwLock<HashMap<TermId, Entry>>,
     made_bytes: AtomicUsize,
+    now: Literal,
 }
 
 impl QueryContext {
@@ -37,8 +41,14 @@ impl QueryContext {
                 dictionary,
                 made: RwLock::default(),
                 made_bytes: AtomicUsize::new(0),
+                now: Literal::new_typed_literal(DateTime::now().to_string(), xsd::DATE_TIME),
             }),
         }
+    }
+
+    /// When the query began, as `xsd:dateTime`.
+    pub fn now(&self) -> &Literal {
+        &self.inner.now
     }
 
     /// Whether both are one query.
@@ -64,6 +74,39 @@ impl QueryContext {
         Ok(id)
     }
 
+    /// A term that the query has or made itself, unless its id tells it.
+    pub fn entry(&self, id: TermId) -> Option<Entry> {
+        self.inner.made.read().get(&id).cloned()
+    }
+
+    /// The values behind different ids.
+    pub fn values(&self, mut ids: Vec<TermId>) -> Result<HashMap<TermId, Value>> {
+        ids.sort_unstable();
+        ids.dedup();
+        let terms = self.terms(&ids)?;
+        let values = ids.into_iter().zip(terms);
+        Ok(values.filter_map(|(id, term)| Some((id, Value::of(term?.as_ref())))).collect())
+    }
+
+    /// As [`Self::values`], for those who do not ask how a number is written.
+    pub fn numbers_or_values(&self, ids: Vec<TermId>) -> Result<HashMap<TermId, Value>> {
+        let mut numbers = HashMap::new();
+        let mut others = Vec::new();
+        for id in ids {
+            match number(id) {
+                Some(value) => drop(numbers.insert(id, value)),
+                None => others.push(id),
+            }
+        }
+        match others.is_empty() {
+            true => Ok(numbers),
+            false => {
+                numbers.extend(self.values(others)?);
+                Ok(numbers)
+            }
+        }
+    }
+
     /// The terms behind ids, in their order; `None` for the default graph.
     pub fn terms(&self, ids: &[TermId]) -> Result<Vec<Option<Term>>> {
         let (mut left, mut places) = (Vec::new(), Vec::new());
@@ -85,4 +128,13 @@ impl QueryContext {
         }
         Ok(terms)
     }
+}
+
+/// The number that an id tells.
+fn number(id: TermId) -> Option<Value> {
+    if let Some(number) = id.integer() {
+        return Some(Value::Integer(number.into()));
+    }
+    let (digits, scale) = id.decimal()?;
+    Some(Value::Decimal(Decimal::new(digits.into(), scale).ok()?))
 }

@@ -10,110 +10,145 @@ use oxrdf::{Literal, NamedNode};
 use spargebra::algebra::{Expression, Function as Named};
 
 use super::context::QueryContext;
+use super::exists::{SOLUTION, is_mark};
 use super::operator::Operator;
 use super::solutions::{Binding, unbound};
 use crate::error::{Error, Result};
 use crate::rdf::term_id::{Encoded, TermId};
 use crate::rdf::values::{Datatype, Function};
 
-type Variables = BTreeMap<String, Binding>;
+/// Where expressions are seen: the query, and the variables of the solutions.
+pub struct Expressions<'a> {
+    /// The query.
+    pub context: &'a QueryContext,
+    /// Against what the function `IRI` resolves.
+    pub base: Option<&'a NamedNode>,
+    /// The variables.
+    pub variables: &'a BTreeMap<String, Binding>,
+}
 
-/// Whether an expression is true: its effective boolean value.
-pub fn boolean(context: &QueryContext, expression: &Expression, variables: &Variables) -> Result<Expr> {
-    let condition = |expression: &Expression| boolean(context, expression, variables);
-    let term = |expression: &Expression| term(context, expression, variables);
-    Ok(match expression {
-        Expression::Or(left, right) => condition(left)?.or(condition(right)?),
-        Expression::And(left, right) => condition(left)?.and(condition(right)?),
-        Expression::Not(inner) => !condition(inner)?,
-        Expression::Bound(variable) => match variables.get(variable.as_str()) {
-            Some(binding) if binding.optional => binding.expr().is_not_null(),
-            Some(_) => lit(true),
-            None => lit(false),
-        },
-        Expression::SameTerm(left, right) => term(left)?.eq(term(right)?),
-        Expression::Equal(left, right) => equal(context, left, right, variables)?,
-        Expression::Less(left, right) => Operator::Less.call(context, vec![term(left)?, term(right)?]),
-        Expression::Greater(left, right) => Operator::Less.call(context, vec![term(right)?, term(left)?]),
-        Expression::LessOrEqual(left, right) => Operator::LessOrEqual.call(context, vec![term(left)?, term(right)?]),
-        Expression::GreaterOrEqual(left, right) => Operator::LessOrEqual.call(context, vec![term(right)?, term(left)?]),
-        Expression::In(inner, list) => {
-            let mut any = lit(false);
-            for item in list {
-                any = any.or(equal(context, inner, item, variables)?);
+impl Expressions<'_> {
+    /// Whether an expression is true: its effective boolean value.
+    pub fn boolean(&self, expression: &Expression) -> Result<Expr> {
+        let both = |operator: Operator, left: &Expression, right: &Expression| -> Result<Expr> {
+            Ok(operator.call(self.context, vec![self.term(left)?, self.term(right)?]))
+        };
+        Ok(match expression {
+            Expression::Or(left, right) => self.boolean(left)?.or(self.boolean(right)?),
+            Expression::And(left, right) => self.boolean(left)?.and(self.boolean(right)?),
+            Expression::Not(inner) => !self.boolean(inner)?,
+            Expression::Bound(variable) => match self.variables.get(variable.as_str()) {
+                Some(binding) if binding.optional => binding.expr().is_not_null(),
+                Some(_) => lit(true),
+                None => lit(false),
+            },
+            Expression::SameTerm(left, right) => self.term(left)?.eq(self.term(right)?),
+            Expression::Equal(left, right) => self.equal(left, right)?,
+            Expression::Less(left, right) => both(Operator::Less, left, right)?,
+            Expression::Greater(left, right) => both(Operator::Less, right, left)?,
+            Expression::LessOrEqual(left, right) => both(Operator::LessOrEqual, left, right)?,
+            Expression::GreaterOrEqual(left, right) => both(Operator::LessOrEqual, right, left)?,
+            Expression::In(inner, list) => {
+                let mut any = lit(false);
+                for item in list {
+                    any = any.or(self.equal(inner, item)?);
+                }
+                any
             }
-            any
-        }
-        Expression::Exists(_) => return Err(Error::unsupported("EXISTS is not supported yet")),
-        _ => Operator::Truth.call(context, vec![term(expression)?]),
-    })
-}
+            Expression::Variable(variable) if is_mark(variable.as_str()) => match self.variables.get(variable.as_str()) {
+                Some(mark) => mark.expr(),
+                None => return Err(Error::internal("an EXISTS without its pattern")),
+            },
+            Expression::Exists(_) => return Err(Error::internal("an EXISTS that was not prepared")),
+            _ => Operator::Truth.call(self.context, vec![self.term(expression)?]),
+        })
+    }
 
-/// The term that an expression gives.
-pub fn term(context: &QueryContext, expression: &Expression, variables: &Variables) -> Result<Expr> {
-    let inner = |expression: &Expression| term(context, expression, variables);
-    let both = |operator: Operator, left: &Expression, right: &Expression| -> Result<Expr> {
-        Ok(operator.call(context, vec![inner(left)?, inner(right)?]))
-    };
-    Ok(match expression {
-        Expression::NamedNode(iri) => constant(context, Encoded::iri(iri.as_ref()))?,
-        Expression::Literal(literal) => constant(context, Encoded::literal(literal.as_ref()))?,
-        Expression::Variable(variable) => variables.get(variable.as_str()).map_or_else(unbound, Binding::expr),
-        Expression::Add(left, right) => both(Operator::Add, left, right)?,
-        Expression::Subtract(left, right) => both(Operator::Subtract, left, right)?,
-        Expression::Multiply(left, right) => both(Operator::Multiply, left, right)?,
-        Expression::Divide(left, right) => both(Operator::Divide, left, right)?,
-        Expression::UnaryPlus(value) => Operator::Plus.call(context, vec![inner(value)?]),
-        Expression::UnaryMinus(value) => Operator::Minus.call(context, vec![inner(value)?]),
-        Expression::If(condition, yes, no) => {
-            let condition = boolean(context, condition, variables)?;
-            // An error of the condition is one of the whole.
-            when(condition.clone(), inner(yes)?).when(condition.is_false(), inner(no)?).end()?
-        }
-        Expression::Coalesce(list) => match list.iter().map(inner).collect::<Result<Vec<_>>>()? {
-            list if list.is_empty() => unbound(),
-            list => coalesce(list),
-        },
-        Expression::FunctionCall(function, arguments) => {
-            let arguments = arguments.iter().map(inner).collect::<Result<Vec<_>>>()?;
-            operator_of(function)?.call(context, arguments)
-        }
-        Expression::Or(..)
-        | Expression::And(..)
-        | Expression::Not(_)
-        | Expression::Bound(_)
-        | Expression::SameTerm(..)
-        | Expression::Equal(..)
-        | Expression::Less(..)
-        | Expression::Greater(..)
-        | Expression::LessOrEqual(..)
-        | Expression::GreaterOrEqual(..)
-        | Expression::In(..)
-        | Expression::Exists(_) => {
-            let condition = boolean(context, expression, variables)?;
-            let of = |value: bool| constant(context, Encoded::literal(Literal::from(value).as_ref()));
-            when(condition.clone(), of(true)?).when(!condition, of(false)?).end()?
-        }
-    })
-}
+    /// The term that an expression gives.
+    pub fn term(&self, expression: &Expression) -> Result<Expr> {
+        let both = |operator: Operator, left: &Expression, right: &Expression| -> Result<Expr> {
+            Ok(operator.call(self.context, vec![self.term(left)?, self.term(right)?]))
+        };
+        Ok(match expression {
+            Expression::NamedNode(iri) => self.constant(Encoded::iri(iri.as_ref()))?,
+            Expression::Literal(literal) => self.constant(Encoded::literal(literal.as_ref()))?,
+            Expression::Variable(variable) if !is_mark(variable.as_str()) => {
+                self.variables.get(variable.as_str()).map_or_else(unbound, Binding::expr)
+            }
+            Expression::Add(left, right) => both(Operator::Add, left, right)?,
+            Expression::Subtract(left, right) => both(Operator::Subtract, left, right)?,
+            Expression::Multiply(left, right) => both(Operator::Multiply, left, right)?,
+            Expression::Divide(left, right) => both(Operator::Divide, left, right)?,
+            Expression::UnaryPlus(value) => Operator::Plus.call(self.context, vec![self.term(value)?]),
+            Expression::UnaryMinus(value) => Operator::Minus.call(self.context, vec![self.term(value)?]),
+            Expression::If(condition, yes, no) => {
+                let condition = self.boolean(condition)?;
+                // An error of the condition is one of the whole.
+                when(condition.clone(), self.term(yes)?)
+                    .when(condition.is_false(), self.term(no)?)
+                    .end()?
+            }
+            Expression::Coalesce(list) => match list.iter().map(|item| self.term(item)).collect::<Result<Vec<_>>>()? {
+                list if list.is_empty() => unbound(),
+                list => coalesce(list),
+            },
+            Expression::FunctionCall(function, arguments) => self.call(function, arguments)?,
+            Expression::Variable(_)
+            | Expression::Or(..)
+            | Expression::And(..)
+            | Expression::Not(_)
+            | Expression::Bound(_)
+            | Expression::SameTerm(..)
+            | Expression::Equal(..)
+            | Expression::Less(..)
+            | Expression::Greater(..)
+            | Expression::LessOrEqual(..)
+            | Expression::GreaterOrEqual(..)
+            | Expression::In(..)
+            | Expression::Exists(_) => {
+                let condition = self.boolean(expression)?;
+                let of = |value: bool| self.constant(Encoded::literal(Literal::from(value).as_ref()));
+                when(condition.clone(), of(true)?).when(!condition, of(false)?).end()?
+            }
+        })
+    }
 
-/// `=`. Two IRIs are equal if they are one; that is so too for an IRI and anything.
-fn equal(context: &QueryContext, left: &Expression, right: &Expression, variables: &Variables) -> Result<Expr> {
-    let is_iri = |expression: &Expression| matches!(expression, Expression::NamedNode(_));
-    let (left_term, right_term) = (term(context, left, variables)?, term(context, right, variables)?);
-    Ok(match is_iri(left) || is_iri(right) {
-        true => left_term.eq(right_term),
-        false => Operator::Equal.call(context, vec![left_term, right_term]),
-    })
-}
+    fn call(&self, function: &Named, arguments: &[Expression]) -> Result<Expr> {
+        let mut arguments = arguments.iter().map(|argument| self.term(argument)).collect::<Result<Vec<_>>>()?;
+        match function {
+            // All solutions see one moment.
+            Named::Now => return self.constant(Encoded::literal(self.context.now().as_ref())),
+            Named::BNode if !arguments.is_empty() => {
+                let solution = self.variables.get(SOLUTION);
+                arguments.push(solution.map_or_else(unbound, Binding::expr));
+            }
+            Named::Iri => {
+                if let Some(base) = self.base {
+                    arguments.push(self.constant(Encoded::iri(base.as_ref()))?);
+                }
+            }
+            _ => {}
+        }
+        Ok(operator_of(function)?.call(self.context, arguments))
+    }
 
-fn constant(context: &QueryContext, term: Encoded) -> Result<Expr> {
-    let TermId(id) = context.id(term)?;
-    Ok(lit(ScalarValue::UInt64(Some(id))))
+    /// `=`. Two IRIs are equal if they are one; that is so too for an IRI and anything.
+    fn equal(&self, left: &Expression, right: &Expression) -> Result<Expr> {
+        let is_iri = |expression: &Expression| matches!(expression, Expression::NamedNode(_));
+        let (left_term, right_term) = (self.term(left)?, self.term(right)?);
+        Ok(match is_iri(left) || is_iri(right) {
+            true => left_term.eq(right_term),
+            false => Operator::Equal.call(self.context, vec![left_term, right_term]),
+        })
+    }
+
+    fn constant(&self, term: Encoded) -> Result<Expr> {
+        let TermId(id) = self.context.id(term)?;
+        Ok(lit(ScalarValue::UInt64(Some(id))))
+    }
 }
 
 fn operator_of(function: &Named) -> Result<Operator> {
-    let unsupported = |name: &str| Err(Error::unsupported(format!("the function {name} of SPARQL is not supported yet")));
     Ok(Operator::Function(match function {
         Named::Str => Function::Str,
         Named::Lang => Function::Lang,
@@ -158,9 +193,9 @@ fn operator_of(function: &Named) -> Result<Operator> {
         Named::IsNumeric => Function::IsNumeric,
         Named::Regex => Function::Regex,
         Named::Iri => Function::Iri,
-        Named::BNode => return unsupported("BNODE"),
-        Named::Rand => return unsupported("RAND"),
-        Named::Now => return unsupported("NOW"),
+        Named::BNode => return Ok(Operator::Blank),
+        Named::Rand => return Ok(Operator::Random),
+        Named::Now => return Err(Error::internal("NOW() is a constant")),
         Named::Custom(iri) => return custom(iri),
     }))
 }

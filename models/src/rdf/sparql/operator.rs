@@ -12,6 +12,8 @@ use datafusion::arrow::datatypes::{DataType, UInt64Type};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility};
 
+use oxrdf::BlankNode;
+
 use super::context::QueryContext;
 use crate::error::Result;
 use crate::rdf::blocking;
@@ -45,6 +47,10 @@ pub enum Operator {
     Cast(Datatype),
     /// A function by name.
     Function(Function),
+    /// `RAND`
+    Random,
+    /// `BNODE`: a new blank node, or the one of a label and a solution.
+    Blank,
 }
 
 impl Operator {
@@ -55,9 +61,14 @@ impl Operator {
 
     fn volatility(self) -> Volatility {
         match self {
-            Operator::Function(Function::Uuid | Function::StrUuid) => Volatility::Volatile,
+            Operator::Function(Function::Uuid | Function::StrUuid) | Operator::Random | Operator::Blank => Volatility::Volatile,
             _ => Volatility::Stable,
         }
+    }
+
+    /// Whether it matters how a number is written.
+    fn sees_text(self) -> bool {
+        matches!(self, Operator::Cast(_) | Operator::Function(_))
     }
 
     /// The truth value; `None`: an error.
@@ -82,6 +93,11 @@ impl Operator {
             (Operator::Minus, [value]) => values::unary_minus(value),
             (Operator::Cast(datatype), [value]) => values::cast(value, datatype),
             (Operator::Function(function), arguments) => values::call(function, arguments),
+            (Operator::Random, []) => Some(Value::Double(random()?.into())),
+            (Operator::Blank, []) => Some(Value::Blank(BlankNode::default())),
+            (Operator::Blank, [Value::String(label), Value::Blank(solution)]) => {
+                Some(Value::Blank(BlankNode::new_unchecked(format!("{} {label}", solution.as_str()))))
+            }
             _ => None,
         }
     }
@@ -234,13 +250,20 @@ impl OperatorFunction {
     }
 
     fn values<'a>(&self, combinations: impl Iterator<Item = &'a Vec<TermId>>) -> Result<HashMap<TermId, Value>> {
-        let mut ids: Vec<TermId> = combinations.flatten().copied().collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let terms = self.context.terms(&ids)?;
-        let values = ids.into_iter().zip(terms);
-        Ok(values.filter_map(|(id, term)| Some((id, Value::of(term?.as_ref())))).collect())
+        let ids = combinations.flatten().copied().collect();
+        match self.operator.sees_text() {
+            true => self.context.values(ids),
+            false => self.context.numbers_or_values(ids),
+        }
     }
+}
+
+/// A number from 0 to below 1; `None` when the system gives no random bytes.
+fn random() -> Option<f64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).ok()?;
+    // A double has 53 bits.
+    Some((u64::from_le_bytes(bytes) >> 11) as f64 / (1_u64 << 53) as f64)
 }
 
 fn values_of(ids: &[TermId], values: &HashMap<TermId, Value>) -> Option<Vec<Value>> {

@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::prelude::lit;
 use datafusion::scalar::ScalarValue;
-use spargebra::algebra::{Expression as SparqlExpression, GraphPattern};
+use oxrdf::NamedNode;
+use spargebra::algebra::{Expression as SparqlExpression, GraphPattern, OrderExpression};
 use spargebra::term::{GroundTerm, NamedNodePattern, TermPattern, TriplePattern, Variable};
 
 use super::context::QueryContext;
-use super::expression;
-use super::solutions::{Binding, Names, Solutions};
+use super::conversion::Conversion;
+use super::exists::Injected;
+use super::expression::Expressions;
+use super::scope;
+use super::solutions::{Binding, Names, Solutions, SortColumn};
 use super::triple::{Graphs, Quads, Slot};
 use crate::error::{Error, Result};
 use crate::rdf::term_id::{Encoded, TermId};
@@ -34,66 +38,142 @@ pub struct Translator<'a> {
     pub dataset: QueryDataset,
     /// Names of its columns.
     pub names: Names,
+    /// Against what relative IRIs are resolved.
+    pub base: Option<NamedNode>,
+    /// Outer values, within a pattern of EXISTS that must see them.
+    pub injected: Option<Injected>,
 }
 
 impl Translator<'_> {
     /// The solutions of a pattern, matched against graphs.
     pub fn pattern(&mut self, pattern: &GraphPattern, graphs: &Graphs) -> Result<Solutions> {
         match pattern {
-            GraphPattern::Bgp { patterns } => self.basic(patterns, graphs),
+            GraphPattern::Bgp { patterns } => {
+                let found = self.basic(patterns, graphs)?;
+                self.leaf(found, graphs)
+            }
+            GraphPattern::Path { subject, path, object } => {
+                let found = self.path(subject, path, object, graphs)?;
+                self.leaf(found, graphs)
+            }
+            GraphPattern::Values { variables, bindings } => {
+                let found = self.values(variables, bindings)?;
+                self.leaf(found, graphs)
+            }
             GraphPattern::Join { left, right } => {
-                let left = self.pattern(left, graphs)?;
-                let right = self.pattern(right, graphs)?;
+                if let Some(found) = self.join_path(left, right, graphs)? {
+                    return Ok(found);
+                }
+                let left = self.pattern(left, graphs)?.visible();
+                let right = self.pattern(right, graphs)?.visible();
                 left.join(&mut self.names, right)
             }
+            GraphPattern::LeftJoin {
+                left,
+                right,
+                expression: Some(condition),
+            } if scope::has_exists(condition) => self.left_join_by_parts(left, right, condition, graphs),
             GraphPattern::LeftJoin { left, right, expression } => {
-                let left = self.pattern(left, graphs)?;
-                let right = self.pattern(right, graphs)?;
+                let left = self.pattern(left, graphs)?.visible();
+                let right = self.pattern(right, graphs)?.visible();
                 let both = left.of_both(&right);
                 let condition = expression
                     .as_ref()
-                    .map(|expression| self.condition(expression, &both))
+                    .map(|expression| self.expressions(&both).boolean(expression))
                     .transpose()?;
                 left.left_join(&mut self.names, right, condition)
             }
             GraphPattern::Filter { expr, inner } => {
                 let inner = self.pattern(inner, graphs)?;
-                let condition = self.condition(expr, &inner.variables)?;
-                inner.filter(condition)
+                self.filtered(inner, expr, graphs)
             }
             GraphPattern::Union { left, right } => {
-                let left = self.pattern(left, graphs)?;
-                let right = self.pattern(right, graphs)?;
+                let left = self.pattern(left, graphs)?.visible();
+                let right = self.pattern(right, graphs)?.visible();
                 left.union(&mut self.names, right)
             }
             GraphPattern::Minus { left, right } => {
-                let left = self.pattern(left, graphs)?;
-                let right = self.pattern(right, graphs)?;
-                left.minus(right)
+                let left = self.pattern(left, graphs)?.visible();
+                let right = self.pattern(right, graphs)?.visible();
+                left.minus(right, self.injected.as_ref().map(|injected| &injected.fixed))
             }
-            GraphPattern::Graph { name, inner } => self.graph(name, inner),
+            GraphPattern::Graph { name, inner } => {
+                let found = self.graph(name, inner)?;
+                self.in_each(found, graphs)
+            }
             GraphPattern::Extend {
                 inner,
                 variable,
                 expression,
             } => {
                 let inner = self.pattern(inner, graphs)?;
-                let value = expression::term(&self.context, expression, &inner.variables)?;
+                let (inner, expression) = self.prepare(inner, expression, graphs)?;
+                let value = self.expressions(&inner.variables).term(&expression)?;
                 let is_constant = matches!(expression, SparqlExpression::NamedNode(_) | SparqlExpression::Literal(_));
                 inner.extend(&mut self.names, variable.as_str(), value, !is_constant)
             }
-            GraphPattern::Values { variables, bindings } => self.values(variables, bindings),
             GraphPattern::Project { inner, variables } => {
-                let inner = self.pattern(inner, graphs)?;
                 let wanted: Vec<String> = variables.iter().map(|variable| variable.as_str().to_owned()).collect();
-                inner.project(&mut self.names, &wanted)
+                // A subquery sees nothing from outside it.
+                let injected = self.injected.take();
+                let found = self.pattern(inner, graphs);
+                self.injected = injected;
+                let found = found?.project(&mut self.names, &wanted)?;
+                self.with_injected(found)
             }
-            GraphPattern::Distinct { inner } | GraphPattern::Reduced { inner } => self.pattern(inner, graphs)?.distinct(),
-            GraphPattern::Slice { inner, start, length } => self.pattern(inner, graphs)?.slice(*start, *length),
-            GraphPattern::OrderBy { .. } => Err(Error::unsupported("ORDER BY of SPARQL is not supported yet")),
-            GraphPattern::Group { .. } => Err(Error::unsupported("aggregates of SPARQL are not supported yet")),
-            GraphPattern::Path { .. } => Err(Error::unsupported("property paths are not supported yet")),
+            GraphPattern::Distinct { inner } => self.pattern(inner, graphs)?.distinct(&mut self.names),
+            // As many of them as there are is as good as fewer.
+            GraphPattern::Reduced { inner } => self.pattern(inner, graphs),
+            GraphPattern::Slice { inner, start, length } => {
+                let inner = self.pattern(inner, graphs)?;
+                let has_keys = inner.keys().next().is_some();
+                match has_keys {
+                    // Each graph has a slice of its own.
+                    true => inner.slice_of_each(&mut self.names, *start, *length),
+                    false => inner.slice(*start, *length),
+                }
+            }
+            GraphPattern::OrderBy { inner, expression } => {
+                let inner = self.pattern(inner, graphs)?;
+                self.ordered(inner, expression, graphs)
+            }
+            GraphPattern::Group {
+                inner,
+                variables,
+                aggregates,
+            } => self.grouped(inner, variables, aggregates, graphs),
             GraphPattern::Service { name, .. } => Err(Error::unsupported(format!("SERVICE {name}: federated queries are switched off"))),
+        }
+    }
+
+    /// The solutions with the columns they are to be sorted by.
+    fn ordered(&mut self, mut solutions: Solutions, by: &[OrderExpression], graphs: &Graphs) -> Result<Solutions> {
+        let mut order = Vec::new();
+        for expression in by {
+            let (expression, ascending) = match expression {
+                OrderExpression::Asc(expression) => (expression, true),
+                OrderExpression::Desc(expression) => (expression, false),
+            };
+            let (more, expression) = self.prepare(solutions, expression, graphs)?;
+            solutions = more;
+            let value = self.expressions(&solutions.variables).term(&expression)?;
+            let column = self.names.fresh("#order");
+            let mut columns = solutions.columns();
+            columns.push(Conversion::SortKey.call(&self.context, value).alias(&column));
+            solutions.plan = LogicalPlanBuilder::from(solutions.plan).project(columns)?.build()?;
+            // Each column goes along from now on.
+            order.push(SortColumn { column, ascending });
+            solutions.order = order.clone();
+        }
+        Ok(solutions)
+    }
+
+    /// Expressions over variables.
+    pub fn expressions<'b>(&'b self, variables: &'b BTreeMap<String, Binding>) -> Expressions<'b> {
+        Expressions {
+            context: &self.context,
+            base: self.base.as_ref(),
+            variables,
         }
     }
 
@@ -114,7 +194,8 @@ impl Translator<'_> {
         Ok(solutions)
     }
 
-    fn slot(&self, term: &TermPattern) -> Result<Slot> {
+    /// What stands in a place.
+    pub fn slot(&self, term: &TermPattern) -> Result<Slot> {
         Ok(match term {
             TermPattern::NamedNode(iri) => Slot::Constant(self.context.id(Encoded::iri(iri.as_ref()))?),
             TermPattern::Literal(literal) => Slot::Constant(self.context.id(Encoded::literal(literal.as_ref()))?),
@@ -129,24 +210,60 @@ impl Translator<'_> {
             NamedNodePattern::NamedNode(iri) => {
                 let id = self.context.id(Encoded::iri(iri.as_ref()))?;
                 if self.dataset.named.as_ref().is_some_and(|named| !named.contains(&id)) {
-                    let inner = self.pattern(inner, &Graphs::Merged(Vec::new()))?;
+                    let inner = self.pattern(inner, &Graphs::Merged(Some(Vec::new())))?;
                     return inner.filter(lit(false));
                 }
-                self.pattern(inner, &Graphs::One(id))
+                let inner = self.pattern(inner, &Graphs::One(id))?;
+                match inner.is_one() {
+                    // Nothing of it is looked for in the graph, which must be there nevertheless.
+                    true => self.quads.named_graphs(&mut self.names, "#graph", Some(&[id])),
+                    false => Ok(inner),
+                }
             }
             NamedNodePattern::Variable(variable) => {
-                let named = self.dataset.named.clone();
-                let graphs = Graphs::Each(variable.as_str().to_owned(), named.clone());
-                let inner = self.pattern(inner, &graphs)?;
-                match inner.variables.get(variable.as_str()) {
-                    Some(binding) if !binding.optional => Ok(inner),
-                    // Some part of the pattern does not look at the graph: every named one will do.
-                    _ => {
-                        let all = self.quads.named_graphs(&mut self.names, variable.as_str(), named.as_deref())?;
-                        inner.join(&mut self.names, all)
+                // The pattern is matched against each graph by itself, and only then the variable is bound: what is within does not see it.
+                let key = self.names.fresh("=graph");
+                let graphs = Graphs::Each(key.clone(), self.dataset.named.clone());
+                let mut found = self.pattern(inner, &graphs)?;
+                let name = variable.as_str();
+                let graph = found
+                    .variables
+                    .remove(&key)
+                    .ok_or_else(|| Error::internal("a pattern that lost its graph"))?;
+                match found.variables.get(name) {
+                    None => {
+                        found.variables.insert(name.to_owned(), graph);
+                        Ok(found)
+                    }
+                    Some(bound) if bound.optional => {
+                        let agrees = bound.expr().is_null().or(bound.expr().eq(graph.expr()));
+                        let mut found = found.filter(agrees)?;
+                        found.variables.insert(name.to_owned(), graph);
+                        Ok(found)
+                    }
+                    Some(bound) => {
+                        let agrees = bound.expr().eq(graph.expr());
+                        found.filter(agrees)
                     }
                 }
             }
+        }
+    }
+
+    /// A leaf of the pattern, for each graph and for each of the injected solutions.
+    fn leaf(&mut self, found: Solutions, graphs: &Graphs) -> Result<Solutions> {
+        let found = self.in_each(found, graphs)?;
+        self.with_injected(found)
+    }
+
+    /// What does not look into the graphs, for each of them.
+    fn in_each(&mut self, found: Solutions, graphs: &Graphs) -> Result<Solutions> {
+        match graphs {
+            Graphs::Each(key, among) if !found.variables.contains_key(key) => {
+                let all = self.quads.named_graphs(&mut self.names, key, among.as_deref())?;
+                found.join(&mut self.names, all)
+            }
+            _ => Ok(found),
         }
     }
 
@@ -185,11 +302,7 @@ impl Translator<'_> {
         Ok(Solutions {
             plan: builder.project(renamed.collect::<Vec<_>>())?.build()?,
             variables: bound,
+            order: Vec::new(),
         })
-    }
-
-    /// Whether an expression is true; null where it is an error.
-    fn condition(&self, expression: &SparqlExpression, variables: &BTreeMap<String, Binding>) -> Result<Expr> {
-        expression::boolean(&self.context, expression, variables)
     }
 }

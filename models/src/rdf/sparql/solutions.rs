@@ -3,10 +3,12 @@
 //! Every column of every plan of a query has a name of its own, so that joins need no renaming; which column stands for which variable is kept
 //! beside the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::common::JoinType;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::functions_aggregate::expr_fn::{max, min};
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{coalesce, ident, lit};
 
 use crate::error::Result;
@@ -55,6 +57,15 @@ impl Names {
     }
 }
 
+/// What solutions are sorted by.
+#[derive(Debug, Clone)]
+pub struct SortColumn {
+    /// Bytes, never null.
+    pub column: String,
+    /// Whether the least comes first.
+    pub ascending: bool,
+}
+
 /// Solutions.
 #[derive(Debug, Clone)]
 pub struct Solutions {
@@ -62,6 +73,19 @@ pub struct Solutions {
     pub plan: LogicalPlan,
     /// Its variables.
     pub variables: BTreeMap<String, Binding>,
+    /// The order that was asked for and that the plan does not have yet.
+    pub order: Vec<SortColumn>,
+}
+
+/// Whether a variable is a key that stays with a solution wherever it goes: the graph it is from, the outer solution it is for.
+pub fn is_key(name: &str) -> bool {
+    name.starts_with('=')
+}
+
+/// Whether a variable is none of the query's.
+pub fn is_hidden(name: &str) -> bool {
+    // No variable of a query begins so.
+    name.starts_with('#') || name.starts_with("_:") || is_key(name)
 }
 
 impl Solutions {
@@ -70,19 +94,77 @@ impl Solutions {
         Ok(Solutions {
             plan: LogicalPlanBuilder::empty(true).build()?,
             variables: BTreeMap::new(),
+            order: Vec::new(),
         })
     }
 
-    /// No solution, with these variables unbound.
+    /// No solution.
     pub fn none() -> Result<Solutions> {
         Ok(Solutions {
             plan: LogicalPlanBuilder::empty(false).build()?,
             variables: BTreeMap::new(),
+            order: Vec::new(),
         })
     }
 
-    fn is_one(&self) -> bool {
+    /// Whether it is the one solution that binds nothing.
+    pub fn is_one(&self) -> bool {
         matches!(&self.plan, LogicalPlan::EmptyRelation(empty) if empty.produce_one_row) && self.variables.is_empty()
+    }
+
+    /// The columns that count: those of the variables and of the order.
+    pub fn columns(&self) -> Vec<Expr> {
+        let order = self.order.iter().map(|sort| ident(&sort.column));
+        self.variables.values().map(Binding::expr).chain(order).collect()
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> impl Iterator<Item = (&String, &Binding)> {
+        self.variables.iter().filter(|(name, _)| is_key(name))
+    }
+
+    /// Without the variables that are none of the query's, but for blank nodes and the keys of injected solutions.
+    pub fn visible(mut self) -> Solutions {
+        self.variables.retain(|name, _| !name.starts_with('#'));
+        self
+    }
+
+    /// The plan with no other columns than those that count.
+    pub fn only_variables(self) -> Result<Solutions> {
+        let columns = self.columns();
+        Ok(Solutions {
+            plan: LogicalPlanBuilder::from(self.plan).project(columns)?.build()?,
+            ..self
+        })
+    }
+
+    /// The same under other names, so that both can be in one plan.
+    pub fn renamed(&self, names: &mut Names) -> Result<Solutions> {
+        let mut variables = BTreeMap::new();
+        let mut columns = Vec::new();
+        for (name, binding) in &self.variables {
+            let column = names.fresh(name);
+            columns.push(binding.expr().alias(&column));
+            variables.insert(name.clone(), Binding::new(column, binding.optional));
+        }
+        Ok(Solutions {
+            plan: LogicalPlanBuilder::from(self.plan.clone()).project(columns)?.build()?,
+            variables,
+            order: Vec::new(),
+        })
+    }
+
+    /// A semi, anti or mark join, which adds no variables.
+    pub fn joined(self, other: Solutions, kind: JoinType, mut on: Vec<Expr>) -> Result<Solutions> {
+        if on.is_empty() {
+            on.push(lit(true));
+        }
+        let plan = LogicalPlanBuilder::from(self.plan).join_on(other.plan, kind, on)?.build()?;
+        Ok(Solutions {
+            plan,
+            variables: self.variables,
+            order: self.order,
+        })
     }
 
     /// Keeps the solutions for which a condition is true.
@@ -90,18 +172,23 @@ impl Solutions {
         Ok(Solutions {
             plan: LogicalPlanBuilder::from(self.plan).filter(condition)?.build()?,
             variables: self.variables,
+            order: self.order,
         })
     }
 
     /// Binds a further variable.
     pub fn extend(self, names: &mut Names, variable: &str, value: Expr, optional: bool) -> Result<Solutions> {
         let column = names.fresh(variable);
-        let mut columns: Vec<Expr> = self.variables.values().map(Binding::expr).collect();
+        let mut columns = self.columns();
         columns.push(value.alias(&column));
         let plan = LogicalPlanBuilder::from(self.plan).project(columns)?.build()?;
         let mut variables = self.variables;
         variables.insert(variable.to_owned(), Binding::new(column, optional));
-        Ok(Solutions { plan, variables })
+        Ok(Solutions {
+            plan,
+            variables,
+            order: self.order,
+        })
     }
 
     /// All pairs that agree on what both bind.
@@ -139,9 +226,13 @@ impl Solutions {
         both
     }
 
-    /// The solutions with which none of the others agrees on something that both bind.
-    pub fn minus(self, other: Solutions) -> Result<Solutions> {
-        let shared: Vec<(&Binding, &Binding)> = shared(&self, &other).collect();
+    /// The solutions with which none of the others agrees on something that both bind. `fixed` variables stand for terms, and so do not count as
+    /// something.
+    pub fn minus(self, other: Solutions, fixed: Option<&BTreeSet<String>>) -> Result<Solutions> {
+        let counts = |name: &str| fixed.is_none_or(|fixed| !fixed.contains(name)) && !is_key(name);
+        let shared: Vec<(&Binding, &Binding)> = shared(&self, &other)
+            .filter_map(|(name, left, right)| counts(name).then_some((left, right)))
+            .collect();
         if shared.is_empty() {
             return Ok(self);
         }
@@ -152,13 +243,7 @@ impl Solutions {
                 .map(|(left, right)| left.expr().is_not_null().and(right.expr().is_not_null()));
             on.extend(both_bind.reduce(Expr::or));
         }
-        let plan = LogicalPlanBuilder::from(self.plan)
-            .join_on(other.plan, JoinType::LeftAnti, on)?
-            .build()?;
-        Ok(Solutions {
-            plan,
-            variables: self.variables,
-        })
+        self.joined(other, JoinType::LeftAnti, on)
     }
 
     fn combine(self, names: &mut Names, other: Solutions, kind: JoinType, on: Vec<Expr>) -> Result<Solutions> {
@@ -200,7 +285,11 @@ impl Solutions {
             true => builder.project(columns)?.build()?,
             false => builder.build()?,
         };
-        Ok(Solutions { plan, variables })
+        Ok(Solutions {
+            plan,
+            variables,
+            order: Vec::new(),
+        })
     }
 
     /// The solutions of both.
@@ -222,7 +311,11 @@ impl Solutions {
         let left = self.aligned(&variables)?;
         let right = other.aligned(&variables)?;
         let plan = LogicalPlanBuilder::from(left).union(right)?.build()?;
-        Ok(Solutions { plan, variables })
+        Ok(Solutions {
+            plan,
+            variables,
+            order: Vec::new(),
+        })
     }
 
     /// The plan with the columns of these variables, in their order.
@@ -240,6 +333,10 @@ impl Solutions {
     pub fn project(self, names: &mut Names, wanted: &[String]) -> Result<Solutions> {
         let mut variables = BTreeMap::new();
         let mut columns = Vec::new();
+        for (name, key) in self.keys() {
+            columns.push(key.expr());
+            variables.insert(name.clone(), key.clone());
+        }
         for name in wanted {
             let binding = match self.variables.get(name) {
                 Some(binding) => {
@@ -254,23 +351,92 @@ impl Solutions {
             };
             variables.insert(name.clone(), binding);
         }
+        columns.extend(self.order.iter().map(|sort| ident(&sort.column)));
         let plan = LogicalPlanBuilder::from(self.plan).project(columns)?.build()?;
-        Ok(Solutions { plan, variables })
+        Ok(Solutions {
+            plan,
+            variables,
+            order: self.order,
+        })
     }
 
-    /// Each solution once.
-    pub fn distinct(self) -> Result<Solutions> {
+    /// Each solution once. Of solutions that are the same, the one that the order puts first has its place.
+    pub fn distinct(self, names: &mut Names) -> Result<Solutions> {
+        if self.order.is_empty() {
+            return Ok(Solutions {
+                plan: LogicalPlanBuilder::from(self.plan).distinct()?.build()?,
+                ..self
+            });
+        }
+        let groups: Vec<Expr> = self.variables.values().map(Binding::expr).collect();
+        let mut order = Vec::new();
+        let mut first = Vec::new();
+        for sort in &self.order {
+            let column = names.fresh("#order");
+            let key = ident(&sort.column);
+            first.push(if sort.ascending { min(key) } else { max(key) }.alias(&column));
+            order.push(SortColumn {
+                column,
+                ascending: sort.ascending,
+            });
+        }
         Ok(Solutions {
-            plan: LogicalPlanBuilder::from(self.plan).distinct()?.build()?,
+            plan: LogicalPlanBuilder::from(self.plan).aggregate(groups, first)?.build()?,
             variables: self.variables,
+            order,
+        })
+    }
+
+    /// In the order that was asked for.
+    pub fn sorted(self) -> Result<Solutions> {
+        if self.order.is_empty() {
+            return Ok(self);
+        }
+        let keys: Vec<_> = self
+            .order
+            .iter()
+            .map(|sort| ident(&sort.column).sort(sort.ascending, sort.ascending))
+            .collect();
+        Ok(Solutions {
+            plan: LogicalPlanBuilder::from(self.plan).sort(keys)?.build()?,
+            ..self
+        })
+    }
+
+    /// Some of the solutions with each combination of keys.
+    pub fn slice_of_each(self, names: &mut Names, start: usize, length: Option<usize>) -> Result<Solutions> {
+        let number = names.fresh("#number");
+        let keys = self.keys().map(|(_, key)| key.expr()).collect();
+        let order: Vec<_> = self
+            .order
+            .iter()
+            .map(|sort| ident(&sort.column).sort(sort.ascending, sort.ascending))
+            .collect();
+        let numbered = row_number().partition_by(keys).order_by(order).build()?.alias(&number);
+        let mut within = ident(&number).gt(lit(start as u64));
+        if let Some(length) = length {
+            within = within.and(ident(&number).lt_eq(lit(start.saturating_add(length) as u64)));
+        }
+        let columns = self.columns();
+        let plan = LogicalPlanBuilder::from(self.plan)
+            .window([numbered])?
+            .filter(within)?
+            .project(columns)?;
+        Ok(Solutions {
+            plan: plan.build()?,
+            variables: self.variables,
+            order: self.order,
         })
     }
 
     /// Some of the solutions.
     pub fn slice(self, start: usize, length: Option<usize>) -> Result<Solutions> {
+        let sorted = self.sorted()?;
         Ok(Solutions {
-            plan: LogicalPlanBuilder::from(self.plan).limit(start, length)?.build()?,
-            variables: self.variables,
+            plan: LogicalPlanBuilder::from(sorted.plan).limit(start, length)?.build()?,
+            variables: sorted.variables,
+            // A sort above a limit above a sort is one that the planner of a subquery takes away, and the one below it too.
+            order: Vec::new(),
         })
     }
 }
@@ -280,16 +446,16 @@ pub fn unbound() -> Expr {
     lit(datafusion::scalar::ScalarValue::UInt64(None))
 }
 
-fn shared<'a>(left: &'a Solutions, right: &'a Solutions) -> impl Iterator<Item = (&'a Binding, &'a Binding)> {
+fn shared<'a>(left: &'a Solutions, right: &'a Solutions) -> impl Iterator<Item = (&'a str, &'a Binding, &'a Binding)> {
     left.variables
         .iter()
-        .filter_map(|(name, binding)| Some((binding, right.variables.get(name)?)))
+        .filter_map(|(name, binding)| Some((name.as_str(), binding, right.variables.get(name)?)))
 }
 
 /// What must hold for two solutions to agree: an unbound variable agrees with any value.
-fn compatible(left: &Solutions, right: &Solutions) -> Vec<Expr> {
+pub fn compatible(left: &Solutions, right: &Solutions) -> Vec<Expr> {
     shared(left, right)
-        .map(|(left, right)| {
+        .map(|(_, left, right)| {
             let mut agree = left.expr().eq(right.expr());
             for side in [left, right] {
                 if side.optional {

@@ -1,6 +1,8 @@
 //! The text of a query: bounded before it is parsed, since the parser recurses on what is nested.
 
-use spargebra::{Query, SparqlParser};
+use std::borrow::Cow;
+
+use spargebra::{Query, SparqlParser, Update};
 
 use crate::error::{Error, ErrorKind, Position, Result};
 
@@ -12,7 +14,116 @@ const MAX_DEPTH: usize = 128;
 /// Parses a query. `base`: against what relative IRIs are resolved.
 pub fn query(text: &str, base: Option<&str>) -> Result<Query> {
     check(text)?;
-    parser(base)?.parse_query(text).map_err(|error| syntax(text, &error))
+    let text = &lower_booleans(text);
+    let parsed = parser(base)?.parse_query(text).map_err(|error| syntax(text, &error))?;
+    if let Some(masked) = mask_odd_iris(text) {
+        parser(base)?.parse_query(&masked).map_err(|error| syntax(text, &error))?;
+    }
+    Ok(parsed)
+}
+
+/// Parses an update.
+pub fn update(text: &str, base: Option<&str>) -> Result<Update> {
+    check(text)?;
+    let text = &lower_booleans(text);
+    let parsed = parser(base)?.parse_update(text).map_err(|error| syntax(text, &error))?;
+    if let Some(masked) = mask_odd_iris(text) {
+        parser(base)?.parse_update(&masked).map_err(|error| syntax(text, &error))?;
+    }
+    Ok(parsed)
+}
+
+/// The variables of a query that selects `*`, in the order in which its text mentions them; `None` for others.
+pub fn star_order(text: &str) -> Option<Vec<&str>> {
+    let mut words = words(text).map(|(_, word)| word);
+    words.find(|word| word.eq_ignore_ascii_case("select"))?;
+    let first = words.next()?;
+    let is_star = match first.eq_ignore_ascii_case("distinct") || first.eq_ignore_ascii_case("reduced") {
+        true => words.next()? == "*",
+        false => first == "*",
+    };
+    let mut names: Vec<&str> = Vec::new();
+    for name in words.filter_map(|word| word.strip_prefix(['?', '$'])) {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    is_star.then_some(names)
+}
+
+/// The words of a text and where they begin: names, variables and single signs, without strings, IRIs and comments.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let bytes = text.as_bytes();
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let begin = at;
+            match *bytes.get(at)? {
+                b'#' => at += skip_line(&bytes[at..]),
+                b'<' => {
+                    at += skip_iri(&bytes[at..]);
+                    if at == begin + 1 {
+                        return Some((begin, "<"));
+                    }
+                }
+                b'"' | b'\'' => at += skip_string(&bytes[at..]),
+                byte if byte.is_ascii_whitespace() => at += 1,
+                byte if is_name(byte) || matches!(byte, b'?' | b'$' | b':' | b'@') => {
+                    at += 1;
+                    // What goes on as a prefixed name, a tag or an escape is one word.
+                    while bytes
+                        .get(at)
+                        .is_some_and(|byte| is_name(*byte) || matches!(byte, b':' | b'-' | b'%' | b'\\'))
+                    {
+                        at += 1;
+                    }
+                    return Some((begin, &text[begin..at]));
+                }
+                _ => {
+                    at += 1;
+                    return Some((begin, &text[begin..at]));
+                }
+            }
+        }
+    })
+}
+
+/// The text with `true` and `false` in small letters, which are keywords as others are (the parser knows them only so).
+fn lower_booleans(text: &str) -> Cow<'_, str> {
+    let is_boolean = |word: &str| word.eq_ignore_ascii_case("true") || word.eq_ignore_ascii_case("false");
+    let mut lower = Cow::Borrowed(text);
+    for (at, word) in words(text).filter(|(_, word)| is_boolean(word)) {
+        if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            lower.to_mut().replace_range(at..at + word.len(), &word.to_ascii_lowercase());
+        }
+    }
+    lower
+}
+
+/// The text with other letters in the IRIs that read as expressions, such as `?x<?a&&?b>?y`: they are IRIs nevertheless, since the longest
+/// token counts, and the parser, which takes them apart, must not. `None` where there are none.
+fn mask_odd_iris(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let (mut at, mut masked) = (0, None);
+    while let Some(&byte) = bytes.get(at) {
+        let begin = at;
+        match byte {
+            b'#' => at += skip_line(&bytes[at..]),
+            b'"' | b'\'' => at += skip_string(&bytes[at..]),
+            b'<' => {
+                at += skip_iri(&bytes[at..]);
+                let inner = text.get(begin + 1..at - 1).unwrap_or_default();
+                if inner.starts_with(['?', '$', '(', '+', '-', '=']) || inner.starts_with(|first: char| first.is_ascii_digit()) {
+                    masked
+                        .get_or_insert_with(|| text.to_owned())
+                        .replace_range(begin + 1..at - 1, &"x".repeat(inner.len()));
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    masked
 }
 
 fn parser(base: Option<&str>) -> Result<SparqlParser> {
@@ -57,7 +168,7 @@ fn syntax(text: &str, error: &spargebra::SparqlSyntaxError) -> Error {
 fn check(text: &str) -> Result<()> {
     if text.len() > MAX_BYTES {
         return Err(Error::new(
-            ErrorKind::ResourceExhausted,
+            ErrorKind::InvalidInput,
             "54001",
             format!("the text has {} bytes; at most {MAX_BYTES} are read", text.len()),
         ));
@@ -89,7 +200,7 @@ fn check(text: &str) -> Result<()> {
             let line = before.matches('\n').count() as u64 + 1;
             let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) as u64;
             let error = Error::new(
-                ErrorKind::ResourceExhausted,
+                ErrorKind::InvalidInput,
                 "54001",
                 format!("more than {MAX_DEPTH} brackets or signs within each other"),
             );
@@ -138,6 +249,25 @@ fn skip_string(bytes: &[u8]) -> usize {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keywords_and_tokens_are_read_as_the_standard_says() {
+        for text in [
+            "ASK { FILTER(TRUE) }",
+            "ASK { FILTER(?x = False) } # TRUE",
+            "SELECT ?TRUE { ?TRUE <urn:TRUE> ?x FILTER(?x < 3 && ?x > 2) }",
+            "PREFIX True: <urn:x> SELECT * { True:False True:p ?x . ?x <?a> 'TRUE' }",
+        ] {
+            assert!(query(text, Some("http://example.org/")).is_ok(), "{text}");
+        }
+        assert_eq!(query("ASK { FILTER (?x<?a&&?b>?y) }", None).unwrap_err().code, "42601");
+        assert_eq!(
+            star_order("# select ?no *\nPREFIX s: <urn:?q> SELECT DISTINCT * { ?s s:?x $p ?o . ?s ?q '?no' }").unwrap(),
+            ["s", "x", "p", "o", "q"]
+        );
+        assert_eq!(star_order("SELECT ?s { SELECT * { ?s ?p ?o } }"), None);
+        assert_eq!(star_order("ASK { ?s ?p ?o }"), None);
+    }
 
     #[test]
     fn what_is_deep_is_refused_with_its_place() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::datasource::{TableProvider, provider_as_source};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{ident, lit};
 
 use super::solutions::{Binding, Names, Solutions};
@@ -29,8 +29,8 @@ pub enum Slot {
 pub enum Graphs {
     /// One graph.
     One(TermId),
-    /// The merge of several: a triple of several of them counts once.
-    Merged(Vec<TermId>),
+    /// The merge of several (`None`: of all there are): a triple of several of them counts once.
+    Merged(Option<Vec<TermId>>),
     /// Each of these named graphs by itself (`None`: each there is), which the variable names.
     Each(String, Option<Vec<TermId>>),
 }
@@ -66,7 +66,8 @@ impl Quads<'_> {
         };
         match graphs {
             Graphs::One(id) => conditions.push(graph.clone().eq(lit(id.0))),
-            Graphs::Merged(ids) => conditions.push(one_of(ids)),
+            Graphs::Merged(None) => {}
+            Graphs::Merged(Some(ids)) => conditions.push(one_of(ids)),
             Graphs::Each(name, among) => {
                 conditions.push(match among {
                     Some(ids) => one_of(ids),
@@ -95,7 +96,25 @@ impl Quads<'_> {
         Ok(Solutions {
             plan: builder.project(columns)?.build()?,
             variables,
+            order: Vec::new(),
         })
+    }
+
+    /// All quads of some graphs: subject, predicate, object, graph.
+    pub fn all(&self, graphs: &Graphs) -> Result<LogicalPlan> {
+        let views = self.reader.relation(self.dataset.order(Order::Spo).id)?;
+        let table = RelationTable::with_all_columns(format!("{}.quads", self.dataset.name), views)?;
+        let source: Arc<dyn TableProvider> = Arc::new(table);
+        let mut builder = LogicalPlanBuilder::scan("quads", provider_as_source(source), None)?;
+        let graph = ident(QUAD[3]);
+        let of = |ids: &[TermId]| graph.clone().in_list(ids.iter().map(|id| lit(id.0)).collect(), false);
+        builder = match graphs {
+            Graphs::One(id) => builder.filter(graph.eq(lit(id.0)))?,
+            Graphs::Merged(None) => builder,
+            Graphs::Merged(Some(ids)) | Graphs::Each(_, Some(ids)) => builder.filter(of(ids))?,
+            Graphs::Each(_, None) => builder.filter(graph.not_eq(lit(TermId::DEFAULT_GRAPH.0)))?,
+        };
+        Ok(builder.project(QUAD.map(ident))?.build()?)
     }
 
     /// The named graphs, also those without quads.
@@ -113,6 +132,7 @@ impl Quads<'_> {
         Ok(Solutions {
             plan: builder.project([ident("id").alias(&column)])?.build()?,
             variables: BTreeMap::from([(variable.to_owned(), Binding::new(column, false))]),
+            order: Vec::new(),
         })
     }
 }

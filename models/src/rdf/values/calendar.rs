@@ -1,5 +1,6 @@
 //! Comparison of dates and times, with and without a timezone.
 
+use super::order::ordered;
 use super::value::{Gregorian, Value};
 use oxsdatatypes::Decimal;
 use std::cmp::Ordering;
@@ -34,6 +35,13 @@ impl Moment {
             Value::Gregorian(Gregorian::Day(value)) => Self::new(value.to_be_bytes(), value.timezone_offset().is_some()),
             _ => None,
         }
+    }
+
+    /// Bytes in the derived order.
+    pub(super) fn sort_key(self) -> [u8; 17] {
+        let mut key = [u8::from(self.has_timezone); 17];
+        key[..16].copy_from_slice(&ordered(i128::from_be_bytes(self.seconds.to_be_bytes())));
+        key
     }
 
     /// The partial order of XML Schema.

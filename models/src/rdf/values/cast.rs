@@ -47,8 +47,9 @@ fn derived(value: Value, datatype: Datatype) -> Option<Value> {
 fn to_string(value: &Value) -> Option<Value> {
     Some(Value::String(match value {
         Value::Iri(iri) => iri.as_str().to_owned(),
-        // The casting table has neither of these. STR takes them.
-        Value::Blank(_) | Value::LanguageString { .. } | Value::Other { .. } => return None,
+        Value::Blank(_) => return None,
+        // The casting table does not have these; everybody casts them as STR does, and BSBM's prices are such.
+        Value::LanguageString { .. } | Value::Other { .. } => value.lexical()?,
         value => lexical::canonical(value),
     }))
 }

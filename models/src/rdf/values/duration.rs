@@ -1,5 +1,6 @@
 //! Comparison of durations.
 
+use super::order::ordered;
 use super::value::Value;
 use oxsdatatypes::{DayTimeDuration, Decimal, Duration, YearMonthDuration};
 use std::cmp::Ordering;
@@ -42,6 +43,13 @@ impl Parts {
     pub(super) fn compare(self, other: Self) -> Option<Ordering> {
         let [first, others @ ..] = STARTS.map(|start| self.end_from(start).cmp(&other.end_from(start)));
         others.iter().all(|order| *order == first).then_some(first)
+    }
+
+    /// Bytes in a total order that agrees with the partial one wherever that one decides.
+    pub(super) fn sort_key(self) -> Vec<u8> {
+        let [start, ..] = STARTS;
+        let (seconds, parts) = self.end_from(start);
+        [seconds, parts, i128::from(self.months)].into_iter().flat_map(ordered).collect()
     }
 
     // Whole seconds and parts of a second from the start of year 0 to the end of a duration that begins at a month.

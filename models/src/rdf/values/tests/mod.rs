@@ -1,5 +1,6 @@
 //! Tables in the spirit of the W3C test suite. Terms are written as in Turtle, with the prefix `xsd:`.
 
+mod aggregate;
 mod arithmetic;
 mod cast;
 mod compare;
@@ -7,6 +8,7 @@ mod dates;
 mod hashes;
 mod numbers;
 mod odd;
+mod order;
 mod pattern;
 mod random;
 mod samples;
