@@ -17,6 +17,7 @@ mod nemesis;
 mod requests;
 mod rolling_restart;
 mod sdk;
+mod sparql_oracle;
 mod sqllogic;
 mod tpch;
 mod uploads;

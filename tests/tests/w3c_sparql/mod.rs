@@ -4,7 +4,7 @@
 
 mod manifest;
 mod protocol;
-mod results;
+pub mod results;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -62,14 +62,15 @@ fn choose<T: Copy>(accept: &str, offers: &[Offer<T>]) -> Result<T, Problem> {
     {
         return Ok(*form);
     }
-    let quality = |media: &str| {
-        let kind = media.split('/').next().unwrap_or_default();
-        let of = |wanted: &str| ranges.iter().find(|(range, _)| range == wanted).map(|(_, quality)| *quality);
-        of(media).or_else(|| of(&format!("{kind}/*"))).or_else(|| of("*/*")).unwrap_or(0.0)
-    };
+    let of = |wanted: &str| ranges.iter().find(|(range, _)| range == wanted).map(|(_, quality)| *quality);
     let mut best: Option<(T, f32)> = None;
     for (form, types) in offers {
-        let quality = types.iter().map(|media| quality(media)).fold(0.0, f32::max);
+        let named = types.iter().filter_map(|media| of(media)).reduce(f32::max);
+        let any = || {
+            let kind = types.first()?.split('/').next()?;
+            of(&format!("{kind}/*")).or_else(|| of("*/*"))
+        };
+        let quality = named.or_else(any).unwrap_or(0.0);
         if quality > 0.0 && best.is_none_or(|(_, other)| quality > other) {
             best = Some((*form, quality));
         }
@@ -120,7 +121,7 @@ mod tests {
         let results = |accept: &str| choose(accept, &RESULTS);
         assert_eq!(results("").unwrap(), QueryResultsFormat::Json);
         assert_eq!(results("*/*").unwrap(), QueryResultsFormat::Json);
-        assert_eq!(results("text/*").unwrap(), QueryResultsFormat::Xml);
+        assert_eq!(results("text/*").unwrap(), QueryResultsFormat::Csv);
         assert_eq!(
             results("text/csv;q=0.5, application/sparql-results+xml;q=0.9").unwrap(),
             QueryResultsFormat::Xml
