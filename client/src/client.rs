@@ -6,6 +6,7 @@ use crate::config::ClientConfig;
 use crate::error::{ClientError, ErrorKind, Result};
 use crate::kv::Bucket;
 use crate::prepared::Prepared;
+use crate::rdf::Dataset;
 use crate::scope::Scope;
 use crate::statement::Statement;
 use crate::table::Table;
@@ -77,6 +78,11 @@ impl Client {
     /// A key-value bucket. The name is taken as it is, not folded to lower case.
     pub fn kv(&self, bucket: impl AsRef<str>) -> Bucket {
         Bucket::new(self.scope.clone(), bucket.as_ref())
+    }
+
+    /// A dataset of RDF. The name is taken as it is, not folded to lower case.
+    pub fn rdf(&self, dataset: impl AsRef<str>) -> Dataset {
+        Dataset::new(self.scope.clone(), dataset.as_ref())
     }
 
     /// Opens a transaction.

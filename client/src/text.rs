@@ -38,7 +38,7 @@ fn leading_words(sql: &str, count: usize) -> Vec<String> {
 pub(crate) fn effect(sql: &str) -> Effect {
     match leading_words(sql, 1).first().map(String::as_str) {
         Some("SELECT" | "VALUES" | "SHOW" | "TABLE" | "FROM" | "DESCRIBE" | "DESC") => Effect::Read,
-        Some("INSERT" | "UPDATE" | "DELETE" | "MERGE" | "WITH") => Effect::Autocommit,
+        Some("INSERT" | "UPDATE" | "DELETE" | "MERGE" | "WITH" | "CALL") => Effect::Autocommit,
         _ => Effect::Unknown,
     }
 }
@@ -60,6 +60,11 @@ pub(crate) fn quoted_name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A text in single quotes.
+pub(crate) fn quoted_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,7 +81,12 @@ mod tests {
         ] {
             assert_eq!(effect(sql), Effect::Read, "{sql}");
         }
-        for sql in ["insert into t values (1)", "WITH x AS (SELECT 1) DELETE FROM t", "UPDATE t SET a=1"] {
+        for sql in [
+            "insert into t values (1)",
+            "WITH x AS (SELECT 1) DELETE FROM t",
+            "UPDATE t SET a=1",
+            "call f(1)",
+        ] {
             assert_eq!(effect(sql), Effect::Autocommit, "{sql}");
         }
         for sql in [
@@ -107,5 +117,6 @@ mod tests {
     #[test]
     fn names_are_quoted() {
         assert_eq!(quoted_name("a\"b"), "\"a\"\"b\"");
+        assert_eq!(quoted_text("it's"), "'it''s'");
     }
 }

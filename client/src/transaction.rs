@@ -11,6 +11,7 @@ use prost::Message;
 use crate::error::{ClientError, ErrorKind, Result};
 use crate::kv::Bucket;
 use crate::prepared::Prepared;
+use crate::rdf::Dataset;
 use crate::retry::Effect;
 use crate::scope::{OpenTransaction, Scope};
 use crate::statement::Statement;
@@ -74,6 +75,11 @@ impl Tx {
     /// A key-value bucket.
     pub fn kv(&self, bucket: impl AsRef<str>) -> Bucket {
         Bucket::new(self.scope.clone(), bucket.as_ref())
+    }
+
+    /// A dataset of RDF. The name is taken as it is, not folded to lower case.
+    pub fn rdf(&self, dataset: impl AsRef<str>) -> Dataset {
+        Dataset::new(self.scope.clone(), dataset.as_ref())
     }
 
     /// Makes all changes durable and visible at once.

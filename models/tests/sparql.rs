@@ -454,6 +454,12 @@ async fn updates() {
         select(&f, "SELECT ?o { GRAPH <urn:g4> { ?s ?p ?o } }").await,
         ["urn:jam", "urn:tea"]
     );
+    f.run("CALL sparql_update('kb', 'INSERT DATA { <urn:y> <urn:p> \"it''s\" }')").await;
+    assert_eq!(select(&f, "SELECT ?o { <urn:y> <urn:p> ?o }").await, ["it's"]);
+    let error = f.fails("CALL sparql_update('kb', 'INSERT DATA { <urn:y> }')").await;
+    assert!(error.message.starts_with("line 1, column "), "{error}");
+    assert_eq!(f.fails("CALL sparql_update('kb')").await.code, "42601");
+    assert_eq!(f.fails("CALL nothing('kb')").await.code, "42883");
     assert_eq!(update(&f, "LOAD <http://127.0.0.1/x.ttl>").await.unwrap_err().code, "0A000");
     update(&f, "LOAD SILENT <http://127.0.0.1/x.ttl> ; DROP ALL").await.unwrap();
     assert_eq!(f.rows("SELECT count(*) FROM kb.quads").await, ["0"]);

@@ -99,20 +99,14 @@ fn a_lost_majority_is_told_in_bounded_time_and_logged_in_json() {
         let groups = health.json()["groups"].as_array().unwrap().clone();
         health.status == 503 && groups.iter().all(|group| group["quorum"] == false)
     });
-    let shown = sql(alone, "SHOW CLUSTER").json();
-    let connected = shown["columns"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .position(|column| column["name"] == "connected")
-        .unwrap();
-    let connected: Vec<bool> = shown["rows"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| row[connected].as_bool().unwrap())
-        .collect();
-    assert_eq!(connected, [false, false, true]);
+    let connected = || -> Vec<bool> {
+        let shown = sql(alone, "SHOW CLUSTER").json();
+        let columns = shown["columns"].as_array().unwrap();
+        let connected = columns.iter().position(|column| column["name"] == "connected").unwrap();
+        let rows = shown["rows"].as_array().unwrap();
+        rows.iter().map(|row| row[connected].as_bool().unwrap()).collect()
+    };
+    until("both others are seen to be gone", || connected() == [false, false, true]);
     for answer in answers {
         let (query, answer, took) = answer.join().unwrap();
         println!("{query}: {took:?} {}", answer.text());

@@ -9,6 +9,7 @@ mod crash;
 mod full_disk;
 mod garbage_bytes;
 mod key_value;
+mod latency;
 mod life_cycle;
 mod local_reads;
 mod memory_limit;

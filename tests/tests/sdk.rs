@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt;
 use pyralog_client::{Client, ErrorKind, Value, params};
 use pyralog_tests::runtime::block_on;
 use pyralog_tests::server::{Server, free_port};
@@ -280,5 +281,33 @@ fn several_addresses_and_sessions() {
         );
         drop(db);
         other.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_dataset_is_asked_and_changed() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        db.sql("CREATE COLLECTION kb AS RDF").execute().await.unwrap();
+        let kb = db.rdf("kb");
+        kb.update("INSERT DATA { <urn:ann> <urn:name> \"Ann's\" ; <urn:age> 42 }")
+            .await
+            .unwrap();
+        let names = async |query: &str| {
+            let batches: Vec<_> = kb.sparql(query).await.unwrap().try_collect().await.unwrap();
+            batches
+                .iter()
+                .map(|batch: &arrow::array::RecordBatch| batch.num_rows())
+                .sum::<usize>()
+        };
+        assert_eq!(names("SELECT ?s ?n { ?s <urn:name> ?n }").await, 1);
+        // A transaction holds an update together with what else it does.
+        let tx = db.begin().await.unwrap();
+        tx.rdf("kb").update("DELETE WHERE { <urn:ann> ?p ?o }").await.unwrap();
+        tx.rollback().await.unwrap();
+        assert_eq!(names("SELECT ?p { <urn:ann> ?p ?o }").await, 2);
+        let error = kb.update("INSERT DATA { <urn:ann> }").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     });
 }

@@ -92,6 +92,18 @@ impl Error {
         }
     }
 
+    /// With its position said in words: it is one in a text within the statement, not in the statement.
+    pub(crate) fn of_inner_text(self, text: &str) -> Self {
+        match self.position {
+            Some(place) => Error {
+                message: format!("line {}, column {} of the {text}: {}", place.line, place.column, self.message),
+                position: None,
+                ..self
+            },
+            None => self,
+        }
+    }
+
     /// The same error at a place.
     pub fn at(mut self, line: u64, column: u64) -> Self {
         self.position = Some(Position { line, column });

@@ -26,7 +26,7 @@ use crate::request;
 use crate::sql::context::Planner;
 use crate::sql::dml::{Dml, DmlOutcome, is_literal};
 use crate::sql::parse::{Statement, parse_one};
-use crate::sql::{ddl, explain, name, show};
+use crate::sql::{call, ddl, explain, name, show};
 use crate::{copy, external};
 
 /// How often a statement outside a transaction is run again after a write conflict, before the conflict is reported.
@@ -196,6 +196,7 @@ impl Session {
                     .release(&name::fold(&name))?;
                 Ok(done("RELEASE", None))
             }
+            SqlStatement::Call(function) => call::run(self, &function).await,
             SqlStatement::Copy { .. } => copy::copy_from(self, statement).await,
             other => match show::run(self, &other)? {
                 Some(result) => Ok(result),

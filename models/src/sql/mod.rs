@@ -1,6 +1,7 @@
 //! SQL: text → tokens (guarded) → statement → logical plan or catalog change or write.
 
 pub(crate) mod bounded_functions;
+pub(crate) mod call;
 pub(crate) mod checked_arithmetic;
 pub(crate) mod checked_sum;
 pub(crate) mod context;

@@ -58,10 +58,10 @@ struct Calls {
 }
 
 /// A call with its arguments as text.
-struct Call {
+pub(super) struct Call {
     function: String,
-    positional: Vec<String>,
-    named: HashMap<String, String>,
+    pub(super) positional: Vec<String>,
+    pub(super) named: HashMap<String, String>,
 }
 
 impl VisitorMut for Calls {
@@ -108,7 +108,7 @@ impl VisitorMut for Calls {
 }
 
 impl Call {
-    fn read(function: String, arguments: &[FunctionArg]) -> Result<Call> {
+    pub(super) fn read(function: String, arguments: &[FunctionArg]) -> Result<Call> {
         let mut call = Call {
             function,
             positional: Vec::new(),
@@ -179,18 +179,7 @@ impl Call {
         };
         match planner.catalog.require(&name)?.object.as_ref() {
             Object::Dataset(dataset) if self.named.is_empty() => {
-                let table = rdf::sparql::table(dataset, planner.reader, query).map_err(|error| match error.position {
-                    // It is one in the query, not in the statement.
-                    Some(place) => Error {
-                        message: format!(
-                            "line {}, column {} of the SPARQL query: {}",
-                            place.line, place.column, error.message
-                        ),
-                        position: None,
-                        ..error
-                    },
-                    None => error,
-                })?;
+                let table = rdf::sparql::table(dataset, planner.reader, query).map_err(|error| error.of_inner_text("SPARQL query"))?;
                 Ok(provider_as_source(table))
             }
             Object::Dataset(_) => Err(Error::invalid("42601", "sparql takes no named arguments")),

@@ -13,7 +13,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::lit;
 use futures::StreamExt;
 
-use super::query::{Evaluation, start};
+use super::plan::start;
+use super::query::Evaluation;
 use super::solutions::{Names, Solutions};
 use super::template::{is_blank, triple_batch};
 use super::triple::{Graphs, Quads, Slot};

@@ -18,6 +18,7 @@ mod group;
 mod operator;
 mod path;
 mod pattern;
+mod plan;
 mod query;
 mod scope;
 mod solutions;

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::{TableProvider, ViewTable};
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::ident;
 use futures::StreamExt;
 use oxrdf::NamedNode;
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 
 use super::context::QueryContext;
 use super::pattern::{QueryDataset, Translator};
+use super::plan::start;
 use super::solutions::{Binding, Names, Solutions, unbound};
 use super::triple::{Graphs, Quads};
 use super::{describe, template, text};
@@ -295,10 +295,4 @@ impl Session {
                 .with_hint(format!("CREATE COLLECTION {} AS RDF makes it", name.name))),
         }
     }
-}
-
-/// Starts a plan.
-pub async fn start(state: &SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-    let physical = state.create_physical_plan(plan).await?;
-    Ok(execute_stream(physical, state.task_ctx())?)
 }

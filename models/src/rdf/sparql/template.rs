@@ -14,7 +14,7 @@ use oxrdf::{BlankNode, GraphName, NamedNode, NamedOrBlankNode, Quad, Term};
 use spargebra::term::{GraphNamePattern, NamedNodePattern, TermPattern, TriplePattern};
 
 use super::context::QueryContext;
-use super::query::start;
+use super::plan::start;
 use super::solutions::Solutions;
 use crate::error::{Error, Result};
 use crate::rdf::term_column::{quad_batch, quad_fields};

@@ -14,7 +14,8 @@ use spargebra::term::{GraphName, GroundQuadPattern, QuadPattern, TermPattern};
 use spargebra::{GraphUpdateOperation, Update};
 use tokio::time::Instant;
 
-use super::query::{Evaluation, base_of, clauses_of, start};
+use super::plan::start;
+use super::query::{Evaluation, base_of, clauses_of};
 use super::solutions::Names;
 use super::template::{Layout, Place, fresh};
 use super::triple::{Graphs, Quads};
@@ -46,7 +47,7 @@ impl Session {
         result
     }
 
-    async fn run_update(&self, query: &SparqlQuery) -> Result<()> {
+    pub(crate) async fn run_update(&self, query: &SparqlQuery) -> Result<()> {
         let update = text::update(&query.text, query.base.as_deref())?;
         let given = clauses_of(query)?;
         let has_own = |operation: &GraphUpdateOperation| matches!(operation, GraphUpdateOperation::DeleteInsert { using: Some(_), .. });
