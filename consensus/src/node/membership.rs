@@ -318,17 +318,25 @@ pub async fn remove<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changin
 
 /// Marks a node as removed for ever, so that it is not admitted again.
 pub async fn mark_removed(meta: &Meta, node: u64) -> Result<(), ConsensusError> {
-    meta.barrier().await?;
+    /// Others, the node itself among them, replace its record now and then; who asks for its removal must not hear of that.
+    const TRIES: usize = 16;
     let unknown = || ConsensusError::Unsupported(format!("there is no node {node} in this cluster"));
-    let Some((bytes, revision)) = meta.get(&key(node))? else {
-        return Err(unknown());
-    };
-    let mut record: NodeRecord = serde_json::from_slice(&bytes).map_err(|_| unknown())?;
-    if record.removed {
-        return Ok(());
+    let mut tries = 0;
+    loop {
+        meta.barrier().await?;
+        let Some((bytes, revision)) = meta.get(&key(node))? else {
+            return Err(unknown());
+        };
+        let mut record: NodeRecord = serde_json::from_slice(&bytes).map_err(|_| unknown())?;
+        if record.removed {
+            return Ok(());
+        }
+        record.removed = true;
+        match replace(meta, node, &record, revision).await {
+            Err(ConsensusError::MetaConflict { .. }) if tries < TRIES => tries += 1,
+            result => return result,
+        }
     }
-    record.removed = true;
-    replace(meta, node, &record, revision).await
 }
 
 /// Waits until a learner has all but the newest entries.

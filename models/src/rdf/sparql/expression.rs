@@ -49,11 +49,20 @@ impl Expressions<'_> {
             Expression::LessOrEqual(left, right) => both(Operator::LessOrEqual, left, right)?,
             Expression::GreaterOrEqual(left, right) => both(Operator::LessOrEqual, right, left)?,
             Expression::In(inner, list) => {
-                let mut any = lit(false);
-                for item in list {
-                    any = any.or(self.equal(inner, item)?);
+                let mut parts = list.iter().map(|item| self.equal(inner, item)).collect::<Result<Vec<Expr>>>()?;
+                // A tree as deep as a long list is long could not be walked.
+                while parts.len() > 1 {
+                    let mut pairs = parts.into_iter();
+                    let mut joined = Vec::new();
+                    while let Some(first) = pairs.next() {
+                        joined.push(match pairs.next() {
+                            Some(second) => first.or(second),
+                            None => first,
+                        });
+                    }
+                    parts = joined;
                 }
-                any
+                parts.pop().unwrap_or_else(|| lit(false))
             }
             Expression::Variable(variable) if is_mark(variable.as_str()) => match self.variables.get(variable.as_str()) {
                 Some(mark) => mark.expr(),

@@ -19,7 +19,7 @@ use super::pattern::{QueryDataset, Translator};
 use super::plan::start;
 use super::solutions::{Binding, Names, Solutions, unbound};
 use super::triple::{Graphs, Quads};
-use super::{describe, template, text};
+use super::{describe, scope, template, text};
 use crate::catalog::{DEFAULT_SCHEMA, Object, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::large_stack::OnLargeStack;
@@ -28,6 +28,9 @@ use crate::rdf::dictionary::Dictionary;
 use crate::rdf::term_id::{Encoded, TermId};
 use crate::rdf::term_of::{Face, TermOf};
 use crate::session::{Deadline, Reader, Session, timed_out};
+
+/// Most scans, joins and other operators of one query: the time to plan them grows faster than they do.
+const MAX_OPERATORS: usize = 160;
 
 /// A query of SPARQL.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +81,11 @@ impl<'a> Evaluation<'a> {
 
     /// The solutions of a pattern.
     pub fn solutions(&self, pattern: &GraphPattern, graphs: QueryDataset, base: Option<NamedNode>) -> Result<Solutions> {
+        let operators = scope::operators(pattern);
+        if operators > MAX_OPERATORS {
+            let message = format!("the query becomes {operators} scans, joins and other operators; at most {MAX_OPERATORS} are planned");
+            return Err(Error::invalid("54001", message).with_hint("ask in several queries"));
+        }
         let default = graphs.default.clone();
         let mut translator = Translator {
             quads: Quads {

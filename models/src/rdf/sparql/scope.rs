@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use spargebra::algebra::{AggregateExpression, Expression, Function, GraphPattern, OrderExpression};
+use spargebra::algebra::{AggregateExpression, Expression, Function, GraphPattern, OrderExpression, PropertyPathExpression};
 use spargebra::term::{NamedNodePattern, TermPattern, TriplePattern};
 
 /// Names of variables.
@@ -82,6 +82,58 @@ fn of_triple(triple: &TriplePattern, names: &mut Names) {
 fn of_term(term: &TermPattern, names: &mut Names) {
     if let TermPattern::Variable(variable) = term {
         names.insert(variable.as_str().to_owned());
+    }
+}
+
+/// How many scans, joins and other operators a pattern becomes, also within its expressions.
+pub fn operators(pattern: &GraphPattern) -> usize {
+    let in_expression = |expression: &Expression| {
+        let mut count = 0;
+        visit(expression, &mut |inner| {
+            if let Expression::Exists(pattern) = inner {
+                count += 1 + operators(pattern);
+            }
+        });
+        count
+    };
+    match pattern {
+        GraphPattern::Bgp { patterns } => patterns.len(),
+        GraphPattern::Path { path, .. } => steps(path),
+        GraphPattern::Join { left, right } | GraphPattern::Union { left, right } | GraphPattern::Minus { left, right } => {
+            1 + operators(left) + operators(right)
+        }
+        GraphPattern::LeftJoin { left, right, expression } => {
+            1 + operators(left) + operators(right) + expression.as_ref().map_or(0, in_expression)
+        }
+        GraphPattern::Filter { expr, inner } => 1 + operators(inner) + in_expression(expr),
+        GraphPattern::Extend { inner, expression, .. } => 1 + operators(inner) + in_expression(expression),
+        GraphPattern::OrderBy { inner, expression } => expression.len() + operators(inner),
+        GraphPattern::Group { inner, aggregates, .. } => {
+            1 + operators(inner)
+                + aggregates
+                    .iter()
+                    .filter_map(|(_, aggregate)| argument(aggregate))
+                    .map(in_expression)
+                    .sum::<usize>()
+        }
+        GraphPattern::Values { .. } => 1,
+        GraphPattern::Graph { inner, .. }
+        | GraphPattern::Project { inner, .. }
+        | GraphPattern::Distinct { inner }
+        | GraphPattern::Reduced { inner }
+        | GraphPattern::Slice { inner, .. }
+        | GraphPattern::Service { inner, .. } => 1 + operators(inner),
+    }
+}
+
+fn steps(path: &PropertyPathExpression) -> usize {
+    match path {
+        PropertyPathExpression::NamedNode(_) | PropertyPathExpression::NegatedPropertySet(_) => 1,
+        PropertyPathExpression::Sequence(left, right) | PropertyPathExpression::Alternative(left, right) => steps(left) + steps(right),
+        PropertyPathExpression::Reverse(inner)
+        | PropertyPathExpression::ZeroOrMore(inner)
+        | PropertyPathExpression::OneOrMore(inner)
+        | PropertyPathExpression::ZeroOrOne(inner) => 1 + steps(inner),
     }
 }
 

@@ -11,6 +11,9 @@ const MAX_BYTES: usize = 8 << 20;
 /// Most brackets and operators of one operand (`!!!…`, `---…`) within each other.
 const MAX_DEPTH: usize = 128;
 
+/// Most operators, paths and groups of a text, outside of data: the parser nests each chain of them (`a + b + c …`) as deep as it is long.
+const MAX_OPERATORS: usize = 2048;
+
 /// Parses a query. `base`: against what relative IRIs are resolved.
 pub fn query(text: &str, base: Option<&str>) -> Result<Query> {
     check(text)?;
@@ -164,6 +167,36 @@ fn syntax(text: &str, error: &spargebra::SparqlSyntaxError) -> Error {
     }
 }
 
+/// Refuses what has too many operators.
+fn check_operators(text: &str) -> Result<()> {
+    let (mut count, mut in_data, mut data_follows) = (0, 0_usize, false);
+    for (at, word) in words(text) {
+        match word {
+            "{" if in_data > 0 || data_follows => {
+                in_data += 1;
+                data_follows = false;
+            }
+            "}" => in_data = in_data.saturating_sub(1),
+            "+" | "-" | "*" | "/" | "|" | "&" | "=" | "<" | ">" | "!" | "^" | "{" | "(" if in_data == 0 => count += 1,
+            word => data_follows |= word.eq_ignore_ascii_case("data") || word.eq_ignore_ascii_case("values"),
+        }
+        if count > MAX_OPERATORS {
+            return Err(too_complex(text, at, format!("more than {MAX_OPERATORS} operators and groups")));
+        }
+    }
+    Ok(())
+}
+
+fn too_complex(text: &str, at: usize, message: String) -> Error {
+    let before = &text[..at];
+    let line = before.matches('\n').count() as u64 + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) as u64;
+    Error {
+        position: Some(Position { line, column }),
+        ..Error::new(ErrorKind::InvalidInput, "54001", message)
+    }
+}
+
 /// Refuses what is too long or too deep. Strings, IRIs and comments are passed over.
 fn check(text: &str) -> Result<()> {
     if text.len() > MAX_BYTES {
@@ -196,21 +229,14 @@ fn check(text: &str) -> Result<()> {
             _ => 0,
         };
         if depth > MAX_DEPTH || prefixes > MAX_DEPTH {
-            let before = &text[..at];
-            let line = before.matches('\n').count() as u64 + 1;
-            let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) as u64;
-            let error = Error::new(
-                ErrorKind::InvalidInput,
-                "54001",
+            return Err(too_complex(
+                text,
+                at,
                 format!("more than {MAX_DEPTH} brackets or signs within each other"),
-            );
-            return Err(Error {
-                position: Some(Position { line, column }),
-                ..error
-            });
+            ));
         }
     }
-    Ok(())
+    check_operators(text)
 }
 
 fn skip_line(bytes: &[u8]) -> usize {
@@ -276,6 +302,20 @@ mod tests {
             let error = query(&text, None).unwrap_err();
             assert_eq!((error.code, error.position.unwrap().line), ("54001", 2), "{open}");
         }
+        let chains = [
+            format!("ASK {{ FILTER(1{} > 0) }}", "+1".repeat(100_000)),
+            format!("ASK {{ FILTER(?x{}) }}", " || ?x".repeat(100_000)),
+            format!("ASK {{ ?a <urn:p>{} ?b }}", "/<urn:p>".repeat(100_000)),
+            format!("ASK {{ {{}}{} }}", " UNION {}".repeat(100_000)),
+            format!("ASK {{ {} }}", "BIND(1 AS ?x) ".repeat(100_000)),
+        ];
+        for text in chains {
+            assert_eq!(query(&text, None).unwrap_err().code, "54001");
+        }
+        let data = format!("INSERT DATA {{ {} }}", "GRAPH <urn:g> { <urn:a> <urn:b> -1 } ".repeat(5_000));
+        assert!(update(&data, None).is_ok());
+        let rows = format!("ASK {{ VALUES (?x ?y) {{ {} }} }}", "(1 2) ".repeat(5_000));
+        assert!(query(&rows, None).is_ok());
         let long = format!("SELECT * {{}} #{}", "x".repeat(MAX_BYTES));
         assert_eq!(query(&long, None).unwrap_err().code, "54001");
     }
