@@ -23,10 +23,16 @@ use crate::catalog::{Catalog, DATABASE, DEFAULT_SCHEMA};
 use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::GroupCommit;
-use crate::rdf::sparql::ExpandPlanner;
+use crate::rdf::sparql::{BindPlanner, ExpandPlanner};
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
 use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
+use datafusion::physical_optimizer::combine_partial_final_agg::CombinePartialFinalAggregate;
+use datafusion::physical_optimizer::ensure_coop::EnsureCooperative;
+use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
+use datafusion::physical_optimizer::join_selection::JoinSelection;
+use datafusion::physical_optimizer::limit_pushdown::LimitPushdown;
+use datafusion::physical_optimizer::output_requirements::OutputRequirements;
 
 /// How many operators an out-of-memory message names.
 const NAMED_CONSUMERS: NonZeroUsize = match NonZeroUsize::new(5) {
@@ -47,7 +53,9 @@ pub(crate) struct Engine {
     pub(crate) catalog: Catalog,
     pub(crate) config: DatabaseConfig,
     pub(crate) runtime: Arc<RuntimeEnv>,
-    pub(crate) base_state: SessionState,
+    pub(crate) base_state: Arc<SessionState>,
+    /// For plans that read little: no threads of their own, and few rules.
+    pub(crate) small_state: Arc<SessionState>,
     pub(crate) row_ids: RowIds,
     pub(crate) puts: GroupCommit,
     pub(crate) counters: Counters,
@@ -98,7 +106,8 @@ impl Engine {
             catalog,
             config,
             runtime,
-            base_state,
+            small_state: Arc::new(small_state(&base_state)),
+            base_state: Arc::new(base_state),
             row_ids,
             puts: GroupCommit::start(engine.clone()),
             counters: Counters::default(),
@@ -169,10 +178,26 @@ struct PhysicalPlans;
 #[async_trait]
 impl QueryPlanner for PhysicalPlans {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ExpandPlanner)])
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ExpandPlanner), Arc::new(BindPlanner)])
             .create_physical_plan(plan, session)
             .await
     }
+}
+
+/// The same state for plans that read little: to spread their rows over threads, or to look for better plans, would take longer than to run them.
+fn small_state(base: &SessionState) -> SessionState {
+    SessionStateBuilder::new_from_existing(base.clone())
+        .with_config(base.config().clone().with_target_partitions(1))
+        .with_physical_optimizer_rules(vec![
+            Arc::new(OutputRequirements::new_add_mode()),
+            Arc::new(JoinSelection::new()),
+            Arc::new(EnsureRequirements::new()),
+            Arc::new(CombinePartialFinalAggregate::new()),
+            Arc::new(OutputRequirements::new_remove_mode()),
+            Arc::new(LimitPushdown::new()),
+            Arc::new(EnsureCooperative::new()),
+        ])
+        .build()
 }
 
 fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>, query_memory: u64) -> SessionState {

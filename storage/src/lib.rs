@@ -34,7 +34,7 @@ pub use partition::{
 };
 pub use schema::{RelationSchema, field_id, with_field_id};
 pub use segment::set_resident_limit;
-pub use snapshot::{KeyRange, RelationView, RowAddress, ScanPiece, Snapshot};
+pub use snapshot::{IntegerIndex, IntegerRange, KeyRange, RelationView, RowAddress, ScanPiece, Snapshot};
 pub use transaction::{Savepoint, Transaction};
 pub use write_set::{ConflictPolicy, RelationWrites, StagedSegment, WriteSet};
 pub use zone_map::{ColumnSummary, ZoneMaps};

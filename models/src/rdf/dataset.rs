@@ -53,6 +53,15 @@ impl Order {
     /// All of them, as in [`DatasetDefinition::quads`].
     pub const ALL: [Order; 3] = [Order::Spo, Order::Pos, Order::Osp];
 
+    /// The order that begins with the known places of subject, predicate, object.
+    pub fn with_first(known: [bool; 3]) -> Order {
+        match known {
+            [true, _, false] | [true, true, true] | [false, false, false] => Order::Spo,
+            [false, true, _] => Order::Pos,
+            [_, false, true] => Order::Osp,
+        }
+    }
+
     /// Where in a quad (subject, predicate, object, graph) each column of the order comes from.
     pub fn positions(self) -> [usize; 4] {
         match self {

@@ -101,15 +101,15 @@ impl Dictionary {
             if addresses.is_empty() {
                 continue;
             }
-            let rows = view.fetch(&addresses, &[1, 2])?;
-            let (values, qualifiers) = (rows.column(0).as_string_view(), rows.column(1).as_string_view());
-            for (row, &place) in places.iter().enumerate() {
-                entries[place] = ids[place].class().map(|class| Entry {
+            view.visit(&addresses, &[1, 2], |i, rows, row| {
+                let (values, qualifiers) = (rows.column(0).as_string_view(), rows.column(1).as_string_view());
+                let id = ids[places[i]];
+                entries[places[i]] = id.class().map(|class| Entry {
                     class,
                     value: values.value(row).to_owned(),
                     qualifier: qualifiers.is_valid(row).then(|| qualifiers.value(row).to_owned()),
                 });
-            }
+            })?;
         }
         Ok(entries)
     }

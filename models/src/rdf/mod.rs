@@ -6,6 +6,7 @@ pub(crate) mod dataset;
 pub(crate) mod date_time;
 pub(crate) mod dictionary;
 mod ingest;
+pub(crate) mod quad_index;
 mod quads_table;
 pub(crate) mod sparql;
 pub(crate) mod term_column;
@@ -17,15 +18,18 @@ mod writer;
 pub(crate) use dataset::DatasetDefinition;
 pub(crate) use ingest::ingest;
 pub(crate) use quads_table::{QUADS, quads_table};
-pub use sparql::{SparqlQuery, SparqlResult};
+pub use sparql::{SparqlJoin, SparqlQuery, SparqlResult};
 pub use term_column::{TermColumn, quad_batch, quad_fields, quads};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Runs what may fault pages in, so that other tasks of this thread go on elsewhere meanwhile.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+/// Rows below which a task does not make room for others while pages are faulted in: to make it takes longer than a few faults.
+const FEW: usize = 256;
+
+/// Runs what may fault pages in for so many rows, so that other tasks of this thread go on elsewhere meanwhile.
+fn blocking<T>(rows: usize, work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        Ok(RuntimeFlavor::MultiThread) if rows > FEW => tokio::task::block_in_place(work),
         _ => work(),
     }
 }

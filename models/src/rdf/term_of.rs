@@ -91,7 +91,7 @@ impl ScalarUDFImpl for TermOf {
         let ids = columns[0].as_primitive::<UInt64Type>();
         // The default graph has no name, and so stands for null here.
         let ids: Vec<TermId> = ids.iter().map(|id| id.map_or(TermId::DEFAULT_GRAPH, TermId)).collect();
-        let terms = blocking(|| self.context.terms(&ids))?;
+        let terms = blocking(ids.len(), || self.context.terms(&ids))?;
         Ok(ColumnarValue::Array(match self.face {
             Face::Parts => term_column::build(terms.iter().map(|term| term.as_ref().map(Term::as_ref)))?,
             Face::Text => Arc::new(StringViewArray::from_iter(terms.iter().map(|term| term.as_ref().map(text)))),

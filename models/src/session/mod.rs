@@ -117,7 +117,7 @@ impl Drop for SessionInner {
 impl Session {
     pub(crate) fn new(engine: Arc<Engine>) -> Session {
         engine.counters.sessions.fetch_add(1, Ordering::Relaxed);
-        let state = RwLock::new(Arc::new(engine.base_state.clone()));
+        let state = RwLock::new(Arc::clone(&engine.base_state));
         Session {
             inner: Arc::new(SessionInner {
                 engine,

@@ -19,7 +19,7 @@ use crate::key::KeyEncoder;
 
 /// See [`Segment::find`].
 pub fn find(segment: &Segment, key: &[u8], hash: u64, encoder: &KeyEncoder) -> Result<Range<u32>> {
-    let first = first_batch(segment, key);
+    let first = first_batch(segment, key, 0);
     let mut found = 0..0;
     // Versions of one key can run over several batches.
     for batch in first..segment.batch_count() {
@@ -53,7 +53,7 @@ pub fn find(segment: &Segment, key: &[u8], hash: u64, encoder: &KeyEncoder) -> R
 
 /// See [`Segment::lower_bound`]. `key` may be any bytes, such as a prefix of keys: it is only compared.
 pub fn lower_bound(segment: &Segment, key: &[u8], encoder: &KeyEncoder) -> Result<u32> {
-    let batch = first_batch(segment, key);
+    let batch = first_batch(segment, key, 0);
     if batch == segment.batch_count() {
         return Ok(segment.info().rows as u32);
     }
@@ -65,9 +65,9 @@ pub fn lower_bound(segment: &Segment, key: &[u8], encoder: &KeyEncoder) -> Resul
     Ok(segment.batch_start(batch) + at as u32)
 }
 
-/// The first batch whose last key is not below `key`.
-fn first_batch(segment: &Segment, key: &[u8]) -> usize {
-    let (mut low, mut high) = (0, segment.batch_count());
+/// See [`Segment::first_batch`].
+pub fn first_batch(segment: &Segment, key: &[u8], from: usize) -> usize {
+    let (mut low, mut high) = (from, segment.batch_count());
     while low < high {
         let middle = low + (high - low) / 2;
         if segment.last_key(middle) < key {

@@ -254,7 +254,7 @@ impl Segment {
     }
 
     /// Key columns of a batch, in key order.
-    pub(super) fn key_columns(&self, batch: usize, encoder: &KeyEncoder) -> Result<Vec<ArrayRef>> {
+    pub(crate) fn key_columns(&self, batch: usize, encoder: &KeyEncoder) -> Result<Vec<ArrayRef>> {
         encoder
             .field_ids()
             .iter()
@@ -271,6 +271,11 @@ impl Segment {
     /// The first row (counted over the segment) whose key is not below `key` (any bytes); the number of rows if all are.
     pub fn lower_bound(&self, key: &[u8], encoder: &KeyEncoder) -> Result<u32> {
         super::find::lower_bound(self, key, encoder)
+    }
+
+    /// The first batch, counted from `from` on, whose last key is not below `key` (any bytes); the number of batches if there is none.
+    pub(crate) fn first_batch(&self, key: &[u8], from: usize) -> usize {
+        super::find::first_batch(self, key, from)
     }
 
     /// Zone maps in the positions of `schema`. Cached.

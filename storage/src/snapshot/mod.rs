@@ -1,5 +1,6 @@
 //! What a reader pins: a timestamp together with the segments, delete bitmaps and memtables that are visible at it.
 
+mod integer_index;
 mod ordered;
 mod own_writes;
 mod piece;
@@ -15,6 +16,7 @@ use crate::error::Result;
 use crate::ids::{RelationId, Timestamp};
 use crate::partition::{Pin, Version};
 
+pub use integer_index::{IntegerIndex, IntegerRange};
 pub(crate) use own_writes::{OwnSegment, OwnWrites};
 pub use piece::ScanPiece;
 pub(crate) use view::gather;

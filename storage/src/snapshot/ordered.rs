@@ -44,26 +44,13 @@ impl RelationView {
                 )));
             }
         }
-        let first = self.segments().len();
-        let memtables = self
-            .inner
-            .memtables
-            .iter()
-            .enumerate()
-            .map(|(i, memtable)| (first + i, memtable, self.inner.at));
-        let own = self
-            .inner
-            .own
-            .as_ref()
-            .map(|own| (first + self.inner.memtables.len() + own.staged.len(), &own.memtable, own.at));
-        for (piece, memtable, at) in memtables.chain(own) {
-            let hidden = self.inner.own.as_ref().and_then(|own| own.hidden.get(&(piece as u32)).cloned());
+        for (piece, memtable, at, hidden) in self.loose() {
             let Some((smallest, _)) = memtable.key_range() else { continue };
             let lower = range.start.clone().map_or(smallest.clone(), |start| start.max(smallest));
             let page = Page {
                 view: self.clone(),
-                piece: piece as u32,
-                memtable: memtable.clone(),
+                piece,
+                memtable,
                 at,
                 hidden,
             };

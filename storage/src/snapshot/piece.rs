@@ -198,6 +198,27 @@ impl ScanPiece {
         }
     }
 
+    /// How many rows of a segment's `rows` are masked.
+    pub(crate) fn masked_within(&self, rows: std::ops::Range<u32>) -> u64 {
+        match &self.inner.source {
+            Source::Segment(piece) if !piece.mask.is_empty() => piece.mask.range_cardinality(rows),
+            _ => 0,
+        }
+    }
+
+    /// Whether a row of a segment is masked.
+    pub(crate) fn is_masked_row(&self, row: u32) -> bool {
+        match &self.inner.source {
+            Source::Segment(piece) => piece.mask.contains(row),
+            Source::Memtable(_) => false,
+        }
+    }
+
+    /// The relation.
+    pub(crate) fn relation(&self) -> crate::ids::RelationId {
+        self.inner.schema.id
+    }
+
     /// The first row of a batch, counted over the piece.
     pub(crate) fn batch_start(&self, batch: usize) -> u32 {
         match &self.inner.source {

@@ -140,6 +140,20 @@ impl RelationView {
         self.inner.pieces.get_or_init(|| self.build_pieces())
     }
 
+    /// The memtables: each with the position of its piece, the stamp it is read at, and the rows of it that the view's transaction hides.
+    pub(super) fn loose(&self) -> impl Iterator<Item = (u32, Arc<Memtable>, u64, Option<Arc<RoaringBitmap>>)> {
+        let first = self.segments().len();
+        let own = self.inner.own.as_ref();
+        let memtables = self.inner.memtables.iter().enumerate();
+        let base = memtables.map(move |(i, memtable)| {
+            let piece = (first + i) as u32;
+            let hidden = own.and_then(|own| own.hidden.get(&piece).cloned());
+            (piece, Arc::clone(memtable), self.inner.at, hidden)
+        });
+        let last = first + self.inner.memtables.len();
+        base.chain(own.map(move |own| ((last + own.staged.len()) as u32, Arc::clone(&own.memtable), own.at, None)))
+    }
+
     fn build_pieces(&self) -> Vec<ScanPiece> {
         let Inner {
             at,
@@ -303,18 +317,42 @@ impl RelationView {
             })
     }
 
+    /// Shows rows by address where they lie: the number of the address, the batch that has the row, and its position there. `projection` as in
+    /// [`ScanPiece::read`].
+    pub fn visit(&self, addresses: &[RowAddress], projection: &[usize], mut see: impl FnMut(usize, &RecordBatch, usize)) -> Result<()> {
+        let mut order: Vec<usize> = (0..addresses.len()).collect();
+        order.sort_unstable_by_key(|i| addresses[*i]);
+        let mut current: Option<(u32, usize, RecordBatch)> = None;
+        for i in order {
+            let (piece, batch, position) = self.place(addresses[i])?;
+            let rows = match current.take() {
+                Some((last_piece, last_batch, rows)) if (last_piece, last_batch) == (addresses[i].piece, batch) => rows,
+                _ => piece.read_all(batch, projection)?,
+            };
+            see(i, &rows, position);
+            current = Some((addresses[i].piece, batch, rows));
+        }
+        Ok(())
+    }
+
+    /// The piece and batch of a row, and its position there.
+    fn place(&self, address: RowAddress) -> Result<(&ScanPiece, usize, usize)> {
+        let missing = || StorageError::SchemaMismatch {
+            relation: self.schema().id,
+            detail: format!("no row {} in piece {} of this view", address.row, address.piece),
+        };
+        let piece = self.pieces().get(address.piece as usize).ok_or_else(missing)?;
+        let (batch, position) = piece.locate(address.row).ok_or_else(missing)?;
+        Ok((piece, batch, position))
+    }
+
     /// Reads rows by address, in the order asked for. `projection` as in [`ScanPiece::read`].
     pub fn fetch(&self, addresses: &[RowAddress], projection: &[usize]) -> Result<RecordBatch> {
         let mut sources: Vec<RecordBatch> = Vec::new();
         let mut known: std::collections::HashMap<(u32, usize), usize> = std::collections::HashMap::new();
         let mut places = Vec::with_capacity(addresses.len());
         for address in addresses {
-            let missing = || StorageError::SchemaMismatch {
-                relation: self.schema().id,
-                detail: format!("no row {} in piece {} of this view", address.row, address.piece),
-            };
-            let piece = self.pieces().get(address.piece as usize).ok_or_else(missing)?;
-            let (batch, position) = piece.locate(address.row).ok_or_else(missing)?;
+            let (piece, batch, position) = self.place(*address)?;
             let source = match known.entry((address.piece, batch)) {
                 std::collections::hash_map::Entry::Occupied(entry) => *entry.get(),
                 std::collections::hash_map::Entry::Vacant(entry) => {

@@ -7,6 +7,7 @@ mod concurrent;
 mod damage;
 mod failures;
 mod harness;
+mod integer_index;
 mod model;
 mod schemas;
 mod small_writes;

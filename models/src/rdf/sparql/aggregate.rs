@@ -319,7 +319,7 @@ impl Groups {
 
     fn update(&mut self, ids: &UInt64Array, groups: &[usize], filter: Option<&BooleanArray>, total: usize) -> Result<()> {
         self.grow(total);
-        let values = blocking(|| self.values(ids))?;
+        let values = blocking(ids.len(), || self.values(ids))?;
         for (row, &group) in groups.iter().enumerate() {
             if filter.is_some_and(|filter| !filter.is_valid(row) || !filter.value(row)) {
                 continue;
@@ -342,7 +342,7 @@ impl Groups {
         let lists: &ListArray = columns[0].as_list();
         let ids: &UInt64Array = lists.values().as_primitive::<UInt64Type>();
         let (counts, failed) = (columns[1].as_primitive::<UInt64Type>(), columns[2].as_boolean());
-        let values = blocking(|| self.values(ids))?;
+        let values = blocking(ids.len(), || self.values(ids))?;
         for (row, &group) in groups.iter().enumerate() {
             let group = &mut self.groups[group];
             group.failed |= failed.value(row);

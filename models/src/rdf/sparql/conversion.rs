@@ -109,7 +109,7 @@ impl ScalarUDFImpl for ConversionFunction {
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
         let columns = ColumnarValue::values_to_arrays(&arguments.args)?;
         Ok(ColumnarValue::Array(match self.conversion {
-            Conversion::SortKey => blocking(|| self.sort_keys(columns[0].as_primitive::<UInt64Type>()))?,
+            Conversion::SortKey => blocking(columns[0].len(), || self.sort_keys(columns[0].as_primitive::<UInt64Type>()))?,
             Conversion::Integer => {
                 let numbers = columns[0].as_primitive::<Int64Type>();
                 let ids = numbers

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, UInt64Array};
 use datafusion::arrow::datatypes::{Schema, UInt64Type};
-use datafusion::execution::memory_pool::MemoryConsumer;
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::lit;
 use futures::StreamExt;
 
-use super::plan::start;
+use super::plan::Runner;
 use super::query::Evaluation;
 use super::solutions::{Names, Solutions};
 use super::template::{is_blank, triple_batch};
@@ -33,12 +32,12 @@ pub async fn describe(
     evaluation: &Evaluation<'_>,
     solutions: Solutions,
     graphs: &Graphs,
-    state: &SessionState,
+    runner: &Runner,
 ) -> Result<SendableRecordBatchStream> {
-    let memory = MemoryConsumer::new("triples of DESCRIBE").register(&state.runtime_env().memory_pool);
+    let memory = runner.memory("triples of DESCRIBE");
     let mut wanted: Vec<TermId> = Vec::new();
     let mut seen: HashSet<TermId> = HashSet::new();
-    let mut rows = start(state, &solutions.visible().only_variables()?.plan).await?;
+    let mut rows = runner.start(&solutions.visible().only_variables()?.plan).await?;
     while let Some(batch) = rows.next().await {
         for column in batch?.columns() {
             let ids: &UInt64Array = column.as_primitive::<UInt64Type>();
@@ -49,7 +48,7 @@ pub async fn describe(
     let mut triples: Vec<[TermId; 3]> = Vec::new();
     while !wanted.is_empty() {
         let now: Vec<TermId> = wanted.drain(..wanted.len().min(TOGETHER)).collect();
-        let mut rows = start(state, &triples_of(evaluation, &now, graphs)?).await?;
+        let mut rows = runner.start(&triples_of(evaluation, &now, graphs)?).await?;
         while let Some(batch) = rows.next().await {
             let batch = batch?;
             let columns: Vec<&UInt64Array> = batch.columns().iter().map(|column| column.as_primitive::<UInt64Type>()).collect();
@@ -71,7 +70,7 @@ pub async fn describe(
     let batches = std::iter::from_fn(move || {
         let triples: Vec<[TermId; 3]> = left.by_ref().take(BATCH).collect();
         let _held = &memory;
-        (!triples.is_empty()).then(|| Ok(blocking(|| triple_batch(&context, &triples))?))
+        (!triples.is_empty()).then(|| Ok(blocking(triples.len(), || triple_batch(&context, &triples))?))
     });
     let schema = Arc::new(Schema::new(quad_fields()));
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches))))

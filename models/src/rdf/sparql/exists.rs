@@ -161,6 +161,7 @@ impl Translator<'_> {
             plan: outer.plan.clone(),
             variables: Default::default(),
             order: Vec::new(),
+            estimate: None,
         };
         let mut columns = Vec::new();
         for name in &fixed {

@@ -83,6 +83,7 @@ impl Translator<'_> {
             plan,
             variables,
             order: Vec::new(),
+            estimate: None,
         };
         let mut columns = grouped.columns();
         for (name, column, is_count) in results {

@@ -8,9 +8,12 @@
 //! (`operator`). Terms are looked up at the end, for the rows that are left.
 
 mod aggregate;
+mod basic;
+mod bind;
 mod context;
 mod conversion;
 mod describe;
+mod estimate;
 mod exists;
 mod expand;
 mod expression;
@@ -19,6 +22,7 @@ mod operator;
 mod path;
 mod pattern;
 mod plan;
+mod probe;
 mod query;
 mod scope;
 mod solutions;
@@ -27,7 +31,8 @@ mod text;
 mod triple;
 mod update;
 
+pub(crate) use bind::BindPlanner;
 pub(crate) use context::QueryContext;
 pub(crate) use expand::ExpandPlanner;
 pub(crate) use query::table;
-pub use query::{SparqlQuery, SparqlResult};
+pub use query::{SparqlJoin, SparqlQuery, SparqlResult};

@@ -183,7 +183,9 @@ impl ScalarUDFImpl for OperatorFunction {
             .map(|argument| argument.to_array(arguments.number_rows))
             .collect::<DataFusionResult<Vec<ArrayRef>>>()?;
         let columns: Vec<&UInt64Array> = columns.iter().map(|column| column.as_primitive::<UInt64Type>()).collect();
-        Ok(ColumnarValue::Array(blocking(|| self.evaluate(&columns, arguments.number_rows))?))
+        Ok(ColumnarValue::Array(blocking(arguments.number_rows, || {
+            self.evaluate(&columns, arguments.number_rows)
+        })?))
     }
 }
 

@@ -274,6 +274,7 @@ impl Translator<'_> {
             plan: expand(input.plan, edges, search)?,
             variables: input.variables,
             order: Vec::new(),
+            estimate: None,
         };
         let reached = ident(&column);
         match end {

@@ -1,22 +1,27 @@
 //! From SPARQL's algebra to relational plans (the mapping of Cyganiak's "A relational algebra for SPARQL", over ids).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::prelude::lit;
 use datafusion::scalar::ScalarValue;
 use oxrdf::NamedNode;
 use spargebra::algebra::{Expression as SparqlExpression, GraphPattern, OrderExpression};
-use spargebra::term::{GroundTerm, NamedNodePattern, TermPattern, TriplePattern, Variable};
+use spargebra::term::{GroundTerm, NamedNodePattern, TermPattern, Variable};
 
 use super::context::QueryContext;
 use super::conversion::Conversion;
+use super::estimate::Estimate;
 use super::exists::Injected;
 use super::expression::Expressions;
+use super::probe::UNBOUND;
+use super::query::SparqlJoin;
 use super::scope;
 use super::solutions::{Binding, Names, Solutions, SortColumn};
 use super::triple::{Graphs, Quads, Slot};
 use crate::error::{Error, Result};
+use crate::rdf::quad_index::QuadIndex;
 use crate::rdf::term_id::{Encoded, TermId};
 
 /// The graphs that a query is about.
@@ -40,6 +45,10 @@ pub struct Translator<'a> {
     pub names: Names,
     /// Against what relative IRIs are resolved.
     pub base: Option<NamedNode>,
+    /// How triples are joined.
+    pub join: SparqlJoin,
+    /// The same quads, to be searched while the query is planned and by bind joins.
+    pub index: Arc<QuadIndex>,
     /// Outer values, within a pattern of EXISTS that must see them.
     pub injected: Option<Injected>,
 }
@@ -49,7 +58,7 @@ impl Translator<'_> {
     pub fn pattern(&mut self, pattern: &GraphPattern, graphs: &Graphs) -> Result<Solutions> {
         match pattern {
             GraphPattern::Bgp { patterns } => {
-                let found = self.basic(patterns, graphs)?;
+                let found = self.join_basic(Solutions::one()?, patterns, graphs)?;
                 self.leaf(found, graphs)
             }
             GraphPattern::Path { subject, path, object } => {
@@ -64,7 +73,19 @@ impl Translator<'_> {
                 if let Some(found) = self.join_path(left, right, graphs)? {
                     return Ok(found);
                 }
+                // Triples are joined last, and so to what is known.
+                let (left, right) = match (left.as_ref(), right.as_ref()) {
+                    (GraphPattern::Bgp { .. }, GraphPattern::Bgp { .. }) => (left, right),
+                    (GraphPattern::Bgp { .. }, _) => (right, left),
+                    _ => (left, right),
+                };
                 let left = self.pattern(left, graphs)?.visible();
+                if let GraphPattern::Bgp { patterns } = right.as_ref()
+                    && self.injected.is_none()
+                    && !patterns.is_empty()
+                {
+                    return self.join_basic(left, patterns, graphs);
+                }
                 let right = self.pattern(right, graphs)?.visible();
                 left.join(&mut self.names, right)
             }
@@ -75,6 +96,10 @@ impl Translator<'_> {
             } if scope::has_exists(condition) => self.left_join_by_parts(left, right, condition, graphs),
             GraphPattern::LeftJoin { left, right, expression } => {
                 let left = self.pattern(left, graphs)?.visible();
+                let left = match self.bind_left_join(left, right, expression.as_ref(), graphs)? {
+                    Ok(joined) => return Ok(joined),
+                    Err(left) => left,
+                };
                 let right = self.pattern(right, graphs)?.visible();
                 let both = left.of_both(&right);
                 let condition = expression
@@ -177,23 +202,6 @@ impl Translator<'_> {
         }
     }
 
-    fn basic(&mut self, patterns: &[TriplePattern], graphs: &Graphs) -> Result<Solutions> {
-        let mut solutions = Solutions::one()?;
-        for pattern in patterns {
-            let predicate = match &pattern.predicate {
-                NamedNodePattern::NamedNode(iri) => Slot::Constant(self.context.id(Encoded::iri(iri.as_ref()))?),
-                NamedNodePattern::Variable(variable) => Slot::Variable(variable.as_str().to_owned()),
-            };
-            let (subject, object) = (self.slot(&pattern.subject)?, self.slot(&pattern.object)?);
-            let text = pattern.to_string();
-            let found = self
-                .quads
-                .matching(&mut self.names, [&subject, &predicate, &object], graphs, &text)?;
-            solutions = solutions.join(&mut self.names, found)?;
-        }
-        Ok(solutions)
-    }
-
     /// What stands in a place.
     pub fn slot(&self, term: &TermPattern) -> Result<Slot> {
         Ok(match term {
@@ -284,7 +292,7 @@ impl Translator<'_> {
             let wanted: Vec<String> = variables.iter().map(|variable| variable.as_str().to_owned()).collect();
             return rows.project(&mut self.names, &wanted);
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut known) = (Vec::new(), Vec::new());
         for binding in bindings {
             let ids = binding.iter().map(|term| {
                 let id = match term {
@@ -292,10 +300,13 @@ impl Translator<'_> {
                     Some(GroundTerm::NamedNode(iri)) => Some(self.context.id(Encoded::iri(iri.as_ref()))?.0),
                     Some(GroundTerm::Literal(literal)) => Some(self.context.id(Encoded::literal(literal.as_ref()))?.0),
                 };
-                Ok(lit(ScalarValue::UInt64(id)))
+                Ok(id)
             });
-            rows.push(ids.collect::<Result<Vec<Expr>>>()?);
+            let ids = ids.collect::<Result<Vec<Option<u64>>>>()?;
+            known.push(ids.iter().map(|id| id.unwrap_or(UNBOUND)).collect());
+            rows.push(ids.into_iter().map(|id| lit(ScalarValue::UInt64(id))).collect::<Vec<Expr>>());
         }
+        let names = variables.iter().map(|variable| variable.as_str().to_owned()).collect();
         let builder = LogicalPlanBuilder::values(rows)?;
         let given = builder.schema().columns();
         let renamed = given.into_iter().zip(&columns).map(|(from, to)| Expr::Column(from).alias(to));
@@ -303,6 +314,7 @@ impl Translator<'_> {
             plan: builder.project(renamed.collect::<Vec<_>>())?.build()?,
             variables: bound,
             order: Vec::new(),
+            estimate: Some(Estimate::of(names, known)),
         })
     }
 }

@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, LazyLock};
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::Analyzer;
@@ -22,7 +24,9 @@ use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 use datafusion::physical_plan::execute_stream;
 
+use super::bind::bind_rows;
 use crate::error::Result;
+use crate::session::Session;
 
 static ANALYZER: LazyLock<Analyzer> = LazyLock::new(|| Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]));
 
@@ -43,8 +47,60 @@ static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
     ])
 });
 
-/// Starts a plan.
-pub async fn start(state: &SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+/// Rows of a bind join above which a plan is not small.
+const SMALL: f64 = 20_000.0;
+
+/// Where plans run.
+#[derive(Clone)]
+pub struct Runner {
+    /// The session's state.
+    state: Arc<SessionState>,
+    /// For plans that read little.
+    small: Arc<SessionState>,
+}
+
+impl Runner {
+    /// For plans of a session.
+    pub fn new(session: &Session) -> Runner {
+        Runner {
+            state: session.shared_state(),
+            small: Arc::clone(&session.engine().small_state),
+        }
+    }
+
+    /// Where what plans need beside their operators' memory is counted.
+    pub fn memory(&self, consumer: &str) -> MemoryReservation {
+        MemoryConsumer::new(consumer).register(&self.state.runtime_env().memory_pool)
+    }
+
+    /// Starts a plan.
+    pub async fn start(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+        match is_small(plan) {
+            true => start(&self.small, plan).await,
+            false => start(&self.state, plan).await,
+        }
+    }
+}
+
+/// Whether a plan scans nothing and is expected to look up little.
+fn is_small(plan: &LogicalPlan) -> bool {
+    let mut small = true;
+    let walked = plan.apply(|node| {
+        small &= match node {
+            LogicalPlan::TableScan(_) => false,
+            LogicalPlan::Extension(extension) => bind_rows(extension.node.as_ref()).is_none_or(|rows| rows <= SMALL),
+            _ => true,
+        };
+        Ok(if small {
+            TreeNodeRecursion::Continue
+        } else {
+            TreeNodeRecursion::Stop
+        })
+    });
+    walked.is_ok() && small
+}
+
+async fn start(state: &SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
     let options = Arc::clone(state.config_options());
     let analyzed = ANALYZER.execute_and_check(plan.clone(), &options, |_, _| {})?;
     // Once: a second pass finds next to nothing in such plans.

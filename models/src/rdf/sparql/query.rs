@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::context::QueryContext;
 use super::pattern::{QueryDataset, Translator};
-use super::plan::start;
+use super::plan::Runner;
 use super::solutions::{Binding, Names, Solutions, unbound};
 use super::triple::{Graphs, Quads};
 use super::{describe, scope, template, text};
@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::large_stack::OnLargeStack;
 use crate::rdf::dataset::{DatasetDefinition, QUAD};
 use crate::rdf::dictionary::Dictionary;
+use crate::rdf::quad_index::QuadIndex;
 use crate::rdf::term_id::{Encoded, TermId};
 use crate::rdf::term_of::{Face, TermOf};
 use crate::session::{Deadline, Reader, Session, timed_out};
@@ -47,6 +48,20 @@ pub struct SparqlQuery {
     pub named_graphs: Vec<String>,
     /// Whether all graphs together are the default graph of a query that names none.
     pub union_default_graph: bool,
+    /// How triples are joined.
+    pub join: SparqlJoin,
+}
+
+/// How the triples of patterns are joined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SparqlJoin {
+    /// As is expected to be the fastest.
+    #[default]
+    Auto,
+    /// By looking them up for each solution.
+    Lookup,
+    /// By hash, from scans.
+    Hash,
 }
 
 /// The answer to a query. Dropping a stream stops the work.
@@ -67,6 +82,8 @@ pub struct Evaluation<'a> {
     pub reader: &'a Reader,
     /// The terms.
     pub context: QueryContext,
+    /// How triples are joined.
+    pub join: SparqlJoin,
 }
 
 impl<'a> Evaluation<'a> {
@@ -76,6 +93,7 @@ impl<'a> Evaluation<'a> {
             dataset,
             reader,
             context: QueryContext::new(Dictionary::open(dataset, reader)?),
+            join: SparqlJoin::Auto,
         })
     }
 
@@ -96,6 +114,8 @@ impl<'a> Evaluation<'a> {
             dataset: graphs,
             names: Names::default(),
             base,
+            join: self.join,
+            index: QuadIndex::open(self.dataset, self.reader)?,
             injected: None,
         };
         translator.pattern(pattern, &default)?.sorted()
@@ -218,10 +238,11 @@ impl Session {
         self.fresh_to_read().await?;
         let dataset = self.dataset(&query.dataset)?;
         let reader = self.reader().await?;
-        let evaluation = Evaluation::new(&dataset, &reader)?;
+        let mut evaluation = Evaluation::new(&dataset, &reader)?;
+        evaluation.join = query.join;
         let given = clauses_of(query)?;
         let graphs_of = |clauses: Option<&Clauses>| evaluation.graphs(given.as_ref().or(clauses), query.union_default_graph);
-        let state = self.statement_state();
+        let runner = Runner::new(self);
         match parsed {
             Query::Select {
                 dataset: clauses,
@@ -230,7 +251,7 @@ impl Session {
             } => {
                 let solutions = evaluation.solutions(&pattern, graphs_of(clauses.as_ref())?, base_of(base_iri))?;
                 let plan = evaluation.terms(solutions, &selected(&query.text, &pattern)?, Face::Parts)?;
-                let stream = start(&state, &plan).await?;
+                let stream = runner.start(&plan).await?;
                 Ok(SparqlResult::Solutions(stream.schema(), stream))
             }
             Query::Ask {
@@ -240,7 +261,7 @@ impl Session {
             } => {
                 let solutions = evaluation.solutions(&pattern, graphs_of(clauses.as_ref())?, base_of(base_iri))?;
                 let plan = solutions.slice(0, Some(1))?.plan;
-                let mut stream = start(&state, &plan).await?;
+                let mut stream = runner.start(&plan).await?;
                 while let Some(batch) = stream.next().await {
                     if batch?.num_rows() > 0 {
                         return Ok(SparqlResult::Boolean(true));
@@ -255,7 +276,7 @@ impl Session {
                 base_iri,
             } => {
                 let solutions = evaluation.solutions(&pattern, graphs_of(clauses.as_ref())?, base_of(base_iri))?;
-                let stream = template::construct(&evaluation.context, &template, solutions, &state).await?;
+                let stream = template::construct(&evaluation.context, &template, solutions, &runner).await?;
                 Ok(SparqlResult::Graph(stream))
             }
             Query::Describe {
@@ -266,7 +287,7 @@ impl Session {
                 let graphs = graphs_of(clauses.as_ref())?;
                 let default = graphs.default.clone();
                 let solutions = evaluation.solutions(&pattern, graphs, base_of(base_iri))?;
-                let stream = describe::describe(&evaluation, solutions, &default, &state).await?;
+                let stream = describe::describe(&evaluation, solutions, &default, &runner).await?;
                 Ok(SparqlResult::Graph(stream))
             }
         }
@@ -286,7 +307,7 @@ impl Session {
         let plan = LogicalPlanBuilder::from(quads.all(&Graphs::Merged(None))?)
             .project(columns)?
             .build()?;
-        start(&self.statement_state(), &plan).await
+        Runner::new(self).start(&plan).await
     }
 
     /// A dataset by its name.

@@ -11,6 +11,7 @@ use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{coalesce, ident, lit};
 
+use super::estimate::Estimate;
 use crate::error::Result;
 
 /// The column of a variable.
@@ -75,6 +76,8 @@ pub struct Solutions {
     pub variables: BTreeMap<String, Binding>,
     /// The order that was asked for and that the plan does not have yet.
     pub order: Vec<SortColumn>,
+    /// What is known of them; `None`: nothing.
+    pub estimate: Option<Estimate>,
 }
 
 /// Whether a variable is a key that stays with a solution wherever it goes: the graph it is from, the outer solution it is for.
@@ -95,6 +98,7 @@ impl Solutions {
             plan: LogicalPlanBuilder::empty(true).build()?,
             variables: BTreeMap::new(),
             order: Vec::new(),
+            estimate: Some(Estimate::one()),
         })
     }
 
@@ -104,6 +108,7 @@ impl Solutions {
             plan: LogicalPlanBuilder::empty(false).build()?,
             variables: BTreeMap::new(),
             order: Vec::new(),
+            estimate: None,
         })
     }
 
@@ -151,6 +156,7 @@ impl Solutions {
             plan: LogicalPlanBuilder::from(self.plan.clone()).project(columns)?.build()?,
             variables,
             order: Vec::new(),
+            estimate: None,
         })
     }
 
@@ -164,6 +170,7 @@ impl Solutions {
             plan,
             variables: self.variables,
             order: self.order,
+            estimate: self.estimate,
         })
     }
 
@@ -173,6 +180,7 @@ impl Solutions {
             plan: LogicalPlanBuilder::from(self.plan).filter(condition)?.build()?,
             variables: self.variables,
             order: self.order,
+            estimate: self.estimate,
         })
     }
 
@@ -188,6 +196,7 @@ impl Solutions {
             plan,
             variables,
             order: self.order,
+            estimate: self.estimate,
         })
     }
 
@@ -289,6 +298,7 @@ impl Solutions {
             plan,
             variables,
             order: Vec::new(),
+            estimate: None,
         })
     }
 
@@ -315,6 +325,7 @@ impl Solutions {
             plan,
             variables,
             order: Vec::new(),
+            estimate: None,
         })
     }
 
@@ -357,6 +368,7 @@ impl Solutions {
             plan,
             variables,
             order: self.order,
+            estimate: self.estimate,
         })
     }
 
@@ -384,6 +396,7 @@ impl Solutions {
             plan: LogicalPlanBuilder::from(self.plan).aggregate(groups, first)?.build()?,
             variables: self.variables,
             order,
+            estimate: None,
         })
     }
 
@@ -426,17 +439,22 @@ impl Solutions {
             plan: plan.build()?,
             variables: self.variables,
             order: self.order,
+            estimate: None,
         })
     }
 
     /// Some of the solutions.
     pub fn slice(self, start: usize, length: Option<usize>) -> Result<Solutions> {
-        let sorted = self.sorted()?;
+        let mut sorted = self.sorted()?;
+        if let (Some(estimate), Some(length)) = (&sorted.estimate, length) {
+            sorted.estimate = Some(estimate.at_most(length));
+        }
         Ok(Solutions {
             plan: LogicalPlanBuilder::from(sorted.plan).limit(start, length)?.build()?,
             variables: sorted.variables,
             // A sort above a limit above a sort is one that the planner of a subquery takes away, and the one below it too.
             order: Vec::new(),
+            estimate: sorted.estimate,
         })
     }
 }

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{Schema, UInt64Type};
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::MemoryConsumer;
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use oxrdf::{BlankNode, GraphName, NamedNode, NamedOrBlankNode, Quad, Term};
 use spargebra::term::{GraphNamePattern, NamedNodePattern, TermPattern, TriplePattern};
 
 use super::context::QueryContext;
-use super::plan::start;
+use super::plan::Runner;
 use super::solutions::Solutions;
 use crate::error::{Error, Result};
 use crate::rdf::term_column::{quad_batch, quad_fields};
@@ -125,7 +124,7 @@ pub async fn construct(
     context: &QueryContext,
     template: &[TriplePattern],
     solutions: Solutions,
-    state: &SessionState,
+    runner: &Runner,
 ) -> Result<SendableRecordBatchStream> {
     let solutions = solutions.visible().only_variables()?;
     let mut layout = Layout::of(&solutions)?;
@@ -137,8 +136,8 @@ pub async fn construct(
         })
         .collect::<Result<Vec<_>>>()?;
     let new_blanks = layout.blanks();
-    let solutions = start(state, &solutions.plan).await?;
-    let memory = MemoryConsumer::new("triples of CONSTRUCT").register(&state.runtime_env().memory_pool);
+    let solutions = runner.start(&solutions.plan).await?;
+    let memory = runner.memory("triples of CONSTRUCT");
     let context = context.clone();
     let mut seen: HashSet<[TermId; 3]> = HashSet::new();
     let schema = Arc::new(Schema::new(quad_fields()));
@@ -159,7 +158,7 @@ pub async fn construct(
         }
         // A table of hashes is up to half empty, and grows by doubling.
         memory.try_resize(seen.capacity() * 2 * size_of::<[TermId; 3]>())?;
-        Ok::<_, DataFusionError>(blocking(|| triple_batch(&context, &triples))?)
+        Ok::<_, DataFusionError>(blocking(triples.len(), || triple_batch(&context, &triples))?)
     });
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
 }

@@ -46,7 +46,7 @@ pub struct Quads<'a> {
 impl Quads<'_> {
     /// The solutions of a triple pattern; `text` is how EXPLAIN shows it.
     pub fn matching(&self, names: &mut Names, slots: [&Slot; 3], graphs: &Graphs, text: &str) -> Result<Solutions> {
-        let order = order_for(slots.map(|slot| matches!(slot, Slot::Constant(_))));
+        let order = Order::with_first(slots.map(|slot| matches!(slot, Slot::Constant(_))));
         let views = self.reader.relation(self.dataset.order(order).id)?;
         let table = RelationTable::with_all_columns(format!("{}: {text}", self.dataset.name), views)?;
         let source: Arc<dyn TableProvider> = Arc::new(table);
@@ -97,6 +97,7 @@ impl Quads<'_> {
             plan: builder.project(columns)?.build()?,
             variables,
             order: Vec::new(),
+            estimate: None,
         })
     }
 
@@ -133,15 +134,7 @@ impl Quads<'_> {
             plan: builder.project([ident("id").alias(&column)])?.build()?,
             variables: BTreeMap::from([(variable.to_owned(), Binding::new(column, false))]),
             order: Vec::new(),
+            estimate: None,
         })
-    }
-}
-
-/// The order that begins with the places that are constant: subject, predicate, object.
-fn order_for(constant: [bool; 3]) -> Order {
-    match constant {
-        [true, _, false] | [true, true, true] | [false, false, false] => Order::Spo,
-        [false, true, _] => Order::Pos,
-        [_, false, true] => Order::Osp,
     }
 }

@@ -5,8 +5,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use datafusion::arrow::array::{AsArray, UInt64Array};
 use datafusion::arrow::datatypes::UInt64Type;
-use datafusion::execution::SessionState;
-use datafusion::execution::memory_pool::MemoryConsumer;
 use futures::StreamExt;
 use oxrdf::{NamedNode, NamedNodeRef};
 use spargebra::algebra::{GraphPattern, GraphTarget, QueryDataset as Clauses};
@@ -14,7 +12,7 @@ use spargebra::term::{GraphName, GroundQuadPattern, QuadPattern, TermPattern};
 use spargebra::{GraphUpdateOperation, Update};
 use tokio::time::Instant;
 
-use super::plan::start;
+use super::plan::Runner;
 use super::query::{Evaluation, base_of, clauses_of};
 use super::solutions::Names;
 use super::template::{Layout, Place, fresh};
@@ -59,13 +57,13 @@ impl Session {
         }
         self.engine().fresh().await?;
         let dataset = self.dataset(&query.dataset)?;
-        let state = self.statement_state();
+        let runner = Runner::new(self);
         let (part, mut attempt) = (self.next_part(), 0);
         loop {
             let work = async |transaction: &mut OpenTransaction| {
                 let mut changes = Changes {
                     engine: self.engine(),
-                    state: &state,
+                    runner: &runner,
                     dataset: &dataset,
                     union_default_graph: query.union_default_graph,
                     writer: Writer::new(&dataset),
@@ -84,7 +82,7 @@ impl Session {
 /// One request at work.
 struct Changes<'a> {
     engine: &'a Engine,
-    state: &'a SessionState,
+    runner: &'a Runner,
     dataset: &'a DatasetDefinition,
     union_default_graph: bool,
     writer: Writer<'a>,
@@ -173,7 +171,7 @@ impl Changes<'_> {
         };
         let graphs = quads.named_graphs(&mut Names::default(), "g", None)?;
         let mut found = BTreeSet::new();
-        let mut rows = start(self.state, &graphs.plan).await?;
+        let mut rows = self.runner.start(&graphs.plan).await?;
         while let Some(batch) = rows.next().await {
             found.extend(batch?.column(0).as_primitive::<UInt64Type>().iter().flatten().map(TermId));
         }
@@ -210,10 +208,10 @@ impl Changes<'_> {
             dataset: self.dataset,
             reader: &reader,
         };
-        let memory = MemoryConsumer::new("quads of an update").register(&self.state.runtime_env().memory_pool);
+        let memory = self.runner.memory("quads of an update");
         let plan = quads.all(graphs)?;
         let mut found = Vec::new();
-        let mut rows = start(self.state, &plan).await?;
+        let mut rows = self.runner.start(&plan).await?;
         while let Some(batch) = rows.next().await {
             let batch = batch?;
             let columns: Vec<&UInt64Array> = batch.columns().iter().map(|column| column.as_primitive::<UInt64Type>()).collect();
@@ -247,9 +245,9 @@ impl Changes<'_> {
         for quad in insert {
             inserting.push(layout.quad(context, &quad.subject, &quad.predicate, &quad.object, &quad.graph_name)?);
         }
-        let memory = MemoryConsumer::new("quads of an update").register(&self.state.runtime_env().memory_pool);
+        let memory = self.runner.memory("quads of an update");
         let (mut deleted, mut inserted): (HashSet<QuadIds>, HashSet<QuadIds>) = Default::default();
-        let mut rows = start(self.state, &solutions.plan).await?;
+        let mut rows = self.runner.start(&solutions.plan).await?;
         while let Some(batch) = rows.next().await {
             let batch = batch?;
             let columns: Vec<&UInt64Array> = batch.columns().iter().map(|column| column.as_primitive::<UInt64Type>()).collect();

@@ -3,7 +3,7 @@
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
-use pyralog_models::rdf::SparqlQuery;
+use pyralog_models::rdf::{SparqlJoin, SparqlQuery};
 
 use super::form::media_type;
 use crate::http::error::Problem;
@@ -117,8 +117,20 @@ impl Parameters {
             Kind::Query => ("default-graph-uri", "named-graph-uri"),
             Kind::Update => ("using-graph-uri", "using-named-graph-uri"),
         };
+        let join = match self.all("join")?.last().map(String::as_str) {
+            None | Some("auto") => SparqlJoin::Auto,
+            Some("lookup") => SparqlJoin::Lookup,
+            Some("hash") => SparqlJoin::Hash,
+            Some(other) => {
+                return Err(Problem::bad_request(
+                    "BAD_JOIN",
+                    format!("join={other} is none of auto, lookup and hash"),
+                ));
+            }
+        };
         Ok(SparqlQuery {
             dataset,
+            join,
             text,
             base: Some(self.iri.clone()),
             default_graphs: self.all(default)?,

@@ -1,0 +1,339 @@
+//! Basic graph patterns: in which order their triples are joined, and how.
+//!
+//! The next triple is always the one with which the fewest solutions are expected. It is looked up for each solution (a bind join) where that
+//! is cheaper than reading all quads that match it, and else joined by hash.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use spargebra::algebra::{Expression, GraphPattern};
+use spargebra::term::{NamedNodePattern, TriplePattern};
+
+use super::bind::{self, Bind, BindJoin, SlotPlan};
+use super::estimate::{Estimate, Wanted};
+use super::pattern::Translator;
+use super::probe::{Place, Probe};
+use super::query::SparqlJoin;
+use super::scope;
+use super::solutions::{Binding, Names, Solutions};
+use super::triple::{Graphs, Slot};
+use crate::error::Result;
+use crate::rdf::term_id::Encoded;
+
+/// Microseconds, about, on one core. To look something up for a row:
+const LOOKUP: f64 = 0.7;
+/// to make a row that was looked up,
+const FOUND: f64 = 0.1;
+/// to read a quad in a scan,
+const SCANNED: f64 = 0.02;
+/// to take a row through a hash join,
+const HASHED: f64 = 0.05;
+/// to plan and start a scan and a join.
+const JOIN: f64 = 300.0;
+/// With so few solutions, a triple that makes them no more is as good as any.
+const FEW: f64 = 50.0;
+
+/// Steps of a bind join that is being planned, and the variables that they speak of.
+struct Steps {
+    steps: Vec<Bind>,
+    names: Vec<String>,
+    slots: Vec<SlotPlan>,
+    /// The variables that have a value at the end.
+    certain: Vec<bool>,
+}
+
+impl Steps {
+    fn new() -> Steps {
+        Steps {
+            steps: Vec::new(),
+            names: Vec::new(),
+            slots: Vec::new(),
+            certain: Vec::new(),
+        }
+    }
+
+    /// The slot of a variable.
+    fn slot(&mut self, names: &mut Names, input: &BTreeMap<String, Binding>, name: &str) -> usize {
+        if let Some(known) = self.names.iter().position(|known| known == name) {
+            return known;
+        }
+        let bound = input.get(name);
+        let certain = bound.is_some_and(|bound| !bound.optional);
+        self.names.push(name.to_owned());
+        self.certain.push(certain);
+        self.slots.push(SlotPlan {
+            input: bound.map(|bound| bound.column.clone()),
+            output: (!certain).then(|| (names.fresh(name), true)),
+        });
+        self.slots.len() - 1
+    }
+
+    fn probe(&mut self, names: &mut Names, input: &BTreeMap<String, Binding>, wanted: &Wanted) -> Probe {
+        wanted.probe(|name| Place::Slot(self.slot(names, input, name)))
+    }
+
+    /// A pattern that each row must match.
+    fn require(&mut self, names: &mut Names, input: &BTreeMap<String, Binding>, wanted: &Wanted) {
+        let probe = self.probe(names, input, wanted);
+        for place in probe.places {
+            if let Place::Slot(slot) = place {
+                self.certain[slot] = true;
+            }
+        }
+        self.steps.push(Bind::Match(probe, wanted.text.clone()));
+    }
+
+    /// The variables as conditions see them.
+    fn variables(&self) -> BTreeMap<String, Binding> {
+        let columns = self.names.iter().zip(&self.slots);
+        let bindings = columns.filter_map(|(name, slot)| Some((name.clone(), Binding::new(slot.column()?.to_owned(), true))));
+        bindings.collect()
+    }
+}
+
+impl Translator<'_> {
+    /// The solutions that agree with a basic graph pattern.
+    pub fn join_basic(&mut self, left: Solutions, patterns: &[TriplePattern], graphs: &Graphs) -> Result<Solutions> {
+        let mut left = left;
+        let mut wanted = self.wanted(patterns, graphs)?;
+        let index = Arc::clone(&self.index);
+        let mut estimate = left
+            .estimate
+            .take()
+            .map(|estimate| estimate.of_variables(|name| left.variables.contains_key(name)));
+        let mut steps = Steps::new();
+        let mut bound: Vec<String> = left.variables.keys().cloned().collect();
+        while !wanted.is_empty() {
+            let (next, expected) = self.next(&wanted, &bound, estimate.as_ref())?;
+            let next = wanted.remove(next);
+            let before = estimate.as_ref().map_or(f64::MAX, |estimate| estimate.rows);
+            let by_lookup = before * LOOKUP + expected * FOUND;
+            let by_hash = JOIN + next.alone(&index)? * SCANNED + (before + expected) * HASHED;
+            let looks_up = match self.join {
+                SparqlJoin::Auto => by_lookup <= by_hash,
+                SparqlJoin::Lookup => true,
+                SparqlJoin::Hash => false,
+            };
+            if looks_up {
+                steps.require(&mut self.names, &left.variables, &next);
+            } else {
+                left = self.bound(left, steps, before)?;
+                steps = Steps::new();
+                let [subject, predicate, object] = &next.slots;
+                let found = self
+                    .quads
+                    .matching(&mut self.names, [subject, predicate, object], graphs, &next.text)?;
+                left = left.join(&mut self.names, found)?;
+            }
+            estimate = match estimate {
+                Some(estimate) => Some(estimate.joined(&index, &next)?),
+                None => None,
+            };
+            bound.extend(next.variables().map(str::to_owned));
+        }
+        let rows = estimate.as_ref().map_or(f64::MAX, |estimate| estimate.rows);
+        left = self.bound(left, steps, rows)?;
+        left.estimate = estimate;
+        Ok(left)
+    }
+
+    /// The pattern to go on with, and how many solutions are expected then.
+    fn next(&self, wanted: &[Wanted], bound: &[String], estimate: Option<&Estimate>) -> Result<(usize, f64)> {
+        let is_connected = |wanted: &Wanted| {
+            let mut variables = wanted.variables().peekable();
+            variables.peek().is_none() || variables.any(|name| bound.iter().any(|bound| bound == name))
+        };
+        let any_connected = wanted.iter().any(is_connected);
+        let mut best: Option<(usize, f64)> = None;
+        for (i, candidate) in wanted.iter().enumerate() {
+            if any_connected && !is_connected(candidate) {
+                continue;
+            }
+            let expected = match estimate {
+                Some(estimate) => estimate.expected(&self.index, candidate)?,
+                None => candidate.alone(&self.index)?,
+            };
+            if estimate.is_some_and(|estimate| any_connected && estimate.rows <= FEW && expected <= estimate.rows) {
+                return Ok((i, expected));
+            }
+            if best.is_none_or(|(_, least)| expected < least) {
+                best = Some((i, expected));
+            }
+        }
+        best.ok_or_else(|| crate::Error::internal("no pattern to go on with"))
+    }
+
+    fn wanted(&self, patterns: &[TriplePattern], graphs: &Graphs) -> Result<Vec<Wanted>> {
+        let wanted = patterns.iter().map(|pattern| {
+            let predicate = match &pattern.predicate {
+                NamedNodePattern::NamedNode(iri) => Slot::Constant(self.context.id(Encoded::iri(iri.as_ref()))?),
+                NamedNodePattern::Variable(variable) => Slot::Variable(variable.as_str().to_owned()),
+            };
+            Ok(Wanted {
+                slots: [self.slot(&pattern.subject)?, predicate, self.slot(&pattern.object)?],
+                graphs: graphs.clone(),
+                text: pattern.to_string(),
+            })
+        });
+        wanted.collect()
+    }
+
+    /// The solutions after some steps.
+    fn bound(&mut self, left: Solutions, steps: Steps, rows: f64) -> Result<Solutions> {
+        if steps.steps.is_empty() {
+            return Ok(left);
+        }
+        let Steps {
+            steps,
+            names,
+            mut slots,
+            certain,
+        } = steps;
+        let mut variables = left.variables;
+        for ((name, slot), certain) in names.into_iter().zip(&mut slots).zip(certain) {
+            if let Some((column, optional)) = &mut slot.output {
+                *optional = !certain;
+                variables.insert(name, Binding::new(column.clone(), *optional));
+            }
+        }
+        let join = BindJoin { steps, slots, rows };
+        Ok(Solutions {
+            plan: bind::bind(left.plan, Arc::clone(&self.index), join)?,
+            variables,
+            order: Vec::new(),
+            estimate: None,
+        })
+    }
+
+    /// OPTIONAL as a bind join, where that is right and better than another; gives the left side back where not.
+    pub fn bind_left_join(
+        &mut self,
+        left: Solutions,
+        right: &GraphPattern,
+        condition: Option<&Expression>,
+        graphs: &Graphs,
+    ) -> Result<std::result::Result<Solutions, Solutions>> {
+        let has_labels = condition.is_some_and(scope::labels_blank_nodes);
+        let outer: scope::Names = left.variables.keys().cloned().collect();
+        let Some(estimate) = left
+            .estimate
+            .as_ref()
+            .filter(|_| self.injected.is_none() && !has_labels && can_bind(right, &outer))
+        else {
+            return Ok(Err(left));
+        };
+        let estimate = estimate.of_variables(|name| outer.contains(name));
+        let mut patterns = Vec::new();
+        basic_parts(right, &mut patterns);
+        let mut by_hash = JOIN;
+        for wanted in self.wanted(&patterns.iter().copied().cloned().collect::<Vec<_>>(), graphs)? {
+            by_hash += JOIN + wanted.alone(&self.index)? * SCANNED + estimate.rows * HASHED;
+        }
+        let by_lookup = estimate.rows * LOOKUP * patterns.len() as f64;
+        if self.join == SparqlJoin::Hash || (self.join == SparqlJoin::Auto && by_lookup > by_hash) {
+            return Ok(Err(left));
+        }
+        let mut steps = Steps::new();
+        let (mut inner, mut after) = self.group(right, graphs, &mut steps, &left.variables, &estimate)?;
+        if let Some(condition) = condition {
+            inner.push(self.keep(condition, &mut steps, &left.variables)?);
+        }
+        steps.steps.push(Bind::Optional(inner));
+        after.rows = after.rows.max(estimate.rows);
+        let mut joined = self.bound(left, steps, after.rows)?;
+        joined.estimate = Some(after);
+        Ok(Ok(joined))
+    }
+
+    fn keep(&mut self, condition: &Expression, steps: &mut Steps, input: &BTreeMap<String, Binding>) -> Result<Bind> {
+        for name in scope::of_expression(condition) {
+            if input.contains_key(&name) {
+                steps.slot(&mut self.names, input, &name);
+            }
+        }
+        let variables = steps.variables();
+        Ok(Bind::Keep(self.expressions(&variables).boolean(condition)?))
+    }
+
+    /// The steps of a group that [`can_bind`] holds for, and what is expected after them.
+    fn group(
+        &mut self,
+        pattern: &GraphPattern,
+        graphs: &Graphs,
+        steps: &mut Steps,
+        input: &BTreeMap<String, Binding>,
+        estimate: &Estimate,
+    ) -> Result<(Vec<Bind>, Estimate)> {
+        match pattern {
+            GraphPattern::Bgp { patterns } => {
+                let mut wanted = self.wanted(patterns, graphs)?;
+                let mut bound: Vec<String> = input.keys().cloned().collect();
+                let mut estimate = estimate.clone();
+                let mut found = Vec::new();
+                while !wanted.is_empty() {
+                    let (next, _) = self.next(&wanted, &bound, Some(&estimate))?;
+                    let next = wanted.remove(next);
+                    found.push(Bind::Match(steps.probe(&mut self.names, input, &next), next.text.clone()));
+                    bound.extend(next.variables().map(str::to_owned));
+                    estimate = estimate.left_joined(&self.index, &next)?;
+                }
+                Ok((found, estimate))
+            }
+            GraphPattern::LeftJoin { left, right, expression } => {
+                let (mut found, estimate) = self.group(left, graphs, steps, input, estimate)?;
+                let (mut inner, estimate) = self.group(right, graphs, steps, input, &estimate)?;
+                if let Some(condition) = expression {
+                    inner.push(self.keep(condition, steps, input)?);
+                }
+                found.push(Bind::Optional(inner));
+                Ok((found, estimate))
+            }
+            GraphPattern::Filter { expr, inner } => {
+                let (mut found, estimate) = self.group(inner, graphs, steps, input, estimate)?;
+                found.push(self.keep(expr, steps, input)?);
+                Ok((found, estimate))
+            }
+            _ => Err(crate::Error::internal("a pattern that is no bind join")),
+        }
+    }
+}
+
+/// Whether a pattern is one of triples, conditions and optional parts that finds the same where it sees the solutions it is joined to as where
+/// it does not: what such a part sees of them must be bound by the pattern before ("well designed": Pérez, Arenas and Gutierrez, "Semantics and
+/// complexity of SPARQL", 2009).
+fn can_bind(pattern: &GraphPattern, outer: &scope::Names) -> bool {
+    let sees = |names: &scope::Names, certain: &scope::Names| names.iter().any(|name| outer.contains(name) && !certain.contains(name));
+    let is_plain = |condition: &Expression| !scope::has_exists(condition) && !scope::labels_blank_nodes(condition);
+    match pattern {
+        GraphPattern::Bgp { patterns } => !patterns.is_empty(),
+        GraphPattern::LeftJoin { left, right, expression } => {
+            let before = scope::certain(left);
+            let mut outer_of_right = outer.clone();
+            outer_of_right.extend(scope::mentioned(left));
+            can_bind(left, outer)
+                && can_bind(right, &outer_of_right)
+                && !sees(&scope::mentioned(right), &before)
+                && expression.as_ref().is_none_or(|condition| {
+                    let both = &before | &scope::certain(right);
+                    is_plain(condition) && !sees(&scope::of_expression(condition), &both)
+                })
+        }
+        GraphPattern::Filter { expr, inner } => {
+            can_bind(inner, outer) && is_plain(expr) && !sees(&scope::of_expression(expr), &scope::certain(inner))
+        }
+        _ => false,
+    }
+}
+
+/// The triple patterns of a pattern that [`can_bind`] holds for.
+fn basic_parts<'a>(pattern: &'a GraphPattern, parts: &mut Vec<&'a TriplePattern>) {
+    match pattern {
+        GraphPattern::Bgp { patterns } => parts.extend(patterns),
+        GraphPattern::LeftJoin { left, right, .. } => {
+            basic_parts(left, parts);
+            basic_parts(right, parts);
+        }
+        GraphPattern::Filter { inner, .. } => basic_parts(inner, parts),
+        _ => {}
+    }
+}

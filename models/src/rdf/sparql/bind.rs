@@ -1,0 +1,414 @@
+//! The bind join (an index nested loop join): each row of the input with what the patterns find for it.
+//!
+//! It is for patterns of which few quads are asked: a hash join would read all quads that a pattern alone may match. A row without a value for
+//! a variable of a pattern is given one by the pattern, as SPARQL's compatible solutions want it.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use datafusion::arrow::compute::take;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::catalog::Session;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchema, DFSchemaRef, Statistics};
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::coop::make_cooperative;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use futures::{StreamExt, stream};
+
+use super::probe::{Condition, Machine, Probe, Progress, Rows, Step, UNBOUND};
+use crate::error::Result;
+use crate::rdf::blocking;
+use crate::rdf::quad_index::QuadIndex;
+
+/// A variable on its way through the patterns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SlotPlan {
+    /// The column of the input with its values.
+    pub input: Option<String>,
+    /// The new column with its values, where the patterns may give it some; and whether a row may be without one at the end.
+    pub output: Option<(String, bool)>,
+}
+
+impl SlotPlan {
+    /// The column by which conditions know it.
+    pub fn column(&self) -> Option<&str> {
+        let output = self.output.as_ref().map(|(name, _)| name.as_str());
+        output.or(self.input.as_deref())
+    }
+}
+
+/// What a bind join does with its rows, as planned.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Bind {
+    /// Looks a pattern up; the text is the pattern's, for people.
+    Match(Probe, String),
+    /// Keeps the rows for which a condition is true, which is over the columns of slots.
+    Keep(Expr),
+    /// What these make of a row, or the row itself.
+    Optional(Vec<Bind>),
+}
+
+/// A bind join: what it does, with which variables, and about how many rows it makes.
+#[derive(Debug, Clone)]
+pub struct BindJoin {
+    /// The steps.
+    pub steps: Vec<Bind>,
+    /// The variables that the steps speak of.
+    pub slots: Vec<SlotPlan>,
+    /// Rows that come out, estimated.
+    pub rows: f64,
+}
+
+/// The rows of `input` with what the steps find for each.
+pub fn bind(input: LogicalPlan, index: Arc<QuadIndex>, join: BindJoin) -> Result<LogicalPlan> {
+    Ok(LogicalPlan::Extension(Extension {
+        node: Arc::new(Node::new(input, index, join)?),
+    }))
+}
+
+/// About how many rows a node makes, if it is a bind join.
+pub fn bind_rows(node: &dyn UserDefinedLogicalNode) -> Option<f64> {
+    node.as_any().downcast_ref::<Node>().map(|node| node.join.rows)
+}
+
+#[derive(Clone)]
+struct Node {
+    input: LogicalPlan,
+    index: Arc<QuadIndex>,
+    join: BindJoin,
+    schema: DFSchemaRef,
+}
+
+impl Node {
+    fn new(input: LogicalPlan, index: Arc<QuadIndex>, join: BindJoin) -> DataFusionResult<Node> {
+        let outputs = join.slots.iter().filter_map(|slot| slot.output.as_ref());
+        let fields: Vec<Field> = outputs
+            .map(|(name, optional)| Field::new(name, DataType::UInt64, *optional))
+            .collect();
+        let new = DFSchema::from_unqualified_fields(fields.into(), HashMap::new())?;
+        let schema = Arc::new(input.schema().join(&new)?);
+        Ok(Node {
+            input,
+            index,
+            join,
+            schema,
+        })
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        fmt_steps(&self.join.steps, f)
+    }
+}
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Node) -> bool {
+        Arc::ptr_eq(&self.index, &other.index)
+            && self.join.steps == other.join.steps
+            && self.join.slots == other.join.slots
+            && self.input == other.input
+    }
+}
+
+impl Eq for Node {}
+
+impl Hash for Node {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.join.steps.hash(state);
+        self.join.slots.hash(state);
+        self.input.hash(state);
+    }
+}
+
+impl PartialOrd for Node {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self == other).then_some(Ordering::Equal)
+    }
+}
+
+fn fmt_steps(steps: &[Bind], f: &mut fmt::Formatter) -> fmt::Result {
+    for (i, step) in steps.iter().enumerate() {
+        if i > 0 {
+            write!(f, " · ")?;
+        }
+        match step {
+            Bind::Match(_, text) => write!(f, "{text}")?,
+            Bind::Keep(condition) => write!(f, "FILTER {condition}")?,
+            Bind::Optional(steps) => {
+                write!(f, "OPTIONAL {{ ")?;
+                fmt_steps(steps, f)?;
+                write!(f, " }}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+// Conditions on it stay above it, as is the default; its own are over slots, which no input has.
+impl UserDefinedLogicalNodeCore for Node {
+    fn name(&self) -> &'static str {
+        "BindJoin"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "BindJoin: ")?;
+        fmt_steps(&self.join.steps, f)
+    }
+
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DataFusionResult<Self> {
+        match (inputs.pop(), inputs.pop()) {
+            (Some(input), None) => Node::new(input, Arc::clone(&self.index), self.join.clone()),
+            _ => Err(DataFusionError::Internal("BindJoin takes one input".to_owned())),
+        }
+    }
+}
+
+/// Plans bind joins.
+#[derive(Debug)]
+pub struct BindPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for BindPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical_inputs: &[&LogicalPlan],
+        physical_inputs: &[Arc<dyn ExecutionPlan>],
+        session: &dyn Session,
+        _context: &PhysicalPlanningContext,
+    ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
+        let (Some(node), [input]) = (node.as_any().downcast_ref::<Node>(), physical_inputs) else {
+            return Ok(None);
+        };
+        let columns = node.join.slots.iter().map(|slot| match &slot.input {
+            Some(name) => Ok(Some(input.schema().index_of(name)?)),
+            None => Ok(None),
+        });
+        let columns = columns.collect::<DataFusionResult<Vec<_>>>()?;
+        let outputs = node.join.slots.iter().enumerate().filter(|(_, slot)| slot.output.is_some());
+        let work = Work {
+            index: Arc::clone(&node.index),
+            steps: steps(&node.join.steps, &node.join.slots, session)?,
+            columns,
+            outputs: outputs.map(|(i, _)| i).collect(),
+            schema: Arc::clone(node.schema.inner()),
+            rows: node.join.rows,
+            text: format!("{node:?}"),
+        };
+        Ok(Some(Arc::new(BindExec::new(Arc::clone(input), Arc::new(work)))))
+    }
+}
+
+fn steps(planned: &[Bind], slots: &[SlotPlan], session: &dyn Session) -> DataFusionResult<Arc<[Step]>> {
+    let steps = planned.iter().map(|step| {
+        Ok(match step {
+            Bind::Match(probe, _) => Step::Match(probe.clone()),
+            Bind::Optional(inner) => Step::Optional(steps(inner, slots, session)?),
+            Bind::Keep(condition) => {
+                let mut fields = Vec::new();
+                let mut seen = Vec::new();
+                for column in condition.column_refs() {
+                    let slot = slots.iter().position(|slot| slot.column() == Some(column.name()));
+                    let slot = slot.ok_or_else(|| DataFusionError::Internal(format!("a condition on {column}, which is no slot")))?;
+                    fields.push(Field::new(column.name(), DataType::UInt64, true));
+                    seen.push(slot);
+                }
+                let schema = Arc::new(Schema::new(fields));
+                let expression = session.create_physical_expr(condition.clone(), &DFSchema::try_from(Arc::clone(&schema))?)?;
+                Step::Keep(Condition {
+                    expression,
+                    schema,
+                    slots: seen,
+                })
+            }
+        })
+    });
+    steps.collect()
+}
+
+/// What all partitions of a bind join share.
+struct Work {
+    index: Arc<QuadIndex>,
+    steps: Arc<[Step]>,
+    /// For each slot the column of the input.
+    columns: Vec<Option<usize>>,
+    /// The slots that become columns.
+    outputs: Vec<usize>,
+    schema: SchemaRef,
+    rows: f64,
+    text: String,
+}
+
+struct BindExec {
+    input: Arc<dyn ExecutionPlan>,
+    work: Arc<Work>,
+    properties: Arc<PlanProperties>,
+}
+
+impl BindExec {
+    fn new(input: Arc<dyn ExecutionPlan>, work: Arc<Work>) -> BindExec {
+        let partitions = input.properties().partitioning.partition_count();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&work.schema)),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        BindExec {
+            input,
+            work,
+            properties: Arc::new(properties),
+        }
+    }
+}
+
+impl fmt::Debug for BindExec {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.work.text)
+    }
+}
+
+impl DisplayAs for BindExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "BindJoinExec: {}", self.work.text)
+    }
+}
+
+impl ExecutionPlan for BindExec {
+    fn name(&self) -> &'static str {
+        "BindJoinExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        // It is chosen where the input is small.
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,
+    ) -> DataFusionResult<TreeNodeRecursion> {
+        // Those of conditions are over slots.
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.pop()) {
+            (Some(input), None) => Ok(Arc::new(BindExec::new(input, Arc::clone(&self.work)))),
+            _ => Err(DataFusionError::Internal("BindJoinExec takes one input".to_owned())),
+        }
+    }
+
+    fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> DataFusionResult<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.work.schema);
+        let partitions = self.properties.partitioning.partition_count().max(1);
+        let share = args.partition().map_or(1, |_| partitions);
+        statistics.num_rows = Precision::Inexact((self.work.rows / share as f64).ceil() as usize);
+        Ok(Arc::new(statistics))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
+        let run = Run {
+            input: self.input.execute(partition, context)?,
+            work: Arc::clone(&self.work),
+            current: None,
+        };
+        let batches = stream::unfold(run, |mut run| async move {
+            let next = run.next().await.transpose()?;
+            Some((next, run))
+        });
+        let stream = RecordBatchStreamAdapter::new(Arc::clone(&self.work.schema), batches.fuse());
+        Ok(make_cooperative(Box::pin(stream)))
+    }
+}
+
+/// One partition at work.
+struct Run {
+    input: SendableRecordBatchStream,
+    work: Arc<Work>,
+    current: Option<(RecordBatch, Machine)>,
+}
+
+impl Run {
+    async fn next(&mut self) -> DataFusionResult<Option<RecordBatch>> {
+        loop {
+            let Some((batch, machine)) = &mut self.current else {
+                let Some(batch) = self.input.next().await else { return Ok(None) };
+                let batch = batch?;
+                let machine = self.work.machine(&batch);
+                self.current = Some((batch, machine));
+                continue;
+            };
+            match blocking(machine.rows(), || machine.advance())? {
+                Progress::Rows(rows) => return self.work.output(batch, &rows).map(Some),
+                Progress::Worked => tokio::task::yield_now().await,
+                Progress::Done => self.current = None,
+            }
+        }
+    }
+}
+
+impl Work {
+    fn machine(&self, batch: &RecordBatch) -> Machine {
+        let columns = self
+            .columns
+            .iter()
+            .map(|column| column.map(|column| batch.column(column).as_primitive::<UInt64Type>()));
+        let columns: Vec<_> = columns.collect();
+        let mut rows = Rows::new(columns.len());
+        let mut row = vec![UNBOUND; columns.len()];
+        for i in 0..batch.num_rows() {
+            for (value, column) in row.iter_mut().zip(&columns) {
+                *value = column.filter(|column| column.is_valid(i)).map_or(UNBOUND, |column| column.value(i));
+            }
+            rows.push(&row, i as u32);
+        }
+        Machine::new(Arc::clone(&self.index), Arc::clone(&self.steps), rows)
+    }
+
+    fn output(&self, batch: &RecordBatch, rows: &Rows) -> DataFusionResult<RecordBatch> {
+        let origins = UInt32Array::from(rows.origins.clone());
+        let given = batch.columns().iter().map(|column| take(column, &origins, None));
+        let mut columns = given.collect::<std::result::Result<Vec<ArrayRef>, _>>()?;
+        columns.extend(self.outputs.iter().map(|slot| rows.column(*slot)));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+}

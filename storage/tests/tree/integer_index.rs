@@ -1,0 +1,137 @@
+//! Searching by the first numbers of a key, against a set of what was written.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow_schema::{DataType, Field};
+use proptest::prelude::*;
+use pyralog_storage::{ApplyOutcome, IntegerIndex, IntegerRange, PartitionCommand, RelationId, RelationSchema, RelationView, Transaction};
+
+use crate::harness::{Store, TABLE, small_options};
+
+const NUMBERS: RelationId = RelationId(8);
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+type Key = [u64; 3];
+
+fn schema() -> RelationSchema {
+    let fields = NAMES.map(|name| Field::new(name, DataType::UInt64, false));
+    RelationSchema::new(NUMBERS, fields, vec![0, 1, 2])
+}
+
+fn batch(keys: &[Key]) -> RecordBatch {
+    let column = |i: usize| Arc::new(UInt64Array::from_iter_values(keys.iter().map(|key| key[i]))) as ArrayRef;
+    RecordBatch::try_new(schema().schema, vec![column(0), column(1), column(2)]).unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(Vec<Key>),
+    Delete(Vec<Key>),
+    Flush,
+    Compact,
+}
+
+fn some_keys(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Key>> {
+    // The last numbers are among those that a prefix must not run into.
+    let number = prop_oneof![6 => 0..4u64, 1 => 255..258u64, 1 => Just(u64::MAX)];
+    prop::collection::vec([number.clone(), number.clone(), number], count)
+}
+
+fn some_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => some_keys(1..60).prop_map(Step::Put),
+        2 => some_keys(1..20).prop_map(Step::Delete),
+        2 => Just(Step::Flush),
+        1 => Just(Step::Compact),
+    ]
+}
+
+fn found(index: &IntegerIndex<3>, prefix: &[u64], limit: usize) -> Vec<Key> {
+    let mut range = IntegerRange::default();
+    index.seek(prefix, &mut range).unwrap();
+    let count = index.count(&range);
+    let mut sampled = Vec::new();
+    index.sample(&range, 4, |key| sampled.push(key)).unwrap();
+    let mut keys = Vec::new();
+    loop {
+        let before = keys.len();
+        let has_more = index.read(&mut range, limit, |key| keys.push(key)).unwrap();
+        assert!(keys.len() - before <= limit);
+        if !has_more {
+            break;
+        }
+    }
+    assert_eq!(count, keys.len() as u64);
+    assert!(sampled.iter().all(|key| keys.contains(key)));
+    keys.sort_unstable();
+    keys
+}
+
+fn check(view: &RelationView, wanted: &BTreeSet<Key>) {
+    let index: IntegerIndex<3> = view.integer_index().unwrap();
+    let mut prefixes: BTreeSet<Vec<u64>> = BTreeSet::from([Vec::new(), vec![9], vec![0, 9], vec![u64::MAX; 3]]);
+    for key in wanted {
+        prefixes.extend((1..=3).map(|length| key[..length].to_vec()));
+    }
+    for prefix in prefixes {
+        let wanted: Vec<Key> = wanted.iter().filter(|key| key.starts_with(&prefix)).copied().collect();
+        assert_eq!(found(&index, &prefix, 5), wanted, "{prefix:?}");
+    }
+}
+
+fn put(transaction: &mut Transaction, keys: &[Key]) {
+    transaction.put(NUMBERS, &batch(keys)).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn every_prefix_finds_its_rows(steps in prop::collection::vec(some_step(), 1..12), own in some_keys(1..40), gone in some_keys(1..20)) {
+        let mut store = Store::new(small_options());
+        store.apply(PartitionCommand::CreateRelation(schema())).unwrap();
+        let relation = |store: &Store| store.partition.snapshot(None).unwrap().relation(NUMBERS).unwrap();
+        let mut model: BTreeSet<Key> = BTreeSet::new();
+        let mut before = (relation(&store), model.clone());
+        for (i, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Put(keys) => {
+                    let mut transaction = store.begin();
+                    put(&mut transaction, &keys);
+                    prop_assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
+                    model.extend(keys);
+                }
+                Step::Delete(keys) => {
+                    let mut transaction = store.begin();
+                    transaction.delete(NUMBERS, &batch(&keys)).unwrap();
+                    prop_assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
+                    model.retain(|key| !keys.contains(key));
+                }
+                Step::Flush => drop(store.partition.flush().unwrap()),
+                Step::Compact => store.partition.compact_all(None).unwrap(),
+            }
+            check(&relation(&store), &model);
+            if i == 3 {
+                before = (relation(&store), model.clone());
+            }
+        }
+        // What a snapshot saw, it sees.
+        check(&before.0, &before.1);
+        // A transaction sees what it wrote itself.
+        let mut transaction = store.begin();
+        put(&mut transaction, &own);
+        transaction.delete(NUMBERS, &batch(&gone)).unwrap();
+        model.extend(own);
+        model.retain(|key| !gone.contains(key));
+        check(&transaction.view(NUMBERS).unwrap(), &model);
+    }
+}
+
+#[test]
+fn other_keys_are_refused() {
+    let store = Store::new(small_options());
+    let view = store.partition.snapshot(None).unwrap().relation(TABLE).unwrap();
+    assert!(view.integer_index::<1>().is_err());
+}
