@@ -143,6 +143,14 @@ impl Database {
         }
     }
 
+    /// The names of all datasets of RDF, in order.
+    pub fn datasets(&self) -> Result<Vec<String>> {
+        let catalog = self.engine.catalog.snapshot()?;
+        let mut names: Vec<String> = catalog.datasets().map(str::to_owned).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// A key-value bucket by name.
     pub async fn kv(&self, bucket: &str) -> Result<Bucket> {
         Bucket::open(Arc::clone(&self.engine), bucket).await

@@ -354,6 +354,21 @@ async fn aggregates_and_order() {
         in_order("SELECT DISTINCT ?p { ?s ?p ?o } ORDER BY DESC(?p) LIMIT 9").await,
         ["urn:name", "urn:knows", "urn:age"]
     );
+    // No variable: one solution at most, and none where there is none.
+    for (pattern, count) in [("?s <urn:nothing> ?o", "0"), ("?s <urn:age> ?o", "1")] {
+        let query = format!(
+            "SELECT DISTINCT ?nothing {{ {{ SELECT DISTINCT * {{ {pattern} FILTER NOT EXISTS {{ ?s <urn:no> ?x }} }} ORDER BY ?w }} }}"
+        );
+        assert_eq!(
+            f.rows(&format!("SELECT count(*) FROM sparql('kb', '{query}')")).await,
+            [count],
+            "{query}"
+        );
+        let query = format!("SELECT (COUNT(*) AS ?n) {{ {{ SELECT DISTINCT ?w {{ {pattern} }} ORDER BY ?w }} }}");
+        assert_eq!(select(&f, &query).await, [count], "{query}");
+    }
+    let constant = "SELECT (COUNT(*) AS ?n) { { SELECT DISTINCT * { <urn:ann> <urn:nothing> 1 } ORDER BY ?w } }";
+    assert_eq!(select(&f, constant).await, ["0"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

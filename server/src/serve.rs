@@ -24,7 +24,7 @@ use crate::cli::STACK_BYTES;
 use crate::config::{Config, peer};
 use crate::flight::{Authenticator, Credentials, FlightOptions, FlightServer, Principal};
 use crate::http::metrics::HttpCounters;
-use crate::http::{HttpOptions, HttpState, server};
+use crate::http::{HttpOptions, HttpState, cors, server};
 
 /// What `serve` needs to know.
 #[derive(Debug, Clone)]
@@ -51,6 +51,7 @@ impl ServeOptions {
             request_timeout: config.duration("request-timeout")?.max(Duration::from_millis(1)),
             statement_timeout: (!statement_timeout.is_zero()).then_some(statement_timeout),
             shutdown_timeout: config.duration("shutdown-timeout")?,
+            cors_origins: cors::origins(config.text("cors-origins").unwrap_or_default())?,
         };
         let mut database = config.database(dir)?;
         database.peer = peer::of(config)?;

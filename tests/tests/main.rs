@@ -15,6 +15,7 @@ mod local_reads;
 mod memory_limit;
 mod metrics;
 mod nemesis;
+mod query_page;
 mod requests;
 mod rolling_restart;
 mod sdk;

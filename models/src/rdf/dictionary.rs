@@ -4,7 +4,7 @@
 //! is noted in `displaced`. So as long as nothing is displaced, and that is nearly always, the id of any term is its hash, and nobody needs to
 //! look it up.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray, UInt64Array};
@@ -61,20 +61,19 @@ impl Dictionary {
     /// # Errors
     /// Where an id is not in the dictionary: its dataset is damaged.
     pub fn terms(&self, ids: &[TermId]) -> Result<Vec<Option<Term>>> {
-        let mut terms: HashMap<TermId, Term> = HashMap::new();
-        let mut unknown = Vec::new();
-        for &id in ids {
-            if id == TermId::DEFAULT_GRAPH || terms.contains_key(&id) {
-                continue;
-            }
-            match id.inlined() {
-                Some(term) => drop(terms.insert(id, term)),
-                None => unknown.push(id),
+        let mut terms: Vec<Option<Term>> = vec![None; ids.len()];
+        let mut unknown: Vec<(TermId, usize)> = Vec::new();
+        for (i, &id) in ids.iter().enumerate().filter(|(_, id)| **id != TermId::DEFAULT_GRAPH) {
+            terms[i] = id.inlined();
+            if terms[i].is_none() {
+                unknown.push((id, i));
             }
         }
         unknown.sort_unstable();
-        unknown.dedup();
-        for (id, entry) in unknown.iter().zip(self.entries(&unknown)?) {
+        let places: Vec<&[(TermId, usize)]> = unknown.chunk_by(|left, right| left.0 == right.0).collect();
+        let different: Vec<TermId> = places.iter().map(|places| places[0].0).collect();
+        for (places, entry) in places.into_iter().zip(self.entries(&different)?) {
+            let id = places[0].0;
             let entry = entry.ok_or_else(|| {
                 Error::new(
                     ErrorKind::Corruption,
@@ -82,9 +81,13 @@ impl Dictionary {
                     format!("dataset {}: the dictionary lacks the term {id}", self.inner.name),
                 )
             })?;
-            terms.insert(*id, entry.into_term(*id));
+            let term = entry.into_term(id);
+            for (_, place) in &places[1..] {
+                terms[*place] = Some(term.clone());
+            }
+            terms[places[0].1] = Some(term);
         }
-        Ok(ids.iter().map(|id| terms.get(id).cloned()).collect())
+        Ok(terms)
     }
 
     /// What the dictionary has under ids.

@@ -248,6 +248,9 @@ pub struct ServeFlags {
     /// Time limit of a statement over HTTP; 0: none [default: 0]
     #[arg(long, value_name = "TIME")]
     statement_timeout: Option<String>,
+    /// Origins whose web pages may use HTTP, with commas; *: all [default: none]
+    #[arg(long, value_name = "ORIGIN,…")]
+    cors_origins: Option<String>,
     /// How long a stop waits for what runs [default: 10s]
     #[arg(long, value_name = "TIME")]
     shutdown_timeout: Option<String>,
@@ -277,6 +280,7 @@ impl ServeFlags {
             ("max-request-size", self.max_request_size.clone()),
             ("request-timeout", self.request_timeout.clone()),
             ("statement-timeout", self.statement_timeout.clone()),
+            ("cors-origins", self.cors_origins.clone()),
             ("shutdown-timeout", self.shutdown_timeout.clone()),
         ];
         flags.extend(self.database.flags());

@@ -68,6 +68,7 @@ mod tests {
             request_timeout: Duration::from_millis(20),
             statement_timeout: None,
             shutdown_timeout: Duration::from_secs(1),
+            cors_origins: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod body;
 pub mod cluster;
+pub mod cors;
 pub mod error;
 pub mod etag;
 pub mod health;
@@ -13,6 +14,7 @@ pub mod key;
 pub mod kv;
 pub mod metrics;
 pub mod node_metrics;
+pub mod page;
 pub mod parameters;
 pub mod rdf;
 pub mod result_writer;
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::{KeepAlive, StatusCode};
-use actix_web::middleware::{Compress, Next, from_fn};
+use actix_web::middleware::{Compress, Condition, Next, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use pyralog_models::{Database, RequestName};
 use tokio::runtime::Handle;
@@ -46,6 +48,8 @@ pub struct HttpOptions {
     pub statement_timeout: Option<Duration>,
     /// How long a stop waits for requests that run.
     pub shutdown_timeout: Duration,
+    /// Origins whose pages may use this; `*` stands for all.
+    pub cors_origins: Vec<String>,
 }
 
 /// What every request sees.
@@ -69,7 +73,15 @@ pub type State = web::Data<HttpState>;
 pub fn server(listener: TcpListener, state: Arc<HttpState>) -> io::Result<Server> {
     let options = state.options.clone();
     let state = web::Data::from(state);
-    let server = HttpServer::new(move || App::new().app_data(state.clone()).wrap(from_fn(count)).configure(routes))
+    let origins = options.cors_origins.clone();
+    let app = move || {
+        App::new()
+            .app_data(state.clone())
+            .wrap(Condition::new(!origins.is_empty(), cors::allow(&origins)))
+            .wrap(from_fn(count))
+            .configure(routes)
+    };
+    let server = HttpServer::new(app)
         .disable_signals()
         .client_request_timeout(options.request_timeout)
         // An answer's last chunk must not wait until the client has acknowledged the one before, which clients put off by 40 ms.
@@ -95,6 +107,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::post().to(sql::sql))
                 .default_service(web::to(method_not_allowed)),
         )
+        .configure(page::routes)
         .configure(rdf::routes)
         .service(web::scope("/kv").default_service(web::to(kv::dispatch)))
         .default_service(web::to(other));

@@ -1,9 +1,9 @@
 //! What all parts of one query share: the dataset's dictionary at one snapshot, and the terms that the query makes itself.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use datafusion::common::HashMap;
 use oxrdf::vocab::xsd;
 use oxrdf::{Literal, Term};
 use oxsdatatypes::{DateTime, Decimal};

@@ -29,8 +29,9 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, InputDistributionRequirements, Partitioning, PhysicalExpr, PlanProperties,
 };
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
-use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::OnceCell;
+use futures::future::{BoxFuture, Shared};
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 
 use crate::error::Result;
 
@@ -162,6 +163,10 @@ struct Columns {
     graph: Option<usize>,
 }
 
+/// The reading of the edges. Who waits for it works on it, so that it goes on where one of those who began it is dropped: a plan cannot be read
+/// from its beginning again.
+type SharedEdges = Shared<BoxFuture<'static, std::result::Result<Arc<Edges>, Arc<DataFusionError>>>>;
+
 #[derive(Debug)]
 struct ExpandExec {
     /// The input, the edges.
@@ -169,7 +174,7 @@ struct ExpandExec {
     search: Search,
     columns: Columns,
     properties: Arc<PlanProperties>,
-    edges: Arc<OnceCell<Arc<Edges>>>,
+    edges: Arc<Mutex<Option<SharedEdges>>>,
 }
 
 impl ExpandExec {
@@ -249,7 +254,11 @@ impl ExecutionPlan for ExpandExec {
         let rows = context.session_config().batch_size();
         let output = Arc::clone(&schema);
         let batches = stream::once(async move {
-            let edges = cell.get_or_try_init(|| read(edges, context)).await.cloned()?;
+            let reading = cell
+                .lock()
+                .get_or_insert_with(|| read(edges, context).map_err(Arc::new).boxed().shared())
+                .clone();
+            let edges = reading.await.map_err(DataFusionError::Shared)?;
             let searches = input.map(move |batch| Ok::<_, DataFusionError>(Rows::new(batch?, columns, reflexive, Arc::clone(&edges))));
             Ok::<_, DataFusionError>(
                 searches
@@ -388,8 +397,12 @@ impl Rows {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use datafusion::arrow::datatypes::Schema;
+    use datafusion::datasource::memory::MemorySourceConfig;
     use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
+    use datafusion::physical_plan::repartition::RepartitionExec;
 
     use super::*;
 
@@ -408,6 +421,39 @@ mod tests {
             of,
             _memory: MemoryConsumer::new("test").register(&pool),
         }
+    }
+
+    /// Two columns of numbers in so many partitions, whose rows cannot be read twice.
+    fn read_once(partitions: usize) -> Arc<dyn ExecutionPlan> {
+        let schema = Arc::new(Schema::new(
+            ["from", "to"].map(|name| Field::new(name, DataType::UInt64, false)).to_vec(),
+        ));
+        let columns: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(vec![1, 2])), Arc::new(UInt64Array::from(vec![2, 3]))];
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+        let rows = MemorySourceConfig::try_new_exec(&[vec![batch.clone()], vec![batch]], schema, None).unwrap();
+        Arc::new(RepartitionExec::try_new(rows, Partitioning::RoundRobinBatch(partitions)).unwrap())
+    }
+
+    #[tokio::test]
+    async fn edges_are_read_once_also_where_who_began_is_gone() {
+        let search = Search {
+            start: "from".to_owned(),
+            graph: None,
+            end: "end".to_owned(),
+            reflexive: false,
+        };
+        let input = read_once(2);
+        let mut fields = input.schema().fields().to_vec();
+        fields.push(Arc::new(Field::new("end", DataType::UInt64, false)));
+        let schema = Arc::new(Schema::new(fields));
+        let columns = Columns { start: 0, graph: None };
+        let expand = ExpandExec::new([input, read_once(1)], search, columns, schema);
+        let context = Arc::new(TaskContext::default());
+        let mut first = expand.execute(0, Arc::clone(&context)).unwrap();
+        assert!(futures::poll!(first.next()).is_pending());
+        drop(first);
+        let found: Vec<RecordBatch> = expand.execute(1, context).unwrap().try_collect().await.unwrap();
+        assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
     }
 
     #[test]

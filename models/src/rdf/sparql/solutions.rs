@@ -374,6 +374,15 @@ impl Solutions {
 
     /// Each solution once. Of solutions that are the same, the one that the order puts first has its place.
     pub fn distinct(self, names: &mut Names) -> Result<Solutions> {
+        if self.variables.is_empty() {
+            // All are the same. As groups of nothing they would be one also where there is none.
+            let plan = LogicalPlanBuilder::from(self.plan).limit(0, Some(1))?.build()?;
+            return Ok(Solutions {
+                plan,
+                order: Vec::new(),
+                ..self
+            });
+        }
         if self.order.is_empty() {
             return Ok(Solutions {
                 plan: LogicalPlanBuilder::from(self.plan).distinct()?.build()?,
