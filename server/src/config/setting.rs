@@ -85,11 +85,7 @@ pub const SERVE: &[Setting] = &[
         "time in which an HTTP request's head and body must arrive",
     ),
     setting("statement-timeout", Some("0"), "time limit of a statement over HTTP; 0: none"),
-    setting(
-        "cors-origins",
-        None,
-        "origins whose web pages may use HTTP, with commas; *: all [default: none]",
-    ),
+    setting("cors-origins", None, "origins whose web pages may use HTTP, with commas; `*`: all"),
     setting("shutdown-timeout", Some("10s"), "how long a stop waits for what runs"),
 ];
 
