@@ -126,7 +126,8 @@ impl Database {
     }
 
     /// The dataset that requests mean which name none: the one called `default`, or the only one there is.
-    pub fn default_dataset(&self) -> Result<String> {
+    pub async fn default_dataset(&self) -> Result<String> {
+        self.engine.fresh_catalog().await?;
         let catalog = self.engine.catalog.snapshot()?;
         let mut names: Vec<&str> = catalog.datasets().collect();
         match (names.pop(), names.is_empty()) {
@@ -144,7 +145,8 @@ impl Database {
     }
 
     /// The names of all datasets of RDF, in order.
-    pub fn datasets(&self) -> Result<Vec<String>> {
+    pub async fn datasets(&self) -> Result<Vec<String>> {
+        self.engine.fresh_catalog().await?;
         let catalog = self.engine.catalog.snapshot()?;
         let mut names: Vec<String> = catalog.datasets().map(str::to_owned).collect();
         names.sort();

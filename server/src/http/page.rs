@@ -90,6 +90,6 @@ fn asset(request: &HttpRequest, media: &'static str, bytes: &'static [u8], compr
 
 /// The datasets: `{"datasets": ["kb"]}`.
 async fn datasets(state: State) -> Result<HttpResponse, Problem> {
-    let names = state.database.datasets()?;
+    let names = state.database.datasets().await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({ "datasets": names })))
 }

@@ -38,7 +38,7 @@ pub async fn update(
 pub async fn default_dataset(request: HttpRequest, payload: web::Payload, state: State) -> Result<HttpResponse, Problem> {
     let body = read_body(&request, payload, &state, &[Method::GET, Method::HEAD, Method::POST]).await?;
     let parameters = Parameters::read(&request, &body)?;
-    let dataset = state.database.default_dataset()?;
+    let dataset = state.database.default_dataset().await?;
     match parameters.has(Kind::Update) {
         true => run_update(&request, &state, parameters, dataset).await,
         false => run_query(&request, &state, parameters, dataset).await,
