@@ -87,6 +87,7 @@ impl Engine {
         node_config.partition_options = partition_options(config.memory_limit);
         // Mapped files may have what the rest leaves; an eighth stays for what is touched between two looks.
         pyralog_storage::set_resident_limit(config.memory_limit - config.memory_limit / 8);
+        pyralog_storage::set_unpacked_limit(config.memory_limit / 4);
         let node = Node::open(node_config).await?;
         // A majority may be away, for as long as it takes: the caller stops waiting by dropping this.
         while let Err(error) = node.ready().await {

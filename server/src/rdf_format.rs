@@ -32,3 +32,9 @@ pub fn parse(name: &str) -> Option<RdfFormat> {
 pub fn of_path(path: &Path) -> Option<RdfFormat> {
     parse(path.extension()?.to_str()?)
 }
+
+/// The name of a syntax.
+pub fn name(format: RdfFormat) -> &'static str {
+    let known = NAMES.iter().find(|(_, known)| *known == format);
+    known.map_or("jsonld", |(name, _)| name)
+}

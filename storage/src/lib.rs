@@ -33,8 +33,8 @@ pub use partition::{
     AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, ReplicaFile, WriteConflict,
 };
 pub use schema::{RelationSchema, field_id, with_field_id};
-pub use segment::set_resident_limit;
+pub use segment::{set_resident_limit, set_unpacked_limit};
 pub use snapshot::{IntegerIndex, IntegerRange, KeyRange, RelationView, RowAddress, ScanPiece, Snapshot};
-pub use transaction::{Savepoint, Transaction};
+pub use transaction::{Savepoint, SortedRun, Transaction};
 pub use write_set::{ConflictPolicy, RelationWrites, StagedSegment, WriteSet};
 pub use zone_map::{ColumnSummary, ZoneMaps};

@@ -16,6 +16,11 @@ const MAX_DEPTH: usize = 24;
 /// Field metadata key that holds a column's stable id (a decimal number, unique within the relation for ever).
 pub const FIELD_ID: &str = "pyralog.id";
 
+/// Schema metadata key that says how segments are compressed: `zstd`, or not at all where it is missing.
+const COMPRESSION: &str = "pyralog.compression";
+/// Schema metadata key of the rows of a record batch.
+const BATCH_ROWS: &str = "pyralog.batch_rows";
+
 /// The schema of a relation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelationSchema {
@@ -40,6 +45,34 @@ impl RelationSchema {
             schema: Arc::new(Schema::new(fields)),
             key,
         }
+    }
+
+    /// The same, with segments whose buffers are compressed: for rows that are looked up, or scanned again and again, so that they are kept
+    /// unpacked; what is read once pays for it each time.
+    pub fn compressed(self) -> Self {
+        self.with_metadata(COMPRESSION, "zstd".to_owned())
+    }
+
+    /// The same, with so many rows a record batch. Fewer of them are read at once where rows are looked up one by one.
+    pub fn with_batch_rows(self, rows: usize) -> Self {
+        self.with_metadata(BATCH_ROWS, rows.to_string())
+    }
+
+    fn with_metadata(mut self, key: &str, value: String) -> Self {
+        let mut metadata = self.schema.metadata().clone();
+        metadata.insert(key.to_owned(), value);
+        self.schema = Arc::new(Schema::new_with_metadata(self.schema.fields().clone(), metadata));
+        self
+    }
+
+    /// Whether segments are compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.schema.metadata().contains_key(COMPRESSION)
+    }
+
+    /// Rows of a record batch, if not as many as in other relations.
+    pub fn batch_rows(&self) -> Option<usize> {
+        self.schema.metadata().get(BATCH_ROWS)?.parse().ok().filter(|rows| *rows > 0)
     }
 
     /// Whether segments can hold such rows: ids are unique, the key names columns, types are ones that files can store.

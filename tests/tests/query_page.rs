@@ -47,6 +47,16 @@ fn only_named_origins_may_use_it() {
     };
     let closed = Server::start();
     assert_eq!(allowed(&closed, "https://example.org"), (None, None));
+    // Forms and plain text reach a server without a question before.
+    let change = |server: &Server, origin: &str| {
+        let headers = [("Origin", origin), ("Content-Type", "text/plain")];
+        server
+            .http("POST", "/sql", &headers, b"CREATE TABLE IF NOT EXISTS t (id BIGINT PRIMARY KEY)")
+            .status
+    };
+    assert_eq!(change(&closed, "https://example.org"), 403);
+    assert_eq!(closed.http("PUT", "/kv/b/k", &[("Origin", "null")], b"v").status, 403);
+    assert_eq!(change(&closed, &format!("http://127.0.0.1:{}", closed.http_port())), 200);
     let with = |origins: &str| {
         let args = vec!["--cors-origins".to_owned(), origins.to_owned()];
         Server::start_with(ServerOptions {
@@ -56,6 +66,10 @@ fn only_named_origins_may_use_it() {
     };
     let some = with("https://example.org, http://localhost:3000");
     let own = Some("https://example.org".to_owned());
+    assert_eq!(
+        (change(&some, "https://example.org"), change(&some, "https://example.com")),
+        (200, 403)
+    );
     assert_eq!(allowed(&some, "https://example.org"), (own.clone(), own));
     assert_eq!(allowed(&some, "https://example.com"), (None, None));
     let any = Some("*".to_owned());

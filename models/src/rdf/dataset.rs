@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{Catalog, ObjectName};
 use crate::error::Result;
 
+/// Rows of a record batch of the dictionary: terms are looked up here and there.
+const TERM_BATCH: usize = 1024;
+
 /// Bits of a hash that make an id.
 const HASH_BITS: u32 = 60;
 
@@ -87,12 +90,14 @@ impl DatasetDefinition {
         let mut quads = Vec::new();
         for order in Order::ALL {
             let fields = order.positions().map(|position| id(QUAD[position]));
-            quads.push(RelationSchema::new(catalog.allocate_relation().await?, fields, vec![0, 1, 2, 3]));
+            quads.push(RelationSchema::new(catalog.allocate_relation().await?, fields, vec![0, 1, 2, 3]).compressed());
         }
         let [spo, pos, osp] = <[RelationSchema; 3]>::try_from(quads).map_err(|_| crate::Error::internal("a dataset has three orders"))?;
         Ok(DatasetDefinition {
             name,
-            terms: RelationSchema::new(catalog.allocate_relation().await?, terms, vec![0]),
+            terms: RelationSchema::new(catalog.allocate_relation().await?, terms, vec![0])
+                .compressed()
+                .with_batch_rows(TERM_BATCH),
             quads: [spo, pos, osp],
             graphs: RelationSchema::new(catalog.allocate_relation().await?, [id("id")], vec![0]),
             displaced: RelationSchema::new(catalog.allocate_relation().await?, [id("id")], vec![0]),

@@ -91,7 +91,7 @@ impl Dictionary {
     }
 
     /// What the dictionary has under ids.
-    fn entries(&self, ids: &[TermId]) -> Result<Vec<Option<Entry>>> {
+    pub(super) fn entries(&self, ids: &[TermId]) -> Result<Vec<Option<Entry>>> {
         let keys: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from_iter_values(ids.iter().map(|id| id.0)))];
         let mut entries = vec![None; ids.len()];
         for view in &self.inner.terms {

@@ -30,16 +30,17 @@
 //! goes to the dictionary under a hash. A hash needs no look at what is stored, so ids can be computed in parallel, by any node, for terms of
 //! a query as for terms of a file. Two terms of one class with one hash are told apart by the [dictionary](super::dictionary).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use oxrdf::vocab::xsd;
 use oxrdf::{BlankNode, Literal, LiteralRef, NamedNode, NamedNodeRef, Term, TermRef};
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::date_time::{Date, DateTime};
+use super::term_entry::{EncodedRef, EntryRef};
 
 /// Bits of a payload.
-const PAYLOAD_BITS: u32 = 60;
+pub(super) const PAYLOAD_BITS: u32 = 60;
 const PAYLOAD: u64 = (1 << PAYLOAD_BITS) - 1;
 /// Bytes of the longest string that is inlined.
 const SHORT_STRING: usize = 7;
@@ -134,7 +135,7 @@ pub struct Entry {
 
 /// Where labels of blank nodes mean what they mean: one load, or one update. Labels of others are other nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope(String);
+pub struct Scope(pub(super) String);
 
 /// How a term is written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +150,7 @@ impl TermId {
     /// The graph without a name.
     pub const DEFAULT_GRAPH: TermId = TermId(0);
 
-    fn new(class: Class, payload: u64) -> TermId {
+    pub(super) fn new(class: Class, payload: u64) -> TermId {
         TermId((class as u64) << PAYLOAD_BITS | payload & PAYLOAD)
     }
 
@@ -216,17 +217,18 @@ impl fmt::Display for TermId {
 }
 
 impl Entry {
-    /// The term's id, unless another term has it already: then the one of the next `attempt`; and bits that tell terms with one id apart.
-    /// `bits` is how many bits of the hash count (60; fewer where a test wants terms to meet).
+    /// As [`EntryRef::id`].
     pub fn id(&self, attempt: u64, bits: u32) -> (TermId, u64) {
-        let qualifier = self.qualifier.as_deref().unwrap_or_default();
-        let mut text = Vec::with_capacity(self.value.len() + qualifier.len() + 9);
-        text.extend_from_slice(&(qualifier.len() as u64).to_le_bytes());
-        text.extend_from_slice(qualifier.as_bytes());
-        text.extend_from_slice(self.value.as_bytes());
-        let hash = xxh3_128_with_seed(&text, attempt);
-        let id = TermId::new(self.class, hash as u64 >> (64 - bits.min(PAYLOAD_BITS)));
-        (id, (hash >> 64) as u64)
+        self.borrowed().id(attempt, bits)
+    }
+
+    /// The same, borrowed.
+    pub fn borrowed(&self) -> EntryRef<'_> {
+        EntryRef {
+            class: self.class,
+            value: &self.value,
+            qualifier: self.qualifier.as_deref().map(Cow::Borrowed),
+        }
     }
 
     /// The term, whose id is this.
@@ -252,15 +254,7 @@ impl Scope {
 impl Encoded {
     /// Of a term of a scope.
     pub fn of(term: TermRef<'_>, scope: &Scope) -> Encoded {
-        match term {
-            TermRef::NamedNode(iri) => Encoded::iri(iri),
-            TermRef::Literal(literal) => Encoded::literal(literal),
-            TermRef::BlankNode(node) => Encoded::Entry(Entry {
-                class: Class::Blank,
-                value: node.as_str().to_owned(),
-                qualifier: Some(scope.0.clone()),
-            }),
-        }
+        EncodedRef::of(term, scope).into_owned()
     }
 
     /// What kind of term it is.
@@ -273,39 +267,12 @@ impl Encoded {
 
     /// Of an IRI.
     pub fn iri(iri: NamedNodeRef<'_>) -> Encoded {
-        Encoded::Entry(Entry {
-            class: Class::Iri,
-            value: iri.as_str().to_owned(),
-            qualifier: None,
-        })
+        EncodedRef::iri(iri).into_owned()
     }
 
     /// Of a literal.
     pub fn literal(literal: LiteralRef<'_>) -> Encoded {
-        let value = literal.value();
-        let entry = |class, qualifier: Option<&str>| {
-            Encoded::Entry(Entry {
-                class,
-                value: value.to_owned(),
-                qualifier: qualifier.map(str::to_owned),
-            })
-        };
-        if let Some(language) = literal.language() {
-            // Tags are compared without regard to case.
-            return entry(Class::Language, Some(&language.to_ascii_lowercase()));
-        }
-        let datatype = literal.datatype();
-        if datatype == xsd::STRING {
-            return short_string(value).map_or_else(|| entry(Class::String, None), Encoded::Inline);
-        }
-        if let Some(id) = inline(value, datatype) {
-            return Encoded::Inline(id);
-        }
-        let class = match is_numeric(datatype) {
-            true => Class::Number,
-            false => Class::Typed,
-        };
-        entry(class, Some(datatype.as_str()))
+        EncodedRef::literal(literal).into_owned()
     }
 }
 
@@ -314,7 +281,7 @@ pub fn is_numeric(datatype: NamedNodeRef<'_>) -> bool {
     [xsd::INTEGER, xsd::DECIMAL, xsd::DOUBLE, xsd::FLOAT].contains(&datatype) || DERIVED.contains(&datatype)
 }
 
-fn short_string(text: &str) -> Option<TermId> {
+pub(super) fn short_string(text: &str) -> Option<TermId> {
     let mut bytes = [0; 8];
     bytes
         .get_mut(1..1 + text.len())
@@ -327,7 +294,7 @@ fn short_string(text: &str) -> Option<TermId> {
 }
 
 /// The id of a literal whose lexical form follows from it.
-fn inline(value: &str, datatype: NamedNodeRef<'_>) -> Option<TermId> {
+pub(super) fn inline(value: &str, datatype: NamedNodeRef<'_>) -> Option<TermId> {
     if datatype == xsd::INTEGER {
         return TermId::of_integer(canonical_integer(value)?);
     }

@@ -84,8 +84,13 @@ impl<'a> Writer<'a> {
             let rows = dictionary::rows(self.dataset, &new)?;
             transaction.insert(self.dataset.terms.id, rows).await?;
         }
-        self.put_ids(transaction, &self.dataset.displaced, displaced).await?;
+        self.note_displaced(transaction, displaced).await?;
         Ok(ids)
+    }
+
+    /// Notes terms that did not get their first id.
+    pub async fn note_displaced(&self, transaction: &mut OpenTransaction, ids: Vec<TermId>) -> Result<()> {
+        self.put_ids(transaction, &self.dataset.displaced, ids).await
     }
 
     async fn put_ids(&self, transaction: &mut OpenTransaction, relation: &RelationSchema, ids: Vec<TermId>) -> Result<()> {
@@ -97,14 +102,8 @@ impl<'a> Writer<'a> {
 
     /// Adds quads. Those that are there already are written once more, which changes nothing that can be seen.
     pub async fn put(&mut self, transaction: &mut OpenTransaction, quads: &[QuadIds]) -> Result<()> {
-        let graphs: HashSet<TermId> = quads
-            .iter()
-            .map(|quad| quad[3])
-            .filter(|graph| *graph != TermId::DEFAULT_GRAPH && !self.graphs.contains(graph))
-            .collect();
-        if !graphs.is_empty() {
-            self.add_graphs(transaction, graphs.into_iter().collect()).await?;
-        }
+        let graphs = quads.iter().map(|quad| quad[3]).filter(|graph| *graph != TermId::DEFAULT_GRAPH);
+        self.note_graphs(transaction, graphs.collect()).await?;
         for order in Order::ALL {
             let positions = order.positions();
             let mut rows: Vec<QuadIds> = quads.iter().map(|quad| positions.map(|position| quad[position])).collect();
@@ -132,6 +131,15 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Notes those of the graphs that this writer has not noted yet.
+    pub async fn note_graphs(&mut self, transaction: &mut OpenTransaction, mut graphs: HashSet<TermId>) -> Result<()> {
+        graphs.retain(|graph| !self.graphs.contains(graph));
+        match graphs.is_empty() {
+            true => Ok(()),
+            false => self.add_graphs(transaction, graphs.into_iter().collect()).await,
+        }
+    }
+
     /// Notes that graphs are there, whether they have quads or not.
     pub async fn add_graphs(&mut self, transaction: &mut OpenTransaction, mut graphs: Vec<TermId>) -> Result<()> {
         self.graphs.extend(&graphs);
@@ -152,7 +160,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn quad_rows(relation: &RelationSchema, quads: &[QuadIds]) -> Result<RecordBatch> {
+/// Quads whose terms are in the order of the relation's columns.
+pub(super) fn quad_rows(relation: &RelationSchema, quads: &[QuadIds]) -> Result<RecordBatch> {
     let column = |i: usize| Arc::new(UInt64Array::from_iter_values(quads.iter().map(|quad| quad[i].0))) as ArrayRef;
     Ok(RecordBatch::try_new(Arc::clone(&relation.schema), (0..4).map(column).collect())?)
 }

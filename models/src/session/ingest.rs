@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
@@ -9,13 +10,14 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::ExprSchemable;
 use datafusion::physical_expr::PhysicalExpr;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use pyralog_consensus::Request;
 
 use super::execute::{CONFLICT_RETRIES, pause};
 use super::{IngestMode, IngestRequest, OpenTransaction, Parameters, Session};
 use crate::catalog::{CatalogSnapshot, CollectionKind, DEFAULT_SCHEMA, Object, ObjectName, TableDefinition};
 use crate::error::{Error, ErrorKind, Result, nearest};
-use crate::rdf::{self, DatasetDefinition};
+use crate::rdf::{self, DatasetDefinition, RdfLoad, RdfLoaded};
 use crate::request;
 use crate::sql::context::Planner;
 use crate::sql::ddl;
@@ -109,6 +111,31 @@ impl Session {
             rdf::ingest(self.engine(), transaction, dataset, rows).await
         })
         .await
+    }
+
+    /// Loads text of RDF into a dataset, all of it or nothing, in the open transaction or one of its own.
+    ///
+    /// # Errors
+    /// A fault of the text, with its place, unless faults are passed over; a dataset that is not there.
+    pub async fn load_rdf(&self, load: RdfLoad, text: BoxStream<'static, Result<Bytes>>) -> Result<RdfLoaded> {
+        self.engine().fresh().await?;
+        let (schema, name) = load.dataset.clone();
+        let target = ObjectName {
+            schema: schema.unwrap_or_else(|| DEFAULT_SCHEMA.to_owned()),
+            name,
+        };
+        let catalog = self.engine().catalog.snapshot()?;
+        let Some(dataset) = dataset(&catalog, &target) else {
+            return Err(Error::new(ErrorKind::NotFound, "42P01", format!("dataset {target} does not exist"))
+                .with_hint(format!("CREATE COLLECTION {target} AS RDF")));
+        };
+        let mut loaded = RdfLoaded::default();
+        let quads = self.in_one_change(self.next_part(), async |transaction| {
+            loaded = rdf::load(self.engine(), transaction, dataset, load, text).await?;
+            Ok(loaded.quads)
+        });
+        let quads = quads.await?;
+        Ok(RdfLoaded { quads, ..loaded })
     }
 
     /// The name of the request's next change; none within a transaction, which has its name at its commit.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use pyralog_consensus::{Commit, ConsensusError, Request};
-use pyralog_storage::{ConflictPolicy, RelationId, RelationView, Savepoint, Snapshot, StorageError, Transaction, WriteSet};
+use pyralog_storage::{ConflictPolicy, RelationId, RelationView, Savepoint, Snapshot, SortedRun, StorageError, Transaction, WriteSet};
 
 use super::reader::{Reader, snapshots};
 use crate::engine::Engine;
@@ -121,6 +121,17 @@ impl OpenTransaction {
     pub(crate) async fn delete(&mut self, relation: RelationId, keys: RecordBatch) -> Result<u64> {
         self.written.insert(relation);
         self.write(&keys.clone(), move |writes| writes.delete(relation, &keys)).await
+    }
+
+    /// Begins a run of new rows in key order; see [`Transaction::sorted_run`].
+    pub(crate) fn sorted_run(&mut self, relation: RelationId) -> Result<SortedRun> {
+        self.written.insert(relation);
+        Ok(self.writes()?.sorted_run(relation)?)
+    }
+
+    /// Makes the rows of runs this transaction's.
+    pub(crate) async fn add_runs(&mut self, runs: Vec<SortedRun>) -> Result<()> {
+        self.blocking(move |writes| writes.add_runs(runs)).await.map(drop)
     }
 
     /// Lets later commits of the same keys overwrite this one's.

@@ -329,7 +329,7 @@ pub struct ImportFlags {
     /// The table to append to, made if it is not there
     #[arg(long, value_name = "TABLE")]
     into: Option<String>,
-    /// parquet, csv, json, ndjson or arrow [default: by the file's name]
+    /// parquet, csv, json, ndjson, arrow, nt, nq, ttl, trig, n3, rdf/xml or jsonld [default: by the file's name]
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Rows a batch [default: 8192]
@@ -344,6 +344,9 @@ pub struct ImportFlags {
     /// What stands between CSV fields [default: ,]
     #[arg(long, value_name = "CHARACTER")]
     delimiter: Option<String>,
+    /// Pass over what is wrong in RDF, and tell it at the end
+    #[arg(long)]
+    lenient: bool,
     /// Files; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -360,6 +363,7 @@ impl ImportFlags {
             ("sample-rows", self.sample_rows.clone()),
             ("header", self.header.clone()),
             ("delimiter", self.delimiter.clone()),
+            ("lenient", self.lenient.then(|| "true".to_owned())),
         ]);
         flags
     }

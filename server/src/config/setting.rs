@@ -113,11 +113,20 @@ pub const SQL: &[Setting] = &[
 /// Settings of `pyralog import` besides [`TARGET`], [`DATABASE`] and [`PROCESS`].
 pub const IMPORT: &[Setting] = &[
     setting("into", None, "the table to append to, made if it is not there"),
-    setting("format", None, "parquet, csv, json, ndjson or arrow; default: by the file's name"),
+    setting(
+        "format",
+        None,
+        "parquet, csv, json, ndjson, arrow, nt, nq, ttl, trig, n3, rdf/xml or jsonld; default: by the file's name",
+    ),
     setting("batch-rows", Some("8192"), "rows a batch"),
     setting("sample-rows", Some("10000"), "rows that types are inferred from"),
     setting("header", Some("true"), "whether the first CSV line holds names"),
     setting("delimiter", Some(","), "what stands between CSV fields"),
+    setting(
+        "lenient",
+        Some("false"),
+        "pass over what is wrong in RDF, and tell it at the end (not in RDF/XML and JSON-LD)",
+    ),
 ];
 
 /// Settings of `pyralog export` besides [`TARGET`], [`DATABASE`] and [`PROCESS`].

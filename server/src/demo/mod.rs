@@ -98,6 +98,7 @@ async fn load(connection: &dyn Connection, table: &str, csv: &'static str) -> Re
         sample_rows: 1024,
         header: true,
         delimiter: b',',
+        lenient: false,
     };
     let rows = import::read_csv(Cursor::new(csv), &options, None)?;
     let name = TableName::parse(table)?;
@@ -168,6 +169,7 @@ mod tests {
             sample_rows: 10_000,
             header: true,
             delimiter: b',',
+            lenient: false,
         };
         let mut rows = import::read_csv(Cursor::new(csv), &options, None).unwrap();
         let batch = rows.batches.next().unwrap().unwrap();

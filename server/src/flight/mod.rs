@@ -23,6 +23,7 @@ mod effect;
 mod expiry;
 mod guard;
 mod ingest;
+pub mod load;
 mod lz4_frame;
 mod metadata;
 mod prepared;

@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::auth::{self, Credentials};
 use super::caller::Caller;
 use super::decode::Decoder;
+use super::load;
 use super::state::State;
 use super::status::{self, invalid};
 use super::{action, wire};
@@ -91,6 +92,9 @@ impl Service {
                 self.state
                     .prepared_update(caller, &update.prepared_statement_handle, decoder)
                     .await?
+            }
+            Command::CommandStatementIngest(ingest) if ingest.options.contains_key(load::FORMAT) => {
+                return Ok(self.state.load(caller, ingest, decoder).await?.encode_to_vec());
             }
             Command::CommandStatementIngest(ingest) => self.state.ingest(caller, ingest, decoder).await?,
             Command::CommandPreparedStatementQuery(query) => {

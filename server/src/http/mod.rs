@@ -78,6 +78,7 @@ pub fn server(listener: TcpListener, state: Arc<HttpState>) -> io::Result<Server
         App::new()
             .app_data(state.clone())
             .wrap(Condition::new(!origins.is_empty(), cors::allow(&origins)))
+            .wrap(from_fn(cors::refuse_strangers))
             .wrap(from_fn(count))
             .configure(routes)
     };

@@ -14,6 +14,7 @@ fn options() -> ReadOptions {
         sample_rows: 100,
         header: true,
         delimiter: b',',
+        lenient: false,
     }
 }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use ::arrow::datatypes::SchemaRef;
 use oxrdfio::RdfFormat;
+use pyralog_models::rdf::{RdfLoad, RdfLoaded};
 
 use crate::compression::Compression;
 use crate::config::Config;
@@ -93,6 +94,8 @@ pub struct ReadOptions {
     pub header: bool,
     /// What stands between CSV fields.
     pub delimiter: u8,
+    /// Whether faults of RDF are passed over and told at the end.
+    pub lenient: bool,
 }
 
 impl ReadOptions {
@@ -113,6 +116,7 @@ impl ReadOptions {
             sample_rows,
             header: config.flag("header")?,
             delimiter,
+            lenient: config.flag("lenient")?,
         })
     }
 }
@@ -141,48 +145,99 @@ pub async fn import(
             None if is_stdin => return Err("standard input needs --format".into()),
             None => ImportFormat::of_path(file)?,
         };
-        let told = |error: StatementError| format!("{name}: {error}");
-        let (target, made) = match format {
-            // It says the types of its terms itself.
-            ImportFormat::Rdf(_) => (None, make_dataset(connection.as_ref(), table).await.map_err(told)?),
-            _ => (columns(connection.as_ref(), table).await.map_err(told)?, false),
-        };
         let total = if is_stdin {
             None
         } else {
             Some(std::fs::metadata(file).map_err(|error| format!("{name}: {error}"))?.len())
         };
         let progress = Progress::new(&name, total);
-        let opening = (file.clone(), options.clone(), progress.clone());
-        let opened = tokio::task::spawn_blocking(move || {
-            let (file, options, progress) = opening;
-            open(&file, format, &options, target.as_ref(), progress)
-        });
-        // A decoder that panics on a damaged file is an error of this file, not the end of the process.
-        let rows = opened
-            .await
-            .map_err(|error| format!("{name}: cannot be read: {error}"))
-            .and_then(|rows| rows.map_err(|problem| format!("{name}: {problem}")));
-        let ingested = match rows {
-            Ok(rows) => connection.ingest(table, rows.into_stream(progress.clone())).await.map_err(told),
-            Err(problem) => Err(problem),
+        let imported = match format {
+            ImportFormat::Rdf(format) => import_rdf(connection.as_ref(), table, file, format, options, &progress).await,
+            format => import_rows(connection.as_ref(), table, file, format, options, &progress).await,
         };
         progress.finish();
-        if made && ingested.is_err() {
-            connection
-                .execute(&format!("DROP COLLECTION {}", table.sql()))
-                .await
-                .map_err(told)?;
-        }
-        let count = ingested?;
+        let (count, faults) = imported.map_err(|problem| format!("{name}: {problem}"))?;
         eprintln!(
             "{name}: {count} rows in {:.2} s, {}",
             progress.elapsed().as_secs_f64(),
             rate(count, progress.elapsed())
         );
+        tell(&name, &faults);
         all += count;
     }
     Ok(Imported { rows: all })
+}
+
+/// A file of rows into a table; how many came.
+async fn import_rows(
+    connection: &dyn Connection,
+    table: &TableName,
+    file: &Path,
+    format: ImportFormat,
+    options: &ReadOptions,
+    progress: &Progress,
+) -> Result<(u64, RdfLoaded), String> {
+    let told = |error: StatementError| error.to_string();
+    let target = columns(connection, table).await.map_err(told)?;
+    let opening = (file.to_owned(), options.clone(), progress.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let (file, options, progress) = opening;
+        open(&file, format, &options, target.as_ref(), progress)
+    });
+    // A decoder that panics on a damaged file is an error of this file, not the end of the process.
+    let rows = opened.await.map_err(|error| format!("cannot be read: {error}"))??;
+    let count = connection.ingest(table, rows.into_stream(progress.clone())).await.map_err(told)?;
+    Ok((count, RdfLoaded::default()))
+}
+
+/// A file of RDF into a dataset, which is made if it is not there; how many quads came, and what was passed over.
+async fn import_rdf(
+    connection: &dyn Connection,
+    table: &TableName,
+    file: &Path,
+    format: RdfFormat,
+    options: &ReadOptions,
+    progress: &Progress,
+) -> Result<(u64, RdfLoaded), String> {
+    let told = |error: StatementError| match error.position {
+        Some(place) => format!("line {}, column {}: {error}", place.line, place.column),
+        None => error.to_string(),
+    };
+    let opening = (file.to_owned(), progress.clone());
+    let opened = tokio::task::spawn_blocking(move || open_text(&opening.0, opening.1));
+    let input = opened.await.map_err(|error| format!("cannot be read: {error}"))??;
+    let made = make_dataset(connection, table).await.map_err(told)?;
+    let load = RdfLoad {
+        dataset: (table.schema.clone(), table.table.clone()),
+        format,
+        base: (file.as_os_str() != "-").then(|| rdf::file_iri(file)).flatten(),
+        graph: None,
+        lenient: options.lenient,
+    };
+    let loaded = connection.load(load, rdf::pieces(input)).await;
+    if made && loaded.is_err() {
+        connection
+            .execute(&format!("DROP COLLECTION {}", table.sql()))
+            .await
+            .map_err(told)?;
+    }
+    let loaded = loaded.map_err(told)?;
+    Ok((loaded.quads, loaded))
+}
+
+/// Says on standard error what was passed over.
+fn tell(name: &str, loaded: &RdfLoaded) {
+    for fault in &loaded.told {
+        let place = fault.place.map(|(line, column)| format!("line {line}, column {column}: "));
+        eprintln!("{name}: skipped: {}{}", place.unwrap_or_default(), fault.message);
+    }
+    let untold = loaded.faults - loaded.told.len() as u64;
+    if untold > 0 {
+        eprintln!("{name}: skipped: {untold} more");
+    }
+    if loaded.faults > 0 {
+        eprintln!("{name}: {} faults were passed over", loaded.faults);
+    }
 }
 
 /// Makes a dataset if it is not there; whether it was made.
@@ -215,21 +270,26 @@ fn open(file: &Path, format: ImportFormat, options: &ReadOptions, target: Option
             parquet::open(file, options, progress)
         };
     }
-    let input: Box<dyn Read + Send> = if is_stdin {
+    let input = open_text(file, progress)?;
+    match format {
+        ImportFormat::Csv => csv::open(input, options, target),
+        ImportFormat::Json => json::open(input, options, target),
+        ImportFormat::Arrow | ImportFormat::Parquet => arrow_stream::open(input),
+        ImportFormat::Rdf(_) => Err("RDF has no rows".into()),
+    }
+}
+
+/// What is in a file, or comes from standard input, without its compression.
+fn open_text(file: &Path, progress: Progress) -> Result<Box<dyn Read + Send>, String> {
+    let input: Box<dyn Read + Send> = if file.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {
         Box::new(File::open(file).map_err(|e| e.to_string())?)
     };
     let (compression, _) = Compression::of_path(file);
-    let input = compression
+    compression
         .decode(CountingReader::new(input, progress))
-        .map_err(|error| error.to_string())?;
-    match format {
-        ImportFormat::Rdf(format) => rdf::open(input, format, Some(file).filter(|_| !is_stdin), options),
-        ImportFormat::Csv => csv::open(input, options, target),
-        ImportFormat::Json => json::open(input, options, target),
-        ImportFormat::Arrow | ImportFormat::Parquet => arrow_stream::open(input),
-    }
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -1,83 +1,52 @@
-//! RDF in its syntaxes: quads with the columns of a dataset.
+//! RDF in its syntaxes: the text goes to the database as it is, which parses it.
 
-use std::io::{BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
-use ::arrow::datatypes::{Schema, SchemaRef};
-use ::arrow::error::ArrowError;
-use oxrdf::Quad;
-use oxrdfio::{RdfFormat, RdfParseError, RdfParser};
-use pyralog_models::rdf::{quad_batch, quad_fields};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use pyralog_models::{Error, ErrorKind};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
-use super::ReadOptions;
-use super::rows::Rows;
+/// Bytes of a piece of text.
+const PIECE: usize = 1 << 20;
+/// Pieces that wait between reader and load.
+const PIECES_IN_FLIGHT: usize = 4;
 
-/// Opens text of RDF. `base` is the file's name, against which relative IRIs are resolved.
-pub fn open(input: impl Read + Send + 'static, format: RdfFormat, base: Option<&Path>, options: &ReadOptions) -> Result<Rows, String> {
-    let mut parser = RdfParser::from_format(format);
-    if let Some(base) = base.and_then(file_iri) {
-        parser = parser.with_base_iri(base).map_err(|error| error.to_string())?;
-    }
-    let schema: SchemaRef = Schema::new(quad_fields()).into();
-    let mut quads = parser.for_reader(BufReader::with_capacity(256 << 10, input)).fuse();
-    let rows = options.batch_rows;
-    let mut failed = None;
-    let batches = std::iter::from_fn(move || {
-        if let Some(error) = failed.take() {
-            return Some(Err(error));
-        }
-        let mut batch: Vec<Quad> = Vec::with_capacity(rows);
-        for quad in quads.by_ref().take(rows) {
-            match quad {
-                Ok(quad) => batch.push(quad),
-                Err(error) => {
-                    failed = Some(unreadable(error));
-                    break;
-                }
+/// A text piece by piece, read by a blocking thread, which waits while the load is behind. Dropping the stream ends it.
+pub fn pieces(mut input: Box<dyn Read + Send>) -> BoxStream<'static, Result<Bytes, Error>> {
+    let (sender, pieces) = mpsc::channel(PIECES_IN_FLIGHT);
+    let reader = tokio::task::spawn_blocking(move || {
+        loop {
+            let piece = match read_piece(&mut input) {
+                Ok(piece) if piece.is_empty() => break,
+                piece => piece.map_err(|error| Error::new(ErrorKind::InvalidInput, "58030", error.to_string())),
+            };
+            let has_failed = piece.is_err();
+            if sender.blocking_send(piece).is_err() || has_failed {
+                break;
             }
-        }
-        match batch.is_empty() {
-            true => failed.take().map(Err),
-            false => Some(quad_batch(&batch).map_err(|error| ArrowError::ParseError(error.to_string()))),
         }
     });
-    Ok(Rows {
-        schema,
-        batches: Box::new(batches),
-    })
+    // A decoder that panics on a damaged file must not look like its end.
+    let ended = futures::stream::once(reader).filter_map(|ended| async move {
+        let error = ended.err()?;
+        Some(Err(Error::new(ErrorKind::Internal, "XX000", format!("cannot be read: {error}"))))
+    });
+    ReceiverStream::new(pieces).chain(ended).boxed()
 }
 
-/// A fault with its place, as an error of the database.
-pub fn fault(error: RdfParseError) -> Error {
-    match error {
-        RdfParseError::Io(error) => Error::new(ErrorKind::InvalidInput, "58030", error.to_string()),
-        RdfParseError::Syntax(error) => {
-            let fault = Error::new(ErrorKind::InvalidInput, "22000", error.to_string());
-            match error.location() {
-                // Counted from 0 there.
-                Some(place) => fault.at(place.start.line + 1, place.start.column + 1),
-                None => fault,
-            }
-        }
-    }
+/// As much as there is, up to a piece.
+fn read_piece(input: &mut dyn Read) -> io::Result<Bytes> {
+    let mut piece = Vec::with_capacity(PIECE);
+    input.take(PIECE as u64).read_to_end(&mut piece)?;
+    Ok(piece.into())
 }
 
-/// A fault with its place.
-fn unreadable(error: RdfParseError) -> ArrowError {
-    match error {
-        RdfParseError::Io(error) => ArrowError::from(error),
-        RdfParseError::Syntax(error) => {
-            let place = error.location().map(|place| {
-                // Counted from 0 there.
-                format!("line {}, column {}: ", place.start.line + 1, place.start.column + 1)
-            });
-            ArrowError::ParseError(format!("{}{error}", place.unwrap_or_default()))
-        }
-    }
-}
-
-fn file_iri(path: &Path) -> Option<String> {
+/// The IRI of a file, against which relative ones in it are resolved.
+pub fn file_iri(path: &Path) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
     let text = path.to_str()?;
     let escaped = percent_encoding::utf8_percent_encode(text, PATH);

@@ -9,17 +9,25 @@ use arrow_schema::{DataType, Schema, UnionMode};
 /// Bytes before a message's metadata: continuation marker and metadata length.
 pub const MESSAGE_PREFIX: usize = 8;
 
-/// Where each column of a record batch message ends within the body, and the body's length. `message` starts with the prefix.
-pub fn column_ends(message: &[u8], schema: &Schema) -> Result<Vec<u64>, String> {
+/// What a record batch message says of its body.
+#[derive(Debug)]
+pub struct BodyLayout {
+    /// Where each column ends; the last end is the body's length.
+    pub ends: Vec<u64>,
+    /// Rows.
+    pub rows: u64,
+    /// Whether buffers are compressed.
+    pub is_compressed: bool,
+}
+
+/// Reads the metadata of a record batch message. `message` starts with the prefix.
+pub fn layout(message: &[u8], schema: &Schema) -> Result<BodyLayout, String> {
     let metadata = message.get(MESSAGE_PREFIX..).ok_or("a message is cut short")?;
     let message = root_as_message(metadata).map_err(|e| format!("message metadata: {e}"))?;
     if message.header_type() != MessageHeader::RecordBatch {
         return Err("a message is no record batch".to_owned());
     }
     let batch = message.header_as_record_batch().ok_or("a message is no record batch")?;
-    if batch.compression().is_some() {
-        return Err("a record batch is compressed".to_owned());
-    }
     let body_len = u64::try_from(message.bodyLength()).map_err(|_| "a message body has a negative length")?;
     let buffers = batch.buffers().ok_or("a record batch has no buffers")?;
     let mut variadic = batch.variadicBufferCounts().into_iter().flatten();
@@ -46,7 +54,11 @@ pub fn column_ends(message: &[u8], schema: &Schema) -> Result<Vec<u64>, String> 
         None if body_len > 0 => return Err("a record batch without columns has a body".to_owned()),
         None => {}
     }
-    Ok(ends)
+    Ok(BodyLayout {
+        ends,
+        rows: u64::try_from(batch.length()).map_err(|_| "a record batch has a negative length")?,
+        is_compressed: batch.compression().is_some(),
+    })
 }
 
 /// Buffers of a column in metadata version 5; `None` for types that segments do not hold. The depth is that of the file's schema, which

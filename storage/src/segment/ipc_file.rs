@@ -14,7 +14,7 @@ use bytes::Bytes;
 use memmap2::Mmap;
 
 use super::mapped::Mapping;
-use super::sidecar::{FORMAT, FORMAT_KEY};
+use super::sidecar::{FORMAT, FORMAT_KEY, PLAIN};
 use crate::error::{Result, StorageError};
 
 /// Footer length and magic.
@@ -134,7 +134,7 @@ impl Footer {
     pub fn check_format(&self) -> Result<()> {
         let format = self.metadata.get(FORMAT_KEY).and_then(|text| text.parse::<u32>().ok());
         match format {
-            Some(FORMAT) => Ok(()),
+            Some(PLAIN..=FORMAT) => Ok(()),
             Some(found) if found > FORMAT => Err(StorageError::NewerFormat {
                 path: self.path.clone(),
                 found,

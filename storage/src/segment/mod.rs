@@ -1,11 +1,11 @@
 //! Segments: immutable sorted runs of rows.
 //!
-//! A segment is two files. `<id>.arrow` is a plain, uncompressed Arrow IPC file: the user's columns under their own names, and `_ts` (commit
+//! A segment is two files. `<id>.arrow` is a plain Arrow IPC file, whose buffers are compressed where the relation's schema says so: the user's columns under their own names, and `_ts` (commit
 //! timestamps) as the last one unless all rows share theirs. `<id>.idx.arrow`, the side-car, has one row a record batch: keys, bloom filter,
 //! zone maps, checksums. Rows are sorted by (key ascending, timestamp descending), and no (key, timestamp) occurs twice.
 //!
 //! Writing goes [`writer`] → [`chunk`] (batches of one size) → [`zones`] (bounds, distinct values) and [`sink`] (checksums) → [`sidecar`].
-//! Reading goes [`reader`] (maps both files, decodes a batch when it is first asked for, checks a column when it is first touched) with
+//! Reading goes [`reader`] (maps both files, decodes a batch when it is first asked for, checks a column when it is first touched; [`unpacked`] keeps compressed ones) with
 //! [`find`] for single keys. The manifest holds the side-car's checksum, the side-car those of the segment file, so that nothing is believed
 //! before it is checked, and nothing is checked before it is needed.
 
@@ -28,6 +28,7 @@ mod mapped;
 mod reader;
 mod sidecar;
 mod sink;
+mod unpacked;
 mod writer;
 mod zones;
 
@@ -37,6 +38,7 @@ mod tests;
 pub use distinct::DistinctSketch;
 pub use mapped::set_resident_limit;
 pub use reader::{Segment, Timestamps};
+pub use unpacked::set_unpacked_limit;
 pub use writer::{SegmentWriteOptions, SegmentWriter};
 
 /// Name of the commit timestamp column in a segment file.

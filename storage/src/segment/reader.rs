@@ -12,15 +12,16 @@ use std::sync::{Arc, OnceLock};
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array};
-use arrow_ipc::Block;
 use arrow_ipc::reader::FileDecoder;
+use arrow_ipc::{Block, MetadataVersion};
 use arrow_row::Rows;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parking_lot::Mutex;
 
-use super::body::column_ends;
+use super::body::layout;
 use super::ipc_file::IpcFile;
 use super::sidecar::Sidecar;
+use super::unpacked::Unpacked;
 use super::{DistinctSketch, SegmentInfo, TIMESTAMP_COLUMN, remove_segment, segment_path, sidecar_path};
 use crate::error::{Result, StorageError};
 use crate::ids::{SegmentId, Timestamp};
@@ -56,7 +57,7 @@ pub struct Segment {
     uniform_ts: Option<Timestamp>,
     pub(super) sidecar: Sidecar,
     file: IpcFile,
-    decoder: FileDecoder,
+    version: MetadataVersion,
     file_schema: SchemaRef,
     /// Column ids in file order, timestamps left out.
     field_ids: Vec<u32>,
@@ -70,9 +71,17 @@ pub struct Segment {
 /// A record batch whose metadata is checked; its columns are not until their bit is set.
 #[derive(Debug)]
 struct DecodedBatch {
-    columns: Vec<ArrayRef>,
+    columns: Columns,
     column_ends: Vec<u64>,
     checked: Vec<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Columns {
+    /// Views of the map.
+    Mapped(Vec<ArrayRef>),
+    /// Unpacked when they are asked for.
+    Packed(Vec<Arc<Unpacked>>),
 }
 
 /// Where the columns of a schema lie in the file.
@@ -115,11 +124,6 @@ impl Segment {
             .into_iter()
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| damaged("a column has no id".to_owned()))?;
-        let decoder = FileDecoder::new(footer.schema.clone(), footer.version).with_require_alignment(true);
-        // SAFETY: validation is skipped for bytes that this software wrote from valid arrays, which the checksums in the side-car prove: the
-        // metadata's (`meta_crc`) before decoding, which makes offsets and lengths sound, and each column's (`column_crcs`) before its array
-        // leaves this module. Until then an array's values are not looked at.
-        let decoder = unsafe { decoder.with_skip_validation(true) };
         Ok(Arc::new(Segment {
             dir: dir.to_owned(),
             batches: std::iter::repeat_with(OnceLock::new).take(sidecar.batch_count()).collect(),
@@ -128,7 +132,7 @@ impl Segment {
             uniform_ts,
             sidecar,
             file,
-            decoder,
+            version: footer.version,
             file_schema: footer.schema,
             field_ids,
             mapping: Mutex::new(None),
@@ -344,7 +348,7 @@ impl Segment {
             let block = self.sidecar.place(batch);
             let body = block.offset + u64::from(block.meta_len);
             stretch(format!("metadata of batch {batch}"), block.offset, body, block.meta_crc)?;
-            for column in 0..decoded.columns.len() {
+            for column in 0..decoded.column_ends.len() {
                 let (start, end) = decoded.extent(column);
                 let crc = self.sidecar.column_crc(batch, column).unwrap_or(0);
                 let name = self.file_schema.field(column).name();
@@ -380,8 +384,14 @@ impl Segment {
     /// A column of a batch, its bytes checked.
     pub(super) fn column(&self, batch: usize, column: usize) -> Result<ArrayRef> {
         let decoded = self.batch(batch)?;
-        let array = decoded.columns.get(column);
-        let array = array.ok_or_else(|| StorageError::damaged(&self.path, "segment", format!("there is no column {column}")))?;
+        if column >= decoded.column_ends.len() {
+            return Err(StorageError::damaged(&self.path, "segment", format!("there is no column {column}")));
+        }
+        if let Columns::Packed(columns) = &decoded.columns
+            && let Some(array) = columns[column].get()
+        {
+            return Ok(array);
+        }
         let (start, end) = decoded.extent(column);
         self.file.about_to_read(end - start);
         let (word, bit) = (&decoded.checked[column / 64], 1u64 << (column % 64));
@@ -389,7 +399,16 @@ impl Segment {
             self.check_column(batch, column, decoded)?;
             word.fetch_or(bit, Ordering::Release);
         }
-        Ok(array.clone())
+        match &decoded.columns {
+            Columns::Mapped(columns) => Ok(columns[column].clone()),
+            Columns::Packed(columns) => {
+                let array = self
+                    .unpack(batch, column)
+                    .map_err(|e| StorageError::damaged(&self.path, "segment", format!("batch {batch}: {e}")))?;
+                columns[column].put(&array);
+                Ok(array)
+            }
+        }
     }
 
     fn check_column(&self, batch: usize, column: usize, decoded: &DecodedBatch) -> Result<()> {
@@ -426,36 +445,56 @@ impl Segment {
             .slice(block.offset, u64::from(block.meta_len))
             .ok_or("its metadata lies outside of the file")?;
         check_crc(&message, block.meta_crc).map_err(|e| format!("metadata: {e}"))?;
-        let column_ends = column_ends(&message, &self.file_schema)?;
-        if column_ends.last().copied().unwrap_or(0) != block.body_len {
+        let layout = layout(&message, &self.file_schema)?;
+        if layout.ends.last().copied().unwrap_or(0) != block.body_len {
             return Err("its body is not as long as its metadata says".to_owned());
         }
+        if layout.rows != self.batch_rows(batch) as u64 {
+            return Err(format!("it has {} rows, its side-car says {}", layout.rows, self.batch_rows(batch)));
+        }
+        let count = layout.ends.len();
+        let columns = match layout.is_compressed {
+            true => Columns::Packed(std::iter::repeat_with(Arc::default).take(count).collect()),
+            false => Columns::Mapped(self.arrays(batch, self.decoder().with_require_alignment(true))?),
+        };
+        Ok(DecodedBatch {
+            columns,
+            column_ends: layout.ends,
+            checked: std::iter::repeat_with(AtomicU64::default).take(count.div_ceil(64)).collect(),
+        })
+    }
+
+    fn decoder(&self) -> FileDecoder {
+        let decoder = FileDecoder::new(self.file_schema.clone(), self.version);
+        // SAFETY: validation is skipped for bytes that this software wrote from valid arrays, which the checksums in the side-car prove: the
+        // metadata's (`meta_crc`) before decoding, which makes offsets and lengths sound, and each column's (`column_crcs`) before its array
+        // leaves this module. Until then an array's values are not looked at, nor unpacked.
+        unsafe { decoder.with_skip_validation(true) }
+    }
+
+    /// The arrays of a batch that a decoder gives.
+    fn arrays(&self, batch: usize, decoder: FileDecoder) -> Result<Vec<ArrayRef>, String> {
+        let block = self.sidecar.place(batch);
         let data = self
             .file
             .slice(block.offset, u64::from(block.meta_len) + block.body_len)
             .ok_or("its body lies outside of the file")?;
         let place = Block::new(block.offset as i64, block.meta_len as i32, block.body_len as i64);
-        let decoded = self
-            .decoder
+        let rows = decoder
             .read_record_batch(&place, &data)
             .map_err(|e| e.to_string())?
             .ok_or("it is empty")?;
-        if decoded.num_rows() != self.batch_rows(batch) {
-            return Err(format!(
-                "it has {} rows, its side-car says {}",
-                decoded.num_rows(),
-                self.batch_rows(batch)
-            ));
+        Ok(rows.columns().to_vec())
+    }
+
+    /// Unpacks one column of a batch, whose bytes are checked. Buffers that would not shrink lie in the file as they are, at any address.
+    fn unpack(&self, batch: usize, column: usize) -> Result<ArrayRef, String> {
+        let arrays = self.arrays(batch, self.decoder().with_projection(vec![column]))?;
+        let array = arrays.into_iter().next().ok_or("it lacks a column")?;
+        match array.len() == self.batch_rows(batch) {
+            true => Ok(array),
+            false => Err(format!("column {column} has {} rows", array.len())),
         }
-        let columns = decoded.columns().to_vec();
-        let checked = std::iter::repeat_with(AtomicU64::default)
-            .take(columns.len().div_ceil(64))
-            .collect();
-        Ok(DecodedBatch {
-            columns,
-            column_ends,
-            checked,
-        })
     }
 }
 

@@ -33,7 +33,11 @@ use super::zones::Zones;
 use crate::error::{Result, StorageError};
 
 /// Newest format of segments and side-cars.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = COMPRESSED;
+/// Format of side-cars, and of segments whose buffers lie as they are.
+pub const PLAIN: u32 = 1;
+/// Format of segments with compressed buffers.
+pub const COMPRESSED: u32 = 2;
 /// Metadata key of the format version, in both files.
 pub const FORMAT_KEY: &str = "pyralog.format";
 const FACTS_KEY: &str = "pyralog.segment";
@@ -147,7 +151,7 @@ pub fn write(path: &Path, entries: &[BatchEntry], zones: Vec<(u32, Zones)>, fact
     let file = File::create(path).map_err(StorageError::io(path, "create"))?;
     let in_file = |e| write_error(path, e);
     let mut writer = FileWriter::try_new(CountingFile { file, bytes: 0, crc: 0 }, &batch.schema()).map_err(in_file)?;
-    writer.write_metadata(FORMAT_KEY, FORMAT.to_string());
+    writer.write_metadata(FORMAT_KEY, PLAIN.to_string());
     writer.write_metadata(FACTS_KEY, facts);
     writer.write(&batch).map_err(in_file)?;
     writer.finish().map_err(in_file)?;

@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Write};
 use arrow_schema::SchemaRef;
 use crc32c::crc32c_append;
 
-use super::body::{MESSAGE_PREFIX, column_ends};
+use super::body::{MESSAGE_PREFIX, layout};
 use crate::file::le_u32;
 
 /// Bytes gathered before a system call.
@@ -165,7 +165,7 @@ impl ChecksumSink {
             .is_some_and(|length| message.len() == MESSAGE_PREFIX + le_u32(length) as usize);
         if whole {
             let message = std::mem::take(message);
-            let ends = column_ends(&message, &self.schema).map_err(io::Error::other)?;
+            let ends = layout(&message, &self.schema).map_err(io::Error::other)?.ends;
             let crcs = vec![0; ends.len()];
             self.stretch = Stretch::Body {
                 message,

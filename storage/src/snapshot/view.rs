@@ -317,6 +317,22 @@ impl RelationView {
             })
     }
 
+    /// Whether nothing has keys within `first..=last`, as far as ranges of keys tell; a transaction's writes count.
+    pub(crate) fn avoids(&self, first: &[u8], last: &[u8]) -> bool {
+        let avoided_by = |memtable: &Memtable| {
+            let range = memtable.key_range();
+            range.is_none_or(|(low, high)| high.as_slice() < first || low.as_slice() > last)
+        };
+        self.base_avoids(first, last)
+            && self.inner.own.as_ref().is_none_or(|own| {
+                let infos = own.staged.iter().map(|staged| staged.segment.info());
+                avoided_by(&own.memtable)
+                    && infos
+                        .into_iter()
+                        .all(|info| info.last_key.as_slice() < first || info.first_key.as_slice() > last)
+            })
+    }
+
     /// Shows rows by address where they lie: the number of the address, the batch that has the row, and its position there. `projection` as in
     /// [`ScanPiece::read`].
     pub fn visit(&self, addresses: &[RowAddress], projection: &[usize], mut see: impl FnMut(usize, &RecordBatch, usize)) -> Result<()> {

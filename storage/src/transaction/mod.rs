@@ -5,6 +5,7 @@
 
 mod buffer;
 mod row_mask;
+mod sorted_run;
 mod staging;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +21,8 @@ use crate::partition::Partition;
 use crate::snapshot::{RelationView, RowAddress, Snapshot};
 use crate::write_set::{ConflictPolicy, RelationWrites, StagedSegment, WriteSet};
 use buffer::{Buffer, Statement};
+
+pub use sorted_run::SortedRun;
 
 /// At the end, what is left of a relation that has staged rows is staged too if it has more bytes than this.
 const REST_BYTES: u64 = 1 << 20;

@@ -38,10 +38,15 @@ pub(super) struct Staged {
 impl Staged {
     /// A segment all of whose rows count, at the end of a transaction.
     pub fn reopened(partition: &Partition, info: SegmentInfo) -> Result<Staged> {
+        Self::written(partition, info, 0)
+    }
+
+    /// A segment all of whose rows were written in one statement.
+    pub fn written(partition: &Partition, info: SegmentInfo, statement: u64) -> Result<Staged> {
         let segment = Segment::open(&partition.staging_dir(), info, Some(Timestamp::MAX))?;
         Ok(Staged {
             segment,
-            begins: Begins::Together(0),
+            begins: Begins::Together(statement),
             mask: RowMask::default(),
         })
     }
@@ -117,7 +122,7 @@ impl Staged {
     }
 }
 
-fn options(partition: &Partition) -> SegmentWriteOptions {
+pub(super) fn options(partition: &Partition) -> SegmentWriteOptions {
     SegmentWriteOptions {
         batch_rows: partition.options().batch_rows,
         timestamps: false,

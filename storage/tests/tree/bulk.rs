@@ -146,3 +146,63 @@ fn savepoints_hold_over_staging() {
         }
     }
 }
+
+#[test]
+fn sorted_runs_bring_what_is_new() {
+    let mut store = Store::new(small_options());
+    store.put((0..100).map(|i| (i * 50, "before")));
+    store.partition.flush().unwrap();
+    store.put([(7, "memory")]);
+    let mut transaction = store.begin();
+    transaction.put(TABLE, &rows([(8, "own"), (9000, "own")])).unwrap();
+    transaction.delete(TABLE, &keys([50])).unwrap();
+    let before = transaction.savepoint();
+    let mut run = transaction.sorted_run(TABLE).unwrap();
+    for batch in bulk(0..5000) {
+        run.append(&batch).unwrap();
+    }
+    assert_eq!(transaction.add_runs(vec![run]).unwrap(), 5000 - 100 - 2 + 1);
+    let mut wanted: Rows = (0..5000).map(|i| (i, "bulk".to_owned())).collect();
+    wanted.extend((0..100).filter(|i| *i != 1).map(|i| (i * 50, "before".to_owned())));
+    wanted.extend([(7, "memory".to_owned()), (8, "own".to_owned()), (9000, "own".to_owned())]);
+    assert_eq!(read(&transaction.view(TABLE).unwrap()), wanted);
+    // Once more brings nothing; going back takes all of it away.
+    let mut again = transaction.sorted_run(TABLE).unwrap();
+    bulk(0..5000).for_each(|batch| again.append(&batch).unwrap());
+    assert_eq!(transaction.add_runs(vec![again]).unwrap(), 0);
+    let files = staged_files(&store);
+    transaction.rollback_to(before).unwrap();
+    assert!(staged_files(&store) < files);
+    assert_eq!(read(&transaction.view(TABLE).unwrap()).len(), 102);
+    let mut run = transaction.sorted_run(TABLE).unwrap();
+    bulk(0..5000).for_each(|batch| run.append(&batch).unwrap());
+    transaction.add_runs(vec![run]).unwrap();
+    assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
+    assert_eq!(store.read(), wanted);
+    assert_eq!(staged_files(&store), 0);
+    store.assert_durable(&wanted);
+}
+
+#[test]
+fn a_run_out_of_order_or_out_of_date_is_refused() {
+    let store = Store::new(small_options());
+    let mut transaction = store.begin();
+    let mut run = transaction.sorted_run(TABLE).unwrap();
+    run.append(&rows([(1, "a"), (2, "b")])).unwrap();
+    assert!(run.append(&rows([(2, "again")])).is_err());
+    assert!(run.append(&rows([(5, "a"), (4, "b")])).is_err());
+    assert!(
+        transaction
+            .sorted_run(TABLE)
+            .unwrap()
+            .append(&rows([(5, "a"), (4, "b"), (6, "c")]))
+            .is_err()
+    );
+    let mut run = transaction.sorted_run(TABLE).unwrap();
+    run.append(&rows([(1, "a"), (2, "b")])).unwrap();
+    transaction.put(TABLE, &rows([(1, "own")])).unwrap();
+    assert!(transaction.add_runs(vec![run]).is_err());
+    assert_eq!(read(&transaction.view(TABLE).unwrap()).len(), 1);
+    drop(transaction);
+    assert_eq!(staged_files(&store), 0);
+}

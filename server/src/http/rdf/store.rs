@@ -4,15 +4,12 @@ use actix_web::http::header::{CONTENT_TYPE, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::error::DataFusionError;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use oxrdf::{GraphName, NamedNode, Quad};
-use oxrdfio::{RdfFormat, RdfParser};
-use pyralog_models::rdf::{SparqlQuery, SparqlResult, quad_batch, quad_fields};
+use futures::{StreamExt, stream};
+use oxrdf::{GraphName, NamedNode};
+use oxrdfio::RdfFormat;
+use pyralog_models::rdf::{RdfLoad, SparqlQuery, SparqlResult};
 use pyralog_models::request::named;
-use pyralog_models::{Error, ErrorKind, IngestMode, IngestRequest, Session};
+use pyralog_models::{Error, ErrorKind, Session};
 
 use super::answer::{self, Forms, on_runtime};
 use super::form::{DATASETS, GRAPHS, media_type, negotiate, syntax};
@@ -22,9 +19,6 @@ use crate::http::error::Problem;
 use crate::http::key::parse_query;
 use crate::http::sql::time_limit;
 use crate::http::{State, request_name};
-
-/// Quads of one batch.
-const BATCH: usize = 8192;
 
 /// What a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,12 +240,14 @@ async fn write(session: &Session, dataset: String, target: Target, replaces: boo
         Target::Graph(graph) => Some(graph.clone()),
     };
     for upload in uploads {
-        let request = IngestRequest {
-            schema: None,
-            table: dataset.clone(),
-            mode: IngestMode::Append,
+        let load = RdfLoad {
+            dataset: (None, dataset.clone()),
+            format: upload.format,
+            base: Some(upload.base),
+            graph: graph.clone(),
+            lenient: false,
         };
-        session.ingest(request, rows(upload, graph.clone())?).await?;
+        session.load_rdf(load, stream::iter([Ok(upload.body)]).boxed()).await?;
     }
     if let Target::Graph(GraphName::NamedNode(graph)) = &target {
         // Without triples, too, it is there now.
@@ -259,32 +255,4 @@ async fn write(session: &Session, dataset: String, target: Target, replaces: boo
     }
     session.commit().await?;
     Ok(is_new)
-}
-
-/// The quads of a body, all of them in one graph if it is given.
-fn rows(upload: Upload, graph: Option<GraphName>) -> Result<datafusion::execution::SendableRecordBatchStream, Error> {
-    let mut parser = RdfParser::from_format(upload.format)
-        .with_base_iri(upload.base.as_str())
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                "22000",
-                format!("the base <{}> is no IRI: {error}", upload.base),
-            )
-        })?;
-    if let Some(graph) = graph {
-        parser = parser.without_named_graphs().with_default_graph(graph);
-    }
-    let schema: SchemaRef = Schema::new(quad_fields()).into();
-    let mut quads = parser.for_reader(std::io::Cursor::new(upload.body)).fuse();
-    let batches = std::iter::from_fn(move || {
-        let batch: Result<Vec<Quad>, _> = quads.by_ref().take(BATCH).collect();
-        match batch {
-            Ok(batch) if batch.is_empty() => None,
-            Ok(batch) => Some(quad_batch(&batch).map_err(DataFusionError::from)),
-            Err(error) => Some(Err(crate::import::rdf::fault(error).into())),
-        }
-    });
-    let batches: Box<dyn Iterator<Item = Result<RecordBatch, DataFusionError>> + Send> = Box::new(batches);
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches))))
 }

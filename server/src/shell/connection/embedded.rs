@@ -1,9 +1,12 @@
 //! A data directory opened in this process.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
-use pyralog_models::{Database, DatabaseConfig, IngestMode, IngestRequest, Parameters, Session};
+use futures::stream::BoxStream;
+use pyralog_models::rdf::{RdfLoad, RdfLoaded};
+use pyralog_models::{Database, DatabaseConfig, Error, IngestMode, IngestRequest, Parameters, Session};
 
 use super::{Connection, Outcome, StatementError, TableName};
 
@@ -49,6 +52,10 @@ impl Connection for Embedded {
             mode: IngestMode::CreateAppend,
         };
         Ok(self.session.ingest(request, rows).await?)
+    }
+
+    async fn load(&self, load: RdfLoad, text: BoxStream<'static, Result<Bytes, Error>>) -> Result<RdfLoaded, StatementError> {
+        Ok(self.session.load_rdf(load, text).await?)
     }
 
     fn target(&self) -> String {

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::BoxStream;
+use pyralog_models::rdf::{RdfLoad, RdfLoaded};
 use pyralog_models::{Error, Position};
 
 pub use embedded::Embedded;
@@ -160,6 +162,9 @@ pub trait Connection: Send + Sync {
 
     /// Appends rows to a table, making it if it is not there; how many came in.
     async fn ingest(&self, table: &TableName, rows: SendableRecordBatchStream) -> Result<u64, StatementError>;
+
+    /// Loads text of RDF into a dataset that is there.
+    async fn load(&self, load: RdfLoad, text: BoxStream<'static, Result<Bytes, Error>>) -> Result<RdfLoaded, StatementError>;
 
     /// What it is connected to, for eyes.
     fn target(&self) -> String;

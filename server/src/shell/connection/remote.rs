@@ -3,11 +3,13 @@
 //! The handshake's token stands for the session, so that BEGIN, SET and the like hold from statement to statement. Every statement is
 //! prepared first: the schema tells whether it gives rows (then GetFlightInfo and DoGet) or changes some (then DoPut with a count).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{BinaryArray, RecordBatch};
+use arrow::buffer::{Buffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
@@ -18,16 +20,21 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{FlightData, FlightDescriptor, FlightInfo, Ticket};
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
-use pyralog_models::Position;
+use pyralog_models::rdf::{RdfLoad, RdfLoaded};
+use pyralog_models::{Error, Position};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Connection, Outcome, StatementError, TableName};
+use crate::flight::load::{self, LoadResult};
+use crate::rdf_format;
 use crate::shell::statement::tag;
 
 /// Largest message taken from a server, in bytes.
@@ -57,6 +64,29 @@ impl Remote {
             client,
             url: url.to_owned(),
         })
+    }
+}
+
+impl Remote {
+    /// Sends rows under a command; the metadata of the answer.
+    async fn put(&self, command: CommandStatementIngest, rows: SendableRecordBatchStream) -> Result<Bytes, StatementError> {
+        let (failed, failure) = oneshot::channel();
+        let messages = upload(command, rows, failed);
+        let mut client = self.client.clone();
+        let call = async {
+            let mut answers = client.do_put(messages).await?;
+            answers
+                .message()
+                .await?
+                .ok_or_else(|| FlightError::protocol("the server took the rows without an answer"))
+        };
+        // Biased: when the source has failed, its error is the one to tell, and leaving the call breaks it off.
+        let answer = tokio::select! {
+            biased;
+            Ok(error) = failure => return Err(from_flight(error)),
+            answer = call => answer.map_err(from_flight)?,
+        };
+        Ok(answer.app_metadata)
     }
 }
 
@@ -118,25 +148,37 @@ impl Connection for Remote {
             schema: table.schema.clone(),
             ..CommandStatementIngest::default()
         };
-        let (failed, failure) = oneshot::channel();
-        let messages = upload(command, rows, failed);
-        let mut client = self.client.clone();
-        let call = async {
-            let mut answers = client.do_put(messages).await?;
-            answers
-                .message()
-                .await?
-                .ok_or_else(|| FlightError::protocol("the server took the rows without an answer"))
-        };
-        // Biased: when the source has failed, its error is the one to tell, and leaving the call breaks it off.
-        let answer = tokio::select! {
-            biased;
-            Ok(error) = failure => return Err(from_flight(error)),
-            answer = call => answer.map_err(from_flight)?,
-        };
-        let result =
-            DoPutUpdateResult::decode(&*answer.app_metadata).map_err(|error| from_flight(FlightError::DecodeError(error.to_string())))?;
+        let answer = self.put(command, rows).await?;
+        let result = DoPutUpdateResult::decode(&*answer).map_err(|error| from_flight(FlightError::DecodeError(error.to_string())))?;
         Ok(u64::try_from(result.record_count).unwrap_or(0))
+    }
+
+    async fn load(&self, load: RdfLoad, text: BoxStream<'static, Result<Bytes, Error>>) -> Result<RdfLoaded, StatementError> {
+        let mode = TableDefinitionOptions {
+            if_not_exist: TableNotExistOption::Fail as i32,
+            if_exists: TableExistsOption::Append as i32,
+        };
+        let mut options = HashMap::from([(load::FORMAT.to_owned(), rdf_format::name(load.format).to_owned())]);
+        options.extend(load.base.map(|base| (load::BASE.to_owned(), base)));
+        options.extend(load.lenient.then(|| (load::LENIENT.to_owned(), "true".to_owned())));
+        let (schema, table) = load.dataset;
+        let command = CommandStatementIngest {
+            table_definition_options: Some(mode),
+            table,
+            schema,
+            options,
+            ..CommandStatementIngest::default()
+        };
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("text", DataType::Binary, false)]));
+        let columns = schema.clone();
+        let batches = text.map(move |piece| {
+            let piece = Buffer::from(piece?);
+            let column = BinaryArray::try_new(OffsetBuffer::from_lengths([piece.len()]), piece, None)?;
+            Ok(RecordBatch::try_new(columns.clone(), vec![Arc::new(column)])?)
+        });
+        let answer = self.put(command, Box::pin(RecordBatchStreamAdapter::new(schema, batches))).await?;
+        let result = LoadResult::decode(&*answer).map_err(|error| from_flight(FlightError::DecodeError(error.to_string())))?;
+        Ok(result.into())
     }
 
     fn target(&self) -> String {
@@ -192,7 +234,7 @@ async fn close(prepared: PreparedStatement<Channel>) {
 }
 
 /// The rows of all endpoints, one behind the other.
-fn rows(client: Client, info: FlightInfo) -> BoxStream<'static, Result<arrow::array::RecordBatch, StatementError>> {
+fn rows(client: Client, info: FlightInfo) -> BoxStream<'static, Result<RecordBatch, StatementError>> {
     let tickets: VecDeque<Ticket> = info.endpoint.into_iter().filter_map(|endpoint| endpoint.ticket).collect();
     let state = (client, tickets, None::<FlightRecordBatchStream>);
     stream::try_unfold(state, |(mut client, mut tickets, mut current)| async move {
@@ -279,7 +321,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use pyralog_models::{Error, ErrorKind};
+    use pyralog_models::ErrorKind;
 
     #[test]
     fn a_status_reads_back_as_the_error() {

@@ -15,8 +15,12 @@ struct Written {
 
 impl Written {
     fn new() -> Self {
+        Self::of(wide_relation)
+    }
+
+    fn of(schema: impl FnOnce(&RecordBatch) -> RelationSchema) -> Self {
         let rows = wide_rows(0, 12);
-        let schema = wide_relation(&rows);
+        let schema = schema(&rows);
         let dir = tempfile::tempdir().unwrap();
         let ts = UInt64Array::from_iter_values(100..112);
         let info = write_segment(dir.path(), &schema, &rows, Some(&ts), 6, 12).unwrap();
@@ -72,7 +76,15 @@ fn assert_named(error: &StorageError, what: &str) {
 
 #[test]
 fn every_flipped_byte_is_refused_or_harmless() {
-    let written = Written::new();
+    flip_every_byte(&Written::new());
+}
+
+#[test]
+fn every_flipped_byte_of_a_compressed_segment_is_refused_or_harmless() {
+    flip_every_byte(&Written::of(|rows| wide_relation(rows).compressed()));
+}
+
+fn flip_every_byte(written: &Written) {
     for path in written.files() {
         let good = fs::read(&path).unwrap();
         // In place: replacing a whole file costs a flush on some file systems.

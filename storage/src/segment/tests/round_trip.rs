@@ -8,9 +8,10 @@ use super::*;
 #[test]
 fn rows_come_back_whatever_the_batch_sizes() {
     let rows = wide_rows(0, 100);
-    let schema = wide_relation(&rows);
-    let all: Vec<usize> = (0..schema.schema.fields().len()).collect();
-    for (batch_rows, piece) in [(10, 100), (100, 10), (7, 13), (13, 7), (1000, 1), (1, 100)] {
+    let all: Vec<usize> = (0..rows.num_columns()).collect();
+    let sizes = [(10, 100), (100, 10), (7, 13), (13, 7), (1000, 1), (1, 100)];
+    let schemas = [wide_relation(&rows), wide_relation(&rows).compressed()];
+    for (schema, (batch_rows, piece)) in schemas.into_iter().flat_map(|schema| sizes.map(|sizes| (schema.clone(), sizes))) {
         let dir = tempfile::tempdir().unwrap();
         let info = write_segment(dir.path(), &schema, &rows, None, batch_rows, piece).unwrap();
         let segment = Segment::open(dir.path(), info, Some(Timestamp(5))).unwrap();
@@ -21,6 +22,32 @@ fn rows_come_back_whatever_the_batch_sizes() {
         assert_eq!(back.schema().fields(), schema.schema.fields());
         segment.verify().unwrap();
     }
+}
+
+#[test]
+fn compressed_segments_are_smaller_and_say_their_format() {
+    let rows = wide_rows(0, 5000);
+    let dir = tempfile::tempdir().unwrap();
+    let plain = write_segment(dir.path(), &wide_relation(&rows), &rows, None, 1000, 5000).unwrap();
+    let schema = wide_relation(&rows).compressed().with_batch_rows(500);
+    let info = write_segment(dir.path(), &schema, &rows, None, 1000, 5000).unwrap();
+    assert!(info.bytes * 3 < plain.bytes, "{} bytes, plain {}", info.bytes, plain.bytes);
+    let file = FileReader::try_new(std::fs::File::open(segment_path(dir.path(), info.id)).unwrap(), None).unwrap();
+    assert_eq!(file.custom_metadata()["pyralog.format"], "2");
+    assert_eq!(file.num_batches(), 10);
+    let back: Vec<RecordBatch> = file.map(|batch| batch.unwrap()).collect();
+    assert_eq!(concat_batches(&back[0].schema(), &back).unwrap().columns(), rows.columns());
+    let segment = Segment::open(dir.path(), info, Some(Timestamp(5))).unwrap();
+    let encoder = KeyEncoder::new(&schema).unwrap();
+    let keys = encoder
+        .encode(&[Arc::new(Int64Array::from(vec![0, 4998, 9998, 3, 10_000]))])
+        .unwrap();
+    let found: Vec<_> = keys
+        .iter()
+        .map(|key| segment.find(key.data(), crate::key::key_hash(key.data()), &encoder).unwrap())
+        .collect();
+    assert_eq!(found[..3], [0..1, 2499..2500, 4999..5000]);
+    assert!(found[3..].iter().all(|found| found.is_empty()));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Datasets through the embedded database.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod load;
+
 use std::collections::BTreeSet;
 
 use datafusion::arrow::array::AsArray;
@@ -157,15 +159,8 @@ async fn every_order_has_every_quad() {
 #[tokio::test(flavor = "multi_thread")]
 async fn terms_whose_hashes_meet_stay_apart() {
     let (_dir, _db, session) = open().await;
-    let engine = session.engine();
-    let name = ObjectName {
-        schema: DEFAULT_SCHEMA.to_owned(),
-        name: "narrow".to_owned(),
-    };
-    let mut narrow = DatasetDefinition::new(&engine.catalog, name.clone()).await.unwrap();
     // Thousands of terms, 4096 hashes a class.
-    narrow.hash_bits = 12;
-    engine.catalog.create_collection(&name, &Object::Dataset(narrow)).await.unwrap();
+    create_narrow(&session, 12).await;
     let quads = without_blanks(3000);
     for part in quads.chunks(700) {
         ingest(&session, "narrow", part, 64).await.unwrap();
@@ -174,14 +169,26 @@ async fn terms_whose_hashes_meet_stay_apart() {
     for order in Order::ALL {
         assert_eq!(all(&session, &narrow, order), texts(&quads));
     }
-    let reader = Reader::newest(engine).unwrap();
-    let displaced: u64 = reader
-        .relation(narrow.displaced.id)
-        .unwrap()
-        .iter()
-        .map(|view| view.row_count())
-        .sum();
-    assert!(displaced > 100, "{displaced} of the terms met others");
+    assert!(displaced(&session, &narrow) > 100);
+}
+
+/// Makes the dataset `narrow`, whose ids have few bits.
+async fn create_narrow(session: &Session, bits: u32) {
+    let catalog = &session.engine().catalog;
+    let name = ObjectName {
+        schema: DEFAULT_SCHEMA.to_owned(),
+        name: "narrow".to_owned(),
+    };
+    let mut narrow = DatasetDefinition::new(catalog, name.clone()).await.unwrap();
+    narrow.hash_bits = bits;
+    catalog.create_collection(&name, &Object::Dataset(narrow)).await.unwrap();
+}
+
+/// How many terms did not get their first id.
+fn displaced(session: &Session, dataset: &DatasetDefinition) -> u64 {
+    let reader = Reader::newest(session.engine()).unwrap();
+    let views = reader.relation(dataset.displaced.id).unwrap();
+    views.iter().map(|view| view.row_count()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
