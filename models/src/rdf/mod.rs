@@ -18,7 +18,7 @@ mod writer;
 pub(crate) use dataset::DatasetDefinition;
 pub(crate) use ingest::ingest;
 pub(crate) use quads_table::{QUADS, quads_table};
-pub use sparql::{SparqlJoin, SparqlQuery, SparqlResult};
+pub use sparql::{SparqlForm, SparqlJoin, SparqlQuery, SparqlResult};
 pub use term_column::{TermColumn, quad_batch, quad_fields, quads};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
