@@ -36,8 +36,10 @@ fn leading_words(sql: &str, count: usize) -> Vec<String> {
 
 /// Whether the statement reads only. `WITH` and `EXPLAIN` may stand before a write, so they do not count as reads.
 pub(crate) fn effect(sql: &str) -> Effect {
-    match leading_words(sql, 1).first().map(String::as_str) {
+    let words = leading_words(sql, 2);
+    match words.first().map(String::as_str) {
         Some("SELECT" | "VALUES" | "SHOW" | "TABLE" | "FROM" | "DESCRIBE" | "DESC") => Effect::Read,
+        Some("CALL") if words.get(1).is_some_and(|procedure| procedure == "SPARQL") => Effect::Read,
         Some("INSERT" | "UPDATE" | "DELETE" | "MERGE" | "WITH" | "CALL") => Effect::Autocommit,
         _ => Effect::Unknown,
     }
@@ -78,6 +80,7 @@ mod tests {
             "VALUES (1)",
             "((TABLE t))",
             "show tables",
+            "CALL sparql('kb', 'ASK {}')",
         ] {
             assert_eq!(effect(sql), Effect::Read, "{sql}");
         }
@@ -86,6 +89,7 @@ mod tests {
             "WITH x AS (SELECT 1) DELETE FROM t",
             "UPDATE t SET a=1",
             "call f(1)",
+            "CALL sparql_update('kb', 'CLEAR ALL')",
         ] {
             assert_eq!(effect(sql), Effect::Autocommit, "{sql}");
         }

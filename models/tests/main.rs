@@ -13,3 +13,4 @@ mod reopen;
 mod same_names;
 mod schema_change;
 mod sparql;
+mod sparql_call;

@@ -120,3 +120,40 @@ async fn a_timeout_is_a_deadline() {
     };
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error:?}");
 }
+
+#[tokio::test]
+async fn sparql_is_read_again_and_changed_once() {
+    let server = Running::start().await;
+    let db = Client::connect(server.url()).await.unwrap();
+    // The server is busy twice; what it gives then is no truth value.
+    let error = db.rdf("k'b").ask("ASK { ?flaky ?p 'x' }").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    let asked = "query CALL sparql('k''b', 'ASK { ?flaky ?p ''x'' }')";
+    assert_eq!(server.events().iter().filter(|event| *event == asked).count(), 3);
+    db.rdf("kb").update("CLEAR ALL").await.unwrap();
+    let events = server.events();
+    let at = events
+        .iter()
+        .position(|event| event == "update CALL sparql_update('kb', 'CLEAR ALL')")
+        .unwrap();
+    assert!(events[at - 1].starts_with("named "), "an update has a name: {events:?}");
+}
+
+#[tokio::test]
+async fn a_dump_asks_for_what_is_wanted() {
+    let server = Running::start().await;
+    let db = Client::connect(server.url()).await.unwrap();
+    let kb = db.rdf("kb");
+    // The scripted server gives no quads.
+    for dump in [kb.dump(), kb.dump().default_graph(), kb.dump().graph("urn:g")] {
+        assert_eq!(dump.await.unwrap_err().kind(), ErrorKind::Usage);
+    }
+    let asked: Vec<String> = server.events().into_iter().filter(|event| event.starts_with("query")).collect();
+    assert_eq!(asked[0], "query SELECT subject, predicate, object, graph FROM \"kb\".quads");
+    assert!(asked[1].ends_with("?graph { ?subject ?predicate ?object }')"), "{}", asked[1]);
+    assert!(asked[2].contains("(<urn:g> AS ?graph) { GRAPH <urn:g> {"), "{}", asked[2]);
+    // What is no IRI does not reach the query.
+    let error = kb.dump().graph("urn:g> { ?s ?p ?o } } #").await.unwrap_err();
+    assert!(error.message().contains("no IRI"), "{error}");
+    assert_eq!(server.events().iter().filter(|event| event.starts_with("query")).count(), 3);
+}

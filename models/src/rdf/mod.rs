@@ -22,7 +22,7 @@ pub(crate) use ingest::ingest;
 pub(crate) use load::load;
 pub use load::{RdfFault, RdfLoad, RdfLoaded};
 pub(crate) use quads_table::{QUADS, quads_table};
-pub use sparql::{SparqlJoin, SparqlQuery, SparqlResult};
+pub use sparql::{SparqlForm, SparqlJoin, SparqlQuery, SparqlResult};
 pub use term_column::{TermColumn, quad_batch, quad_fields, quads};
 
 use tokio::runtime::{Handle, RuntimeFlavor};

@@ -59,6 +59,7 @@ fn only_looks(statement: &Statement) -> bool {
     match statement.as_ref() {
         DataFusionStatement::Statement(statement) => {
             matches!(statement.as_ref(), SqlStatement::Query(_) | SqlStatement::StartTransaction { .. })
+                || matches!(statement.as_ref(), SqlStatement::Call(function) if call::only_reads(function))
         }
         DataFusionStatement::Explain(_) => true,
         _ => false,
@@ -196,7 +197,7 @@ impl Session {
                     .release(&name::fold(&name))?;
                 Ok(done("RELEASE", None))
             }
-            SqlStatement::Call(function) => call::run(self, &function).await,
+            SqlStatement::Call(function) => call::run(self, &function, parameters).await,
             SqlStatement::Copy { .. } => copy::copy_from(self, statement).await,
             other => match show::run(self, &other)? {
                 Some(result) => Ok(result),

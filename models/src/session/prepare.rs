@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{Insert, Statement as SqlStatement};
 use super::execute::{names_in, reads};
 use super::{OpenTransaction, Parameters, Prepared, Session};
 use crate::error::Result;
+use crate::sql::call;
 use crate::sql::context::Planner;
 use crate::sql::dml::{Dml, is_literal};
 use crate::sql::parse::{Statement, parse_one};
@@ -53,6 +54,10 @@ impl Session {
                         None => prepared(empty(), parameters, false),
                     }
                 }
+                SqlStatement::Call(ref function) => match call::columns(self, function)? {
+                    Some(schema) => prepared(schema, texts_in(&statement), true),
+                    None => prepared(empty(), texts_in(&statement), false),
+                },
                 SqlStatement::ShowTables { .. }
                 | SqlStatement::ShowViews { .. }
                 | SqlStatement::ShowSchemas { .. }
@@ -141,6 +146,15 @@ fn with_named_in(known: SchemaRef, statement: &SqlStatement) -> SchemaRef {
     }
     fields.sort_by_key(|field| (parameter_number(field.name()), field.name().clone()));
     Arc::new(Schema::new(fields))
+}
+
+/// The placeholders of a statement that takes texts.
+fn texts_in(statement: &SqlStatement) -> SchemaRef {
+    let text = |name: String| {
+        let field = Field::new(&name, DataType::Utf8, true);
+        (name, Some(Arc::new(field)))
+    };
+    in_order(names_in(statement).into_iter().map(text))
 }
 
 /// A numbered placeholder's number; named ones come last.

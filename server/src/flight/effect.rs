@@ -8,6 +8,7 @@ pub fn only_reads(sql: &str) -> bool {
     let mut words = Words { rest: sql };
     match words.next().as_deref() {
         Some("SELECT" | "VALUES" | "TABLE" | "SHOW" | "DESCRIBE" | "DESC" | "FROM") => true,
+        Some("CALL") => words.next().as_deref() == Some("SPARQL"),
         // EXPLAIN ANALYZE runs its statement.
         Some("EXPLAIN") => !words.any(|word| word == "ANALYZE"),
         Some("WITH") => !words.any(|word| matches!(word.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE")),
@@ -94,6 +95,7 @@ mod tests {
             "EXPLAIN SELECT 1",
             "SHOW TABLES",
             "VALUES (1)",
+            "call sparql('kb', 'ASK {}')",
         ] {
             assert!(only_reads(sql), "{sql}");
         }
@@ -106,6 +108,8 @@ mod tests {
             "WITH a AS (SELECT 1) DELETE FROM t RETURNING *",
             "EXPLAIN ANALYZE INSERT INTO t VALUES (1)",
             "/* select */ UPDATE t SET a = 1",
+            "CALL sparql_update('kb', 'CALL sparql')",
+            "CALL \"sparql\" ('kb', 'ASK {}')",
             "",
             "/* open",
             "'select'",

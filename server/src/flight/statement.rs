@@ -66,7 +66,9 @@ impl State {
             return self.offer(lease, Arc::new(Schema::empty()), Work::Batches(Vec::new()), count);
         }
         let schema = wire::wire_schema(&prepared.schema);
-        let untyped = has_null(&prepared.schema) && has_null(&prepared.parameters);
+        // The columns of `CALL sparql('kb', ?)` are those of the query that is bound.
+        let open = schema.fields().is_empty();
+        let untyped = open || (has_null(&prepared.schema) && has_null(&prepared.parameters));
         if effect::only_reads(&prepared.sql) && !untyped {
             return self.offer(lease, schema, Work::Statement(bindings), NO_COUNT);
         }
@@ -81,6 +83,9 @@ impl State {
                 let schema = if untyped { wire::wire_schema(&result.schema) } else { schema };
                 self.offer(lease, schema, Work::Rows(result.stream), NO_COUNT)
             }
+            Some(_) if open => Err(status::invalid(
+                "the columns of the result depend on the parameters: bind one set of them [07001]",
+            )),
             Some(second) => {
                 let mut outcome = Outcome {
                     rows: Some(Vec::new()),

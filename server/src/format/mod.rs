@@ -12,6 +12,7 @@ mod line;
 mod markdown;
 pub mod sql_type;
 pub mod text;
+mod triples;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -19,6 +20,8 @@ use std::str::FromStr;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+
+pub use triples::Triples;
 
 /// A result format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

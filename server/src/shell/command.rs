@@ -1,27 +1,36 @@
-//! Dot commands: what the shell itself does.
+//! Commands: what the shell itself does. They begin with a dot or a backslash.
 
 use std::fs::File;
 use std::path::Path;
 
 use super::caret;
 use super::connection::TableName;
+use super::language::Language;
 use super::output::Output;
 use super::runner::{Failure, Runner};
 use super::script::{self, MAX_DEPTH, Stopped};
+use super::sparql;
+use super::sparql::command::Argument;
+use super::sparql::splitter::Splitter;
 use crate::format::{FORMATS, Format};
 
 /// Commands with what they do; the help and the completion.
 pub const COMMANDS: &[(&str, &str)] = &[
     (".databases", "databases and schemas"),
-    (".help", "this list"),
+    (".help", "this list (also \\?); each may begin with \\ instead of a dot"),
     (
         ".mode [FORMAT]",
         "format of results: box, csv, json, ndjson, markdown, line, arrow, parquet",
     ),
     (".output [FILE]", "results go to FILE; without FILE back to the terminal"),
-    (".quit", "leave (also .exit and Ctrl-D)"),
+    (".quit", "leave (also .exit, \\q and Ctrl-D)"),
     (".read FILE", "run the statements of FILE"),
     (".schema [TABLE]", "columns of TABLE, or of all tables"),
+    (
+        ".sparql [DATASET [TEXT]]",
+        "type SPARQL for DATASET; with TEXT, run that. Ends: ; or an empty line behind the last }",
+    ),
+    (".sql", "type SQL again"),
     (".tables", "tables and collections"),
     (".timer on|off", "tell each statement's time"),
 ];
@@ -39,18 +48,33 @@ const TABLES: &str = "SELECT table_schema, table_name, table_type FROM informati
                       WHERE table_schema <> 'information_schema' ORDER BY table_schema, table_name";
 const DATABASES: &str = "SELECT catalog_name, schema_name FROM information_schema.schemata ORDER BY catalog_name, schema_name";
 
-/// Runs a line that begins with a dot. A failure is on standard error already.
-pub async fn run(runner: &mut Runner, line: &str, depth: usize) -> Result<Next, Stopped> {
+/// A command's name, with its dot, and what follows it.
+fn parts(line: &str) -> (String, &str) {
     let (name, argument) = line
         .split_once(char::is_whitespace)
         .map_or((line, ""), |(name, rest)| (name, rest.trim()));
-    match name {
-        ".quit" | ".exit" => return Ok(Next::Quit),
-        ".help" => {
+    let name = name.strip_prefix('\\').map_or_else(|| name.to_owned(), |name| format!(".{name}"));
+    (name, argument)
+}
+
+/// Whether a command's text is not whole: `\sparql kb SELECT * {` goes on on the next line.
+pub fn goes_on(text: &str) -> bool {
+    let (name, argument) = parts(text.trim());
+    name == ".sparql" && Argument::read(argument).is_ok_and(|argument| argument.is_open())
+}
+
+/// Runs a line that begins with a dot or a backslash. A failure is on standard error already.
+pub async fn run(runner: &mut Runner, line: &str, depth: usize) -> Result<Next, Stopped> {
+    let (name, argument) = parts(line);
+    match name.as_str() {
+        ".quit" | ".exit" | ".q" => return Ok(Next::Quit),
+        ".help" | ".?" => {
             for (usage, meaning) in COMMANDS {
-                println!("{usage:<18} {meaning}");
+                println!("{usage:<24} {meaning}");
             }
         }
+        ".sql" => runner.language = Language::Sql,
+        ".sparql" => sparql(runner, argument).await?,
         ".tables" => query(runner, TABLES).await?,
         ".databases" => query(runner, DATABASES).await?,
         ".schema" => query(runner, &columns_query(argument).map_err(fail)?).await?,
@@ -77,6 +101,25 @@ pub async fn run(runner: &mut Runner, line: &str, depth: usize) -> Result<Next, 
         _ => return Err(fail(format!("no command {name}; .help lists them"))),
     }
     Ok(Next::Continue)
+}
+
+/// Switches to SPARQL, or runs a request.
+async fn sparql(runner: &mut Runner, argument: &str) -> Result<(), Stopped> {
+    let Argument { dataset, text } = Argument::read(argument).map_err(fail)?;
+    if text.is_empty() {
+        return sparql::command::switch(runner, dataset).await.map_err(fail);
+    }
+    let dataset = match dataset {
+        Some(dataset) => dataset,
+        None => sparql::command::choose(runner, None).await.map_err(fail)?,
+    };
+    let mut splitter = Splitter::of_script(1);
+    splitter.push(text);
+    while let Some(request) = splitter.next_statement().or_else(|| splitter.finish()) {
+        let outcome = sparql::answer::run(runner, &dataset, &request.text).await;
+        told(outcome, &request.text)?;
+    }
+    Ok(())
 }
 
 fn mode(runner: &mut Runner, argument: &str) -> Result<(), Stopped> {
@@ -117,11 +160,17 @@ fn columns_query(argument: &str) -> Result<String, String> {
 }
 
 async fn query(runner: &mut Runner, sql: &str) -> Result<(), Stopped> {
-    match runner.run(sql).await {
+    let outcome = runner.run(sql).await;
+    told(outcome, sql)
+}
+
+/// What came of a statement; a failure is told.
+fn told(outcome: Result<(), Failure>, text: &str) -> Result<(), Stopped> {
+    match outcome {
         Ok(()) => Ok(()),
         Err(Failure::Closed) => Err(Stopped::Quit),
         Err(Failure::Output(problem)) => Err(fail(problem)),
-        Err(Failure::Statement(error)) => Err(fail(caret::describe(&error, sql))),
+        Err(Failure::Statement(error)) => Err(fail(caret::describe(&error, text))),
     }
 }
 
@@ -134,6 +183,14 @@ fn fail(message: String) -> Stopped {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backslash_is_a_dot() {
+        assert_eq!(parts("\\sparql  kb ASK {}"), (".sparql".to_owned(), "kb ASK {}"));
+        assert_eq!(parts("\\?"), (".?".to_owned(), ""));
+        assert_eq!(parts(".mode csv"), (".mode".to_owned(), "csv"));
+        assert!(goes_on("\\sparql kb SELECT * {\n ?s") && !goes_on("\\sparql kb ASK {}") && !goes_on(".mode {"));
+    }
 
     #[test]
     fn names_are_quoted_as_text() {

@@ -10,6 +10,8 @@ use futures::StreamExt;
 
 use super::command::COMMANDS;
 use super::connection::{Connection, StatementError};
+use super::language::Language;
+use super::sparql::keyword;
 use crate::format::FORMATS;
 
 /// Names kept at most: a catalog may be large.
@@ -123,9 +125,9 @@ pub async fn load(connection: &dyn Connection) -> Result<Names, StatementError> 
 }
 
 /// Where the word before `position` begins, and what it may become.
-pub fn complete(line: &str, position: usize, names: &BTreeSet<String>) -> (usize, Vec<String>) {
+pub fn complete(line: &str, position: usize, names: &BTreeSet<String>, language: &Language) -> (usize, Vec<String>) {
     let before = &line[..position];
-    if before.trim_start().starts_with('.') {
+    if before.trim_start().starts_with(['.', '\\']) {
         return complete_command(before, names);
     }
     let start = before
@@ -135,10 +137,14 @@ pub fn complete(line: &str, position: usize, names: &BTreeSet<String>) -> (usize
     if word.is_empty() {
         return (start, Vec::new());
     }
-    (start, words(word, names))
+    match language {
+        Language::Sql => (start, words(word, names, KEYWORDS)),
+        // The catalog has no terms.
+        Language::Sparql(_) => (start, words(word, &BTreeSet::new(), keyword::KEYWORDS)),
+    }
 }
 
-fn words(word: &str, names: &BTreeSet<String>) -> Vec<String> {
+fn words(word: &str, names: &BTreeSet<String>, keywords: &[&str]) -> Vec<String> {
     let folded = word.to_lowercase();
     let mut found: Vec<String> = names
         .iter()
@@ -148,7 +154,7 @@ fn words(word: &str, names: &BTreeSet<String>) -> Vec<String> {
     let upper = word.to_uppercase();
     // Keywords come in the case that was begun.
     let lower_case = word.chars().any(char::is_lowercase);
-    let keywords = KEYWORDS.iter().filter(|keyword| keyword.starts_with(&upper));
+    let keywords = keywords.iter().filter(|keyword| keyword.starts_with(&upper));
     found.extend(keywords.map(|keyword| {
         if lower_case {
             keyword.to_lowercase()
@@ -163,12 +169,13 @@ fn complete_command(before: &str, names: &BTreeSet<String>) -> (usize, Vec<Strin
     let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
     let word = &before[start..];
     let begins = |candidates: Vec<String>| candidates.into_iter().filter(|candidate| candidate.starts_with(word)).collect();
-    let command = before.split_whitespace().next().unwrap_or("");
-    let found = match command {
-        _ if word.starts_with('.') => begins(
+    let sign = before.trim_start().chars().next().unwrap_or('.');
+    let command = before.split_whitespace().next().unwrap_or("").replacen('\\', ".", 1);
+    let found = match command.as_str() {
+        _ if word.starts_with(sign) => begins(
             COMMANDS
                 .iter()
-                .filter_map(|(usage, _)| usage.split(' ').next().map(str::to_owned))
+                .filter_map(|(usage, _)| Some(usage.split(' ').next()?.replacen('.', &sign.to_string(), 1)))
                 .collect(),
         ),
         ".mode" => begins(FORMATS.iter().map(|(name, _)| (*name).to_owned()).collect()),
@@ -185,7 +192,7 @@ mod tests {
 
     fn at_end(line: &str) -> (usize, Vec<String>) {
         let names = ["city", "country", "Größe"].into_iter().map(str::to_owned).collect();
-        complete(line, line.len(), &names)
+        complete(line, line.len(), &names, &Language::Sql)
     }
 
     #[test]
@@ -198,9 +205,18 @@ mod tests {
     }
 
     #[test]
+    fn sparql_has_its_own_keywords() {
+        let names = BTreeSet::from(["constants".to_owned()]);
+        let found = complete("ASK { FILTER(const", 18, &names, &Language::Sparql("kb".into()));
+        assert_eq!(found, (13, vec!["construct".to_owned()]));
+    }
+
+    #[test]
     fn commands() {
         assert_eq!(at_end(".mo").1, [".mode"]);
+        assert_eq!(at_end("\\spa").1, ["\\sparql"]);
         assert_eq!(at_end(".mode nd"), (6, vec!["ndjson".into()]));
+        assert_eq!(at_end("\\timer of").1, ["off"]);
         assert_eq!(at_end(".schema c").1, ["city", "country"]);
     }
 }

@@ -17,9 +17,10 @@ use super::caret;
 use super::command::{self, Next};
 use super::completion::{Names, complete, load};
 use super::highlight::highlight;
+use super::language::{Language, Splitter};
 use super::runner::{Failure, Runner};
 use super::script::Stopped;
-use super::statement::{Splitter, tag};
+use super::statement::tag;
 
 /// Lines of history kept.
 const HISTORY_LINES: usize = 10_000;
@@ -35,7 +36,10 @@ pub fn run(runtime: &Handle, runner: &mut Runner, history: Option<PathBuf>) -> R
         .build();
     let mut editor: Editor<LineHelper, DefaultHistory> = Editor::with_config(config).map_err(|error| error.to_string())?;
     let names: Arc<Mutex<Names>> = Arc::default();
-    editor.set_helper(Some(LineHelper { names: names.clone() }));
+    editor.set_helper(Some(LineHelper {
+        names: names.clone(),
+        language: Language::default(),
+    }));
     if let Some(path) = history.as_deref().filter(|path| path.exists())
         && let Err(error) = editor.load_history(path)
     {
@@ -48,7 +52,10 @@ pub fn run(runtime: &Handle, runner: &mut Runner, history: Option<PathBuf>) -> R
     );
     refresh(runtime, runner, &names);
     loop {
-        match editor.readline("pyralog> ") {
+        if let Some(helper) = editor.helper_mut() {
+            helper.language = runner.language.clone();
+        }
+        match editor.readline(&runner.language.prompt()) {
             Ok(input) => {
                 if input.trim().is_empty() {
                     continue;
@@ -71,7 +78,8 @@ pub fn run(runtime: &Handle, runner: &mut Runner, history: Option<PathBuf>) -> R
 
 /// Runs what was entered.
 fn answer(runtime: &Handle, runner: &mut Runner, input: &str, names: &Mutex<Names>) -> Next {
-    if input.trim_start().starts_with('.') {
+    let mut splitter = Splitter::of_person(&runner.language);
+    if splitter.is_command(input) {
         let outcome = runtime.block_on(async {
             tokio::select! {
                 outcome = command::run(runner, input.trim(), 0) => outcome,
@@ -84,7 +92,6 @@ fn answer(runtime: &Handle, runner: &mut Runner, input: &str, names: &Mutex<Name
             Next::Continue
         };
     }
-    let mut splitter = Splitter::default();
     splitter.push(input);
     let mut statements: Vec<String> = std::iter::from_fn(|| splitter.next_statement())
         .map(|statement| statement.text)
@@ -94,11 +101,12 @@ fn answer(runtime: &Handle, runner: &mut Runner, input: &str, names: &Mutex<Name
     for sql in statements {
         let outcome = runtime.block_on(async {
             tokio::select! {
-                outcome = runner.run(&sql) => Some(outcome),
+                outcome = runner.run_statement(&sql) => Some(outcome),
                 () = interrupted() => None,
             }
         });
         match outcome {
+            Some(Ok(())) if runner.language != Language::Sql => {}
             Some(Ok(())) => changed |= ["CREATE", "DROP", "ALTER"].iter().any(|verb| tag(&sql).starts_with(verb)),
             Some(Err(Failure::Statement(error))) => {
                 eprintln!("{}", caret::describe(&error, &sql));
@@ -141,6 +149,7 @@ fn refresh(runtime: &Handle, runner: &Runner, names: &Mutex<Names>) {
 #[derive(Helper, Hinter)]
 struct LineHelper {
     names: Arc<Mutex<Names>>,
+    language: Language,
 }
 
 impl Completer for LineHelper {
@@ -148,13 +157,13 @@ impl Completer for LineHelper {
 
     fn complete(&self, line: &str, position: usize, _context: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
         let names = self.names.lock().clone();
-        Ok(complete(line, position, &names))
+        Ok(complete(line, position, &names, &self.language))
     }
 }
 
 impl Highlighter for LineHelper {
     fn highlight<'l>(&self, line: &'l str, _position: usize) -> Cow<'l, str> {
-        Cow::Owned(highlight(line))
+        Cow::Owned(highlight(line, &self.language))
     }
 
     fn highlight_char(&self, _line: &str, _position: usize, _kind: CmdKind) -> bool {
@@ -164,7 +173,7 @@ impl Highlighter for LineHelper {
 
 impl Validator for LineHelper {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        Ok(if is_complete(context.input()) {
+        Ok(if is_complete(context.input(), &self.language) {
             ValidationResult::Valid(None)
         } else {
             ValidationResult::Incomplete
@@ -172,12 +181,12 @@ impl Validator for LineHelper {
     }
 }
 
-/// Whether Enter runs the input: a dot command, nothing, or statements that all have their `;`.
-fn is_complete(input: &str) -> bool {
-    if input.trim_start().starts_with('.') {
-        return true;
+/// Whether Enter runs the input: a command, nothing, or statements that all have their end.
+fn is_complete(input: &str, language: &Language) -> bool {
+    let mut splitter = Splitter::of_person(language);
+    if splitter.is_command(input) {
+        return !command::goes_on(input);
     }
-    let mut splitter = Splitter::default();
     splitter.push(input);
     while splitter.next_statement().is_some() {}
     !splitter.is_pending()
@@ -189,11 +198,32 @@ mod tests {
 
     #[test]
     fn enter_runs_whole_statements() {
-        for input in ["", "  ", ".tables", "SELECT 1;", "SELECT 1; SELECT 2; ", "SELECT ';';"] {
-            assert!(is_complete(input), "{input}");
+        for input in [
+            "",
+            "  ",
+            ".tables",
+            "SELECT 1;",
+            "SELECT 1; SELECT 2; ",
+            "SELECT ';';",
+            "\\sparql kb ASK {}",
+        ] {
+            assert!(is_complete(input, &Language::Sql), "{input}");
         }
-        for input in ["SELECT 1", "SELECT ';", "SELECT 1; SELECT 2", "/* open"] {
-            assert!(!is_complete(input), "{input}");
+        for input in ["SELECT 1", "SELECT ';", "SELECT 1; SELECT 2", "/* open", "\\sparql kb ASK {"] {
+            assert!(!is_complete(input, &Language::Sql), "{input}");
+        }
+        let sparql = Language::Sparql("kb".into());
+        for input in ["", "\\sql", "ASK {};", "ASK {}\n", "CLEAR ALL;", "INSERT DATA {} ; CLEAR ALL;"] {
+            assert!(is_complete(input, &sparql), "{input}");
+        }
+        for input in [
+            "ASK {}",
+            "ASK {\n\n",
+            "CLEAR ALL\n",
+            "INSERT DATA {} ; CLEAR ALL",
+            "ASK { ?s ?p '''};\n",
+        ] {
+            assert!(!is_complete(input, &sparql), "{input}");
         }
     }
 }

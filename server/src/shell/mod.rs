@@ -1,4 +1,4 @@
-//! `pyralog sql`: statements from the command line, a file, standard input or a person.
+//! `pyralog sql`: statements of SQL and SPARQL from the command line, a file, standard input or a person.
 
 pub mod caret;
 pub mod command;
@@ -6,7 +6,9 @@ pub mod completion;
 pub mod connection;
 pub mod highlight;
 pub mod interactive;
+pub mod language;
 pub mod output;
 pub mod runner;
 pub mod script;
+pub mod sparql;
 pub mod statement;

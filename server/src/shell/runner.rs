@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 
 use super::connection::{Connection, Outcome, StatementError};
+use super::language::Language;
 use super::output::Output;
-use crate::format::{Format, Look};
+use super::sparql;
+use crate::format::{Format, Look, RowWriter};
 
 /// Why a statement or a command did not succeed.
 #[derive(Debug)]
@@ -55,6 +57,10 @@ pub struct Runner {
     pub max_rows: usize,
     /// Where results go.
     pub output: Output,
+    /// What statements are written in.
+    pub language: Language,
+    /// The dataset that was asked last.
+    pub dataset: Option<String>,
 }
 
 impl Runner {
@@ -66,10 +72,20 @@ impl Runner {
             timer: false,
             max_rows,
             output: Output::Stdout,
+            language: Language::Sql,
+            dataset: None,
         }
     }
 
-    /// Runs a statement and writes its result as it comes. Dropping the future stops the statement.
+    /// Runs a statement of the present language.
+    pub async fn run_statement(&mut self, text: &str) -> Result<(), Failure> {
+        match self.language.clone() {
+            Language::Sql => self.run(text).await,
+            Language::Sparql(dataset) => sparql::answer::run(self, &dataset, text).await,
+        }
+    }
+
+    /// Runs a statement of SQL and writes its result as it comes. Dropping the future stops the statement.
     pub async fn run(&mut self, sql: &str) -> Result<(), Failure> {
         let begun = Instant::now();
         let outcome = self.connection.execute(sql).await?;
@@ -85,12 +101,18 @@ impl Runner {
         Ok(())
     }
 
-    async fn print(&mut self, mut outcome: Outcome) -> Result<u64, Failure> {
+    /// Writes rows in the session's format; how many they were.
+    pub async fn print(&mut self, outcome: Outcome) -> Result<u64, Failure> {
         let look = Look {
             max_rows: self.max_rows,
             color: self.output.is_terminal(),
         };
-        let mut writer = self.format.writer(&outcome.schema, look)?;
+        let writer = self.format.writer(&outcome.schema, look)?;
+        self.write(outcome, writer).await
+    }
+
+    /// Writes rows as they come; how many they were.
+    pub async fn write(&mut self, mut outcome: Outcome, mut writer: Box<dyn RowWriter>) -> Result<u64, Failure> {
         let mut count = 0;
         let mut out = Vec::new();
         while let Some(batch) = outcome.rows.next().await {
@@ -106,7 +128,7 @@ impl Runner {
     }
 
     /// Waits for the end of a statement without rows; what it did.
-    async fn finish(&mut self, mut outcome: Outcome) -> Result<String, Failure> {
+    pub async fn finish(&mut self, mut outcome: Outcome) -> Result<String, Failure> {
         while let Some(batch) = outcome.rows.next().await {
             batch?;
         }
@@ -116,7 +138,7 @@ impl Runner {
     }
 
     /// What happened and how long it took: with a result for eyes on its side, else (if asked for) on standard error.
-    fn tell(&mut self, line: &str, elapsed: Duration) -> Result<(), Failure> {
+    pub fn tell(&mut self, line: &str, elapsed: Duration) -> Result<(), Failure> {
         let time = if self.timer {
             format!(" ({})", display_time(elapsed))
         } else {

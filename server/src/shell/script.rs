@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader, Read};
 
 use super::caret;
 use super::command::{self, Next};
+use super::language::Splitter;
 use super::runner::{Failure, Runner};
-use super::statement::{Splitter, Statement};
+use super::statement::Statement;
 
 /// `.read` files within `.read` files go at most so deep.
 pub const MAX_DEPTH: usize = 16;
@@ -19,12 +20,14 @@ pub enum Stopped {
     Quit,
 }
 
-/// Runs statements and dot commands from `input`, line by line. `name` stands before line numbers in messages.
+/// Runs statements and commands from `input`, line by line. `name` stands before line numbers in messages.
 pub async fn run(runner: &mut Runner, name: &str, input: impl Read + Send, depth: usize) -> Result<(), Stopped> {
     let mut reader = BufReader::new(input);
-    let mut splitter = Splitter::default();
+    let mut splitter = Splitter::of_script(&runner.language, 1);
     let mut number: u64 = 0;
     let mut bytes = Vec::new();
+    // The lines of a command that goes on.
+    let mut begun = String::new();
     loop {
         bytes.clear();
         let read = reader
@@ -35,12 +38,16 @@ pub async fn run(runner: &mut Runner, name: &str, input: impl Read + Send, depth
         }
         number += 1;
         let line = std::str::from_utf8(&bytes).map_err(|error| fail(format!("{name}: line {number} is not UTF-8: {error}")))?;
-        if !splitter.is_pending() && line.trim_start().starts_with('.') {
-            if Box::pin(command::run(runner, line.trim(), depth)).await? == Next::Quit {
-                return Err(Stopped::Quit);
+        if !begun.is_empty() || splitter.is_command(line) {
+            if let Some(statement) = splitter.finish() {
+                execute(runner, name, &statement).await?;
             }
-            // The command's line counts.
-            splitter.push("\n");
+            begun.push_str(line);
+            if !command::goes_on(&begun) {
+                obey(runner, &begun, depth).await?;
+                begun.clear();
+                splitter = Splitter::of_script(&runner.language, number + 1);
+            }
             continue;
         }
         splitter.push(line);
@@ -50,12 +57,21 @@ pub async fn run(runner: &mut Runner, name: &str, input: impl Read + Send, depth
     }
     match splitter.finish() {
         Some(statement) => execute(runner, name, &statement).await,
+        // A command that is not whole says so.
+        None if !begun.is_empty() => obey(runner, &begun, depth).await,
         None => Ok(()),
     }
 }
 
+async fn obey(runner: &mut Runner, command: &str, depth: usize) -> Result<(), Stopped> {
+    match Box::pin(command::run(runner, command.trim(), depth)).await? {
+        Next::Quit => Err(Stopped::Quit),
+        Next::Continue => Ok(()),
+    }
+}
+
 async fn execute(runner: &mut Runner, name: &str, statement: &Statement) -> Result<(), Stopped> {
-    match runner.run(&statement.text).await {
+    match runner.run_statement(&statement.text).await {
         Ok(()) => Ok(()),
         Err(Failure::Closed) => Err(Stopped::Quit),
         Err(Failure::Output(problem)) => Err(fail(problem)),

@@ -35,17 +35,22 @@ pub struct Splitter {
 
 impl Default for Splitter {
     fn default() -> Self {
+        Splitter::at_line(1)
+    }
+}
+
+impl Splitter {
+    /// For a text whose first line is this one of its file, from 1.
+    pub fn at_line(line: u64) -> Self {
         Splitter {
             text: String::new(),
             scanned: 0,
             state: State::Plain,
             content: false,
-            line: 1,
+            line,
         }
     }
-}
 
-impl Splitter {
     /// Takes further lines.
     pub fn push(&mut self, lines: &str) {
         self.text.push_str(lines);
@@ -177,7 +182,8 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-fn newlines(text: &str) -> u64 {
+/// Line ends in a text.
+pub fn newlines(text: &str) -> u64 {
     text.bytes().filter(|byte| *byte == b'\n').count() as u64
 }
 

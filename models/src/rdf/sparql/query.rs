@@ -176,7 +176,7 @@ pub(crate) fn table(dataset: &DatasetDefinition, reader: &Reader, query: &str) -
 }
 
 /// The variables of the outermost SELECT, in its order; for `*` in the order of the text.
-fn selected(text: &str, pattern: &GraphPattern) -> Result<Vec<Variable>> {
+pub fn selected(text: &str, pattern: &GraphPattern) -> Result<Vec<Variable>> {
     match pattern {
         GraphPattern::Project { variables, .. } => {
             let mut variables = variables.clone();
@@ -236,6 +236,11 @@ impl Session {
     async fn run_sparql(&self, query: &SparqlQuery) -> Result<SparqlResult> {
         let parsed = text::query(&query.text, query.base.as_deref())?;
         self.fresh_to_read().await?;
+        self.answer(query, parsed).await
+    }
+
+    /// Answers a query of which the text is parsed, from what is fresh.
+    pub(crate) async fn answer(&self, query: &SparqlQuery, parsed: Query) -> Result<SparqlResult> {
         let dataset = self.dataset(&query.dataset)?;
         let reader = self.reader().await?;
         let mut evaluation = Evaluation::new(&dataset, &reader)?;

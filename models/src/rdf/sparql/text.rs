@@ -55,7 +55,7 @@ pub fn star_order(text: &str) -> Option<Vec<&str>> {
 }
 
 /// The words of a text and where they begin: names, variables and single signs, without strings, IRIs and comments.
-fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let bytes = text.as_bytes();
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
     let mut at = 0;
