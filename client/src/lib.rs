@@ -24,7 +24,7 @@ pub use config::{ClientConfig, TlsConfig};
 pub use error::{ClientError, ErrorKind, Result};
 pub use kv::{Bucket, KvEntry, KvPage, KvVersion, Put, Scan};
 pub use prepared::Prepared;
-pub use rdf::{Answer, Dataset, Dump, Literal, Quad, Quads, Query, Solution, Solutions, Term};
+pub use rdf::{Answer, Dataset, Dump, Fault, Literal, Load, Loaded, Quad, Quads, Query, Solution, Solutions, Syntax, Term, Text};
 pub use retry::RetryPolicy;
 pub use rows::{ColumnIndex, FromColumn, Row, Rows};
 pub use statement::Statement;

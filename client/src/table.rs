@@ -1,10 +1,13 @@
 //! Bulk insert: record batches into a table by Flight SQL's ingest.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use arrow_flight::PutResult;
 use arrow_flight::sql::{CommandStatementIngest, ProstMessageExt, TableDefinitionOptions, TableExistsOption, TableNotExistOption};
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
@@ -145,31 +148,42 @@ impl Table {
     }
 
     async fn ingest(&self, mode: Mode, rows: Batches) -> Result<u64> {
-        let Batches { schema, batches } = rows;
-        let Some(schema) = schema else {
+        if rows.schema.is_none() {
             return if mode == Mode::Append {
                 Ok(0)
             } else {
                 Err(ClientError::usage("no batch was given, so the columns are not known"))
             };
-        };
+        }
+        let answers = self.upload(mode, HashMap::new(), rows).await?;
+        Ok(affected_rows(&answers)?.unwrap_or(0))
+    }
+
+    /// Sends rows under options of the server's own; the metadata of the answer.
+    pub(crate) async fn send(&self, options: HashMap<String, String>, rows: Batches) -> Result<Bytes> {
+        let answers = self.upload(Mode::Append, options, rows).await?;
+        let last = answers.into_iter().next_back();
+        last.map(|answer| answer.app_metadata)
+            .ok_or_else(|| ClientError::protocol("the server ended the call without a result"))
+    }
+
+    async fn upload(&self, mode: Mode, options: HashMap<String, String>, rows: Batches) -> Result<Vec<PutResult>> {
+        let Batches { schema, batches } = rows;
+        let schema = schema.ok_or_else(|| ClientError::usage("the columns of the rows are not known"))?;
         let command = CommandStatementIngest {
             table_definition_options: Some(mode.options()),
             table: self.name.clone(),
             schema: self.schema.clone(),
             transaction_id: self.scope.transaction_id(),
+            options,
             ..CommandStatementIngest::default()
         };
         let expected = SchemaRef::clone(&schema);
         let batches = batches.map(move |batch| same_columns(&expected, batch?)).boxed();
         let peer = self.scope.peer();
         self.scope.wire.log_in(peer).await?;
-        let answers = self
-            .scope
-            .wire
-            .upload(peer, command.as_any(), schema, batches, Deadline::after(self.limit))
-            .await?;
-        Ok(affected_rows(&answers)?.unwrap_or(0))
+        let deadline = Deadline::after(self.limit);
+        self.scope.wire.upload(peer, command.as_any(), schema, batches, deadline).await
     }
 }
 

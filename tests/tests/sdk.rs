@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use pyralog_client::{Client, ErrorKind, Value, params};
+use pyralog_client::{Client, ErrorKind, Syntax, Text, Value, params};
 use pyralog_tests::runtime::block_on;
 use pyralog_tests::server::{Server, free_port};
 
@@ -309,5 +309,42 @@ fn a_dataset_is_asked_and_changed() {
         assert_eq!(names("SELECT ?p { <urn:ann> ?p ?o }").await, 2);
         let error = kb.update("INSERT DATA { <urn:ann> }").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    });
+}
+
+#[test]
+fn a_dataset_is_loaded_from_text() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        db.sql("CREATE COLLECTION kb AS RDF").execute().await.unwrap();
+        let kb = db.rdf("kb");
+        let count = async || kb.dump().await.unwrap().to_nquads().await.unwrap().lines().count();
+        let turtle = "@base <urn:base:> . <ann> <urn:name> 'Ann' ; <urn:knows> [ <urn:name> 'Bea' ] .";
+        assert_eq!(kb.load(Syntax::Turtle, turtle).await.unwrap().quads, 3);
+        assert_eq!(count().await, 3);
+        let error = kb
+            .load(Syntax::NTriples, "<urn:a> <urn:b> <urn:c> .\n<urn:a> oops .")
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+        let lines: String = (0..100_000).map(|i| format!("<urn:s> <urn:p> \"text {i}\" .\n")).collect();
+        let text = std::io::Cursor::new(format!("{lines}oops\n{lines}").into_bytes());
+        let loaded = kb.load(Syntax::NQuads, Text::from_reader(text)).lenient().await.unwrap();
+        assert_eq!((loaded.quads, loaded.faults), (200_000, 1));
+        assert_eq!(loaded.told[0].place.unwrap().0, 100_001);
+        assert_eq!(count().await, 100_003);
+        let failing = futures::stream::iter([
+            Ok(bytes::Bytes::from_static(b"<urn:x> <urn:y> <urn:z> .\n")),
+            Err(std::io::Error::other("the disk is gone")),
+        ]);
+        let error = kb.load(Syntax::NTriples, Text::from_stream(failing)).await.unwrap_err();
+        assert!(error.to_string().contains("the disk is gone"), "{error}");
+        let tx = db.begin().await.unwrap();
+        tx.rdf("kb").load(Syntax::NTriples, "<urn:x> <urn:y> <urn:z> .").await.unwrap();
+        tx.rollback().await.unwrap();
+        assert_eq!(count().await, 100_003);
+        let elsewhere = db.rdf("missing").load(Syntax::NTriples, "").await.unwrap_err();
+        assert_eq!(elsewhere.kind(), ErrorKind::NotFound, "{elsewhere}");
     });
 }

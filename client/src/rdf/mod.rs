@@ -2,6 +2,7 @@
 
 mod column;
 mod dump;
+mod load;
 mod quad;
 mod query;
 mod solutions;
@@ -15,6 +16,7 @@ use crate::table::{Batches, Table};
 use crate::text::quoted_text;
 
 pub use dump::Dump;
+pub use load::{Fault, Load, Loaded, Syntax, Text};
 pub use quad::{Quad, Quads};
 pub use query::{Answer, Query};
 pub use solutions::{Solution, Solutions};
@@ -100,6 +102,22 @@ impl Dataset {
     /// a stream of batches is read as fast as the server takes it.
     pub async fn load_quads(&self, rows: impl Into<Batches>) -> Result<u64> {
         Table::new(self.scope.clone(), self.name.clone()).insert(rows).await
+    }
+
+    /// Loads text, which the server parses; `.await` what it did: all of it comes in, or nothing. Blank nodes of one load are nodes of their own.
+    ///
+    /// ```no_run
+    /// # async fn f(db: pyralog_client::Client, file: tokio::fs::File) -> pyralog_client::Result<()> {
+    /// use pyralog_client::{Syntax, Text};
+    /// let kb = db.rdf("kb");
+    /// kb.load(Syntax::Turtle, "<urn:ann> <urn:name> 'Ann' .").await?;
+    /// let loaded = kb.load(Syntax::NQuads, Text::from_reader(file)).lenient().await?;
+    /// println!("{} quads, {} faults", loaded.quads, loaded.faults);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn load(&self, syntax: Syntax, text: impl Into<Text>) -> Load {
+        Load::new(self.clone(), syntax, text.into())
     }
 
     /// All quads, or those of one graph; `.await` the stream.
