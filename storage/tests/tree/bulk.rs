@@ -191,6 +191,7 @@ fn a_run_out_of_order_or_out_of_date_is_refused() {
     run.append(&rows([(1, "a"), (2, "b")])).unwrap();
     assert!(run.append(&rows([(2, "again")])).is_err());
     assert!(run.append(&rows([(5, "a"), (4, "b")])).is_err());
+    drop(run);
     assert!(
         transaction
             .sorted_run(TABLE)

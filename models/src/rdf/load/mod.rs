@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use self::block::Block;
 use self::interner::Interner;
-use self::parse::{Parsed, parse_lines};
+use self::parse::Parsed;
 use self::source::{Piece, Source};
 use super::dataset::DatasetDefinition;
 use super::dictionary::Dictionary;
@@ -158,12 +158,9 @@ impl Loader<'_> {
                 }
             }
             let (interner, scope, load) = (Arc::clone(&self.interner), Arc::clone(&self.scope), Arc::clone(&self.load));
-            tasks.spawn_blocking(move || {
-                let Parsed { quads, faults } = match piece {
-                    Piece::Lines(lines) => parse_lines(&lines, &load),
-                    Piece::Parsed(parsed) => parsed,
-                };
-                (Block::encode(&quads, &interner, &scope), faults)
+            tasks.spawn_blocking(move || match piece {
+                Piece::Lines(lines) => Block::of_lines(&lines, &load, &interner, &scope),
+                Piece::Parsed(Parsed { quads, faults }) => (Block::of_quads(&quads, &interner, &scope), faults),
             });
         }
         self.take_all(&mut tasks).await?;

@@ -5,13 +5,17 @@
 use std::io;
 
 use bytes::{Buf, Bytes};
-use oxrdf::{GraphName, Quad};
+use oxiri::Iri;
+use oxrdf::vocab::rdf;
+use oxrdf::{GraphName, Literal, Quad};
 use oxrdfio::{RdfFormat, RdfParseError, RdfParser};
 use oxttl::{NQuadsParser, NTriplesParser, TurtleSyntaxError};
 use tokio::sync::mpsc;
 
 use super::{RdfFault, RdfLoad};
 use crate::error::{Error, ErrorKind, Result};
+use crate::rdf::term_entry::EntryRef;
+use crate::rdf::term_id::Class;
 
 /// Quads that are handed on together.
 const CHUNK: usize = 8192;
@@ -36,6 +40,60 @@ pub struct Parsed {
 /// Whether a text of this format may be parsed from the beginning of any line.
 pub fn is_in_lines(format: RdfFormat) -> bool {
     matches!(format, RdfFormat::NTriples | RdfFormat::NQuads)
+}
+
+/// Parses a block of lines without a look at its IRIs and language tags, of which most come again and again: who takes the quads has to check
+/// those that are new ([`is_valid`]). `None` where anything else is wrong with the lines, or may be.
+pub fn parse_unchecked(lines: &Lines, load: &RdfLoad) -> Option<Vec<Quad>> {
+    if has_surrogates(&lines.text) {
+        return None;
+    }
+    let in_graph = |quad: Quad| in_graph(quad, load).ok();
+    let quads: Option<Vec<Quad>> = match load.format {
+        RdfFormat::NTriples => NTriplesParser::new()
+            .lenient()
+            .for_slice(&lines.text)
+            .map(|triple| in_graph(triple.ok()?.in_graph(GraphName::DefaultGraph)))
+            .collect(),
+        _ => NQuadsParser::new()
+            .lenient()
+            .for_slice(&lines.text)
+            .map(|quad| in_graph(quad.ok()?))
+            .collect(),
+    };
+    // Else a string goes on over the end of a line.
+    quads.filter(|quads| quads.len() == statements(&lines.text))
+}
+
+/// Whether there may be escapes of UTF-16 surrogates, which are no characters.
+fn has_surrogates(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'\\', text).any(|at| matches!(text.get(at + 1..at + 3), Some([b'u', b'd' | b'D'])))
+}
+
+/// Lines that are neither empty nor a comment.
+fn statements(text: &[u8]) -> usize {
+    let is_statement = |line: &[u8]| {
+        let first = line.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
+        first.is_some_and(|byte| *byte != b'#')
+    };
+    let mut count = 0;
+    let mut start = 0;
+    for end in memchr::memchr2_iter(b'\n', b'\r', text).chain([text.len()]) {
+        count += usize::from(is_statement(&text[start..end]));
+        start = (end + 1).min(text.len());
+    }
+    count
+}
+
+/// Whether a term that was parsed without a look at it is one.
+pub fn is_valid(entry: &EntryRef<'_>) -> bool {
+    let qualifier = entry.qualifier.as_deref();
+    match (entry.class, qualifier) {
+        (Class::Iri, _) => Iri::parse(entry.value).is_ok(),
+        (Class::Language, Some(language)) => Literal::new_language_tagged_literal("", language).is_ok(),
+        (Class::Number | Class::Typed, Some(datatype)) => Iri::parse(datatype).is_ok() && datatype != rdf::LANG_STRING.as_str(),
+        _ => true,
+    }
 }
 
 /// Parses a block of lines. Stops at the first fault, unless faults are passed over.

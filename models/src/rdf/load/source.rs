@@ -43,9 +43,11 @@ pub enum Source {
 /// A text that is cut at the ends of lines.
 pub struct LineSource {
     text: BoxStream<'static, Result<Bytes>>,
+    /// What is not handed on yet.
     rest: BytesMut,
+    /// A large piece behind it.
+    piece: Bytes,
     lines: u64,
-    ended: bool,
 }
 
 impl Source {
@@ -55,8 +57,8 @@ impl Source {
             return Source::Lines(LineSource {
                 text,
                 rest: BytesMut::new(),
+                piece: Bytes::new(),
                 lines: 0,
-                ended: false,
             });
         }
         let (to_parser, pieces) = mpsc::channel(WAITING);
@@ -106,10 +108,13 @@ impl Drop for Source {
 impl LineSource {
     async fn next(&mut self) -> Result<Option<Lines>> {
         let mut searched = 0;
-        while !self.ended {
+        loop {
+            if let Some(lines) = self.whole_lines() {
+                return Ok(Some(lines));
+            }
             if self.rest.len() >= BLOCK {
                 if let Some(end) = memchr::memrchr2(b'\n', b'\r', &self.rest[searched..]) {
-                    let text = self.rest.split_to(searched + end + 1);
+                    let text = self.rest.split_to(searched + end + 1).freeze();
                     return Ok(Some(self.lines(text)));
                 }
                 searched = self.rest.len();
@@ -120,21 +125,47 @@ impl LineSource {
                     ));
                 }
             }
-            match self.text.next().await {
-                Some(piece) => self.rest.extend_from_slice(&piece?),
-                None => self.ended = true,
+            match self.text.next().await.transpose()? {
+                Some(piece) => self.take(piece),
+                None => break,
             }
         }
-        let rest = self.rest.split();
+        let rest = self.rest.split().freeze();
         Ok((!rest.is_empty()).then(|| self.lines(rest)))
     }
 
-    fn lines(&mut self, text: BytesMut) -> Lines {
+    /// Takes a piece: a large one is not copied, but for the lines at its ends.
+    fn take(&mut self, mut piece: Bytes) {
+        if piece.len() < BLOCK / 2 {
+            return self.rest.extend_from_slice(&piece);
+        }
+        if !self.rest.is_empty() {
+            let end = memchr::memchr2(b'\n', b'\r', &piece).map_or(piece.len(), |end| end + 1);
+            self.rest.extend_from_slice(&piece.split_to(end));
+        }
+        self.piece = piece;
+    }
+
+    /// The lines that end before, or within, the piece that is not copied.
+    fn whole_lines(&mut self) -> Option<Lines> {
+        if self.piece.is_empty() {
+            return None;
+        }
+        if !self.rest.is_empty() {
+            // Its last line ends where the piece begins.
+            let text = self.rest.split().freeze();
+            return Some(self.lines(text));
+        }
+        let mut piece = std::mem::take(&mut self.piece);
+        let end = memchr::memrchr2(b'\n', b'\r', &piece).map_or(0, |end| end + 1);
+        let text = piece.split_to(end);
+        self.rest.extend_from_slice(&piece);
+        (!text.is_empty()).then(|| self.lines(text))
+    }
+
+    fn lines(&mut self, text: Bytes) -> Lines {
         let first_line = self.lines;
         self.lines += memchr::memchr_iter(b'\n', &text).count() as u64;
-        Lines {
-            text: text.freeze(),
-            first_line,
-        }
+        Lines { text, first_line }
     }
 }
