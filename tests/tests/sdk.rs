@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use pyralog_client::{Client, ErrorKind, Syntax, Text, Value, params};
+use pyralog_client::{Client, ErrorKind, Quad, Syntax, Term, Text, Value, params};
 use pyralog_tests::runtime::block_on;
 use pyralog_tests::server::{Server, free_port};
 
@@ -309,6 +309,125 @@ fn a_dataset_is_asked_and_changed() {
         assert_eq!(names("SELECT ?p { <urn:ann> ?p ?o }").await, 2);
         let error = kb.update("INSERT DATA { <urn:ann> }").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    });
+}
+
+#[test]
+fn answers_of_sparql_are_terms_in_order() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        db.sql("CREATE COLLECTION kb AS RDF").execute().await.unwrap();
+        let kb = db.rdf("kb");
+        let age = |name: &str, age: i64| {
+            let years = Term::typed(age.to_string(), "http://www.w3.org/2001/XMLSchema#integer");
+            Quad::new(Term::iri(format!("urn:{name}")), Term::iri("urn:age"), years)
+        };
+        let tea = Quad::new(Term::iri("urn:ann"), Term::iri("urn:likes"), Term::tagged("thé \"vert\"\n", "fr"));
+        let quads = [
+            age("ann", 42),
+            age("bob", 7),
+            age("cid", 100),
+            tea.clone().in_graph(Term::iri("urn:g")),
+        ];
+        assert_eq!(kb.insert(quads.clone()).await.unwrap(), 4);
+
+        let people = kb.query("SELECT ?s ?a ?no { ?s <urn:age> ?a } ORDER BY DESC(?a)").await.unwrap();
+        assert_eq!(people.variables(), ["s", "a", "no"]);
+        let people: Vec<_> = people.try_collect().await.unwrap();
+        let ages: Vec<&str> = people.iter().map(|person| person.term("a").unwrap().value()).collect();
+        assert_eq!(ages, ["100", "42", "7"]);
+        assert_eq!((people[2].get("s"), people[2].get("no")), (Some(&Term::iri("urn:bob")), None));
+        assert_eq!(people[0].iter().count(), 2);
+        let rows = db
+            .sql("SELECT object FROM kb.quads WHERE graph IS NOT NULL")
+            .fetch_rows()
+            .await
+            .unwrap();
+        assert_eq!(rows[0].get::<Term>("object").unwrap(), tea.object);
+
+        assert!(kb.ask("ASK { GRAPH ?g { ?s <urn:likes> ?o } }").await.unwrap());
+        assert!(!kb.ask("ASK { ?s <urn:likes> ?o }").timeout(Duration::from_secs(30)).await.unwrap());
+        let triples = kb
+            .construct("CONSTRUCT { ?s <urn:is> 'old' } WHERE { ?s <urn:age> 100 }")
+            .await
+            .unwrap();
+        assert_eq!(triples.to_nquads().await.unwrap(), "<urn:cid> <urn:is> \"old\" .\n");
+        let described: Vec<Quad> = kb.construct("DESCRIBE <urn:bob>").await.unwrap().try_collect().await.unwrap();
+        assert_eq!(described, [age("bob", 7)]);
+
+        // Each way to ask takes its own forms.
+        for error in [
+            kb.ask("SELECT ?s { ?s ?p ?o }").await.map(drop).unwrap_err(),
+            kb.query("ASK {}").await.map(drop).unwrap_err(),
+            kb.construct("SELECT ?s { ?s ?p ?o }").await.map(drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        }
+        let error = kb.query("SELECT ?s { ?s ?p ").await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidInput, Some("42601")));
+        let wrong = Quad::new(Term::literal("x"), Term::iri("urn:p"), Term::iri("urn:o"));
+        assert_eq!(kb.insert([wrong]).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn a_dataset_is_dumped_and_loaded_in_a_transaction() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client().await;
+        db.sql("CREATE COLLECTION kb AS RDF").execute().await.unwrap();
+        db.sql("CREATE COLLECTION copy AS RDF").execute().await.unwrap();
+        let kb = db.rdf("kb");
+        kb.update("INSERT DATA { <urn:a> <urn:p> 1 GRAPH <urn:g> { <urn:a> <urn:p> 'x\\n'@en . _:b <urn:p> 2.50 } GRAPH <urn:h> { <urn:h> <urn:p> 3 } }")
+            .await
+            .unwrap();
+        let lines = async |dump: pyralog_client::Dump| {
+            let mut lines: Vec<String> = dump.await.unwrap().to_nquads().await.unwrap().lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let integer = "http://www.w3.org/2001/XMLSchema#integer";
+        assert_eq!(
+            lines(kb.dump().default_graph()).await,
+            [format!("<urn:a> <urn:p> \"1\"^^<{integer}> .")]
+        );
+        assert_eq!(
+            lines(kb.dump().graph("urn:h")).await,
+            [format!("<urn:h> <urn:p> \"3\"^^<{integer}> <urn:h> .")]
+        );
+        assert_eq!(lines(kb.dump().graph("urn:none")).await, Vec::<String>::new());
+        let named = lines(kb.dump().graph("urn:g")).await;
+        assert!(named.contains(&"<urn:a> <urn:p> \"x\\n\"@en <urn:g> .".to_owned()), "{named:?}");
+        let mut file = Vec::new();
+        assert_eq!(kb.dump().await.unwrap().write_nquads(&mut file).await.unwrap(), 4);
+        assert_eq!(lines(kb.dump()).await.len(), 4);
+
+        // All verbs run inside a transaction, and see what it wrote.
+        let tx = db.begin().await.unwrap();
+        let copy = tx.rdf("copy");
+        let rows = tx.rdf("kb").dump().graph("urn:h").await.unwrap().into_rows();
+        assert_eq!(copy.load_quads(rows).await.unwrap(), 1);
+        copy.insert([Quad::new(Term::iri("urn:n"), Term::iri("urn:p"), Term::literal("n"))])
+            .await
+            .unwrap();
+        assert!(copy.ask("ASK { GRAPH <urn:h> { ?s ?p 3 } }").await.unwrap());
+        assert_eq!(lines(copy.dump()).await.len(), 2);
+        assert_eq!(
+            copy.query("SELECT ?o { ?s ?p ?o }")
+                .await
+                .unwrap()
+                .next_solution()
+                .await
+                .unwrap()
+                .unwrap()
+                .term("o")
+                .unwrap(),
+            &Term::literal("n")
+        );
+        assert!(!db.rdf("copy").ask("ASK { ?s ?p ?o }").await.unwrap());
+        tx.commit().await.unwrap();
+        assert_eq!(lines(db.rdf("copy").dump()).await.len(), 2);
     });
 }
 

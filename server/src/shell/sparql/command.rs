@@ -50,7 +50,8 @@ impl<'a> Argument<'a> {
         };
         let (first, rest) = argument.split_at(end);
         let is_text = !rest.trim_end_matches(';').trim().is_empty();
-        if first.is_empty() && !is_text || is_text && (first.is_empty() || BEGINNINGS.contains(&first.to_ascii_uppercase().as_str())) {
+        let begins_text = is_text && BEGINNINGS.contains(&first.to_ascii_uppercase().as_str());
+        if first.is_empty() || begins_text {
             return Ok(Argument {
                 dataset: None,
                 text: if is_text { argument } else { "" },
