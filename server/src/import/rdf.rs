@@ -5,13 +5,16 @@ use std::path::Path;
 
 use ::arrow::datatypes::{Schema, SchemaRef};
 use ::arrow::error::ArrowError;
-use oxrdf::Quad;
+use oxrdf::{GraphName, NamedOrBlankNode, Quad, Term};
 use oxrdfio::{RdfFormat, RdfParseError, RdfParser};
 use pyralog_models::rdf::{quad_batch, quad_fields};
 use pyralog_models::{Error, ErrorKind};
 
 use super::ReadOptions;
 use super::rows::Rows;
+
+/// Bytes of terms that end a batch: a long subject comes with each of its quads.
+pub const BATCH_BYTES: usize = 16 << 20;
 
 /// Opens text of RDF. `base` is the file's name, against which relative IRIs are resolved.
 pub fn open(input: impl Read + Send + 'static, format: RdfFormat, base: Option<&Path>, options: &ReadOptions) -> Result<Rows, String> {
@@ -27,14 +30,18 @@ pub fn open(input: impl Read + Send + 'static, format: RdfFormat, base: Option<&
         if let Some(error) = failed.take() {
             return Some(Err(error));
         }
-        let mut batch: Vec<Quad> = Vec::with_capacity(rows);
-        for quad in quads.by_ref().take(rows) {
-            match quad {
-                Ok(quad) => batch.push(quad),
-                Err(error) => {
+        let (mut batch, mut bytes): (Vec<Quad>, usize) = (Vec::with_capacity(rows), 0);
+        while batch.len() < rows && bytes < BATCH_BYTES {
+            match quads.next() {
+                Some(Ok(quad)) => {
+                    bytes += term_bytes(&quad);
+                    batch.push(quad);
+                }
+                Some(Err(error)) => {
                     failed = Some(unreadable(error));
                     break;
                 }
+                None => break,
             }
         }
         match batch.is_empty() {
@@ -46,6 +53,25 @@ pub fn open(input: impl Read + Send + 'static, format: RdfFormat, base: Option<&
         schema,
         batches: Box::new(batches),
     })
+}
+
+/// Bytes of a quad's terms.
+pub fn term_bytes(quad: &Quad) -> usize {
+    let subject = match &quad.subject {
+        NamedOrBlankNode::NamedNode(iri) => iri.as_str().len(),
+        NamedOrBlankNode::BlankNode(node) => node.as_str().len(),
+    };
+    let object = match &quad.object {
+        Term::NamedNode(iri) => iri.as_str().len(),
+        Term::BlankNode(node) => node.as_str().len(),
+        Term::Literal(literal) => literal.value().len() + literal.datatype().as_str().len(),
+    };
+    let graph = match &quad.graph_name {
+        GraphName::NamedNode(iri) => iri.as_str().len(),
+        GraphName::BlankNode(node) => node.as_str().len(),
+        GraphName::DefaultGraph => 0,
+    };
+    subject + quad.predicate.as_str().len() + object + graph
 }
 
 /// A fault with its place, as an error of the database.

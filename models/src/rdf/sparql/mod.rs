@@ -18,6 +18,8 @@ mod exists;
 mod expand;
 mod expression;
 mod group;
+mod growth;
+mod guard;
 mod operator;
 mod path;
 mod pattern;
@@ -28,6 +30,7 @@ mod scope;
 mod solutions;
 mod template;
 mod text;
+mod token;
 mod triple;
 mod update;
 

@@ -4,27 +4,22 @@ use actix_web::http::header::{CONTENT_TYPE, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::error::DataFusionError;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use oxrdf::{GraphName, NamedNode, Quad};
-use oxrdfio::{RdfFormat, RdfParser};
-use pyralog_models::rdf::{SparqlQuery, SparqlResult, quad_batch, quad_fields};
+use oxrdf::{GraphName, NamedNode};
+use oxrdfio::RdfFormat;
+use pyralog_models::rdf::{SparqlQuery, SparqlResult};
 use pyralog_models::request::named;
 use pyralog_models::{Error, ErrorKind, IngestMode, IngestRequest, Session};
 
 use super::answer::{self, Forms, on_runtime};
+use super::entities;
 use super::form::{DATASETS, GRAPHS, media_type, negotiate, syntax};
 use super::protocol::read_body;
 use super::request::own_iri;
+use super::upload::{Upload, rows};
 use crate::http::error::Problem;
 use crate::http::key::parse_query;
 use crate::http::sql::time_limit;
 use crate::http::{State, request_name};
-
-/// Quads of one batch.
-const BATCH: usize = 8192;
 
 /// What a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +28,6 @@ enum Target {
     Dataset,
     /// One graph.
     Graph(GraphName),
-}
-
-/// A body that is RDF.
-struct Upload {
-    format: RdfFormat,
-    base: String,
-    body: Bytes,
 }
 
 /// Serves all methods.
@@ -149,7 +137,7 @@ async fn delete(request: &HttpRequest, state: &State, dataset: String, target: T
 
 /// PUT replaces, POST adds. A POST of triples to the dataset makes a graph of a new name.
 async fn upload(request: &HttpRequest, state: &State, dataset: String, target: Target, body: Bytes) -> Result<HttpResponse, Problem> {
-    let media = media_type(request).unwrap_or_default();
+    let media = media_type(request)?.unwrap_or_default();
     let unknown = |media: &str| {
         let message = match media {
             "" => "the body has no Content-Type".to_owned(),
@@ -165,7 +153,11 @@ async fn upload(request: &HttpRequest, state: &State, dataset: String, target: T
     };
     let mut bodies = Vec::with_capacity(parts.len());
     for (media, body) in parts {
-        bodies.push((syntax(&media).ok_or_else(|| unknown(&media))?, body));
+        let format = syntax(&media).ok_or_else(|| unknown(&media))?;
+        if format == RdfFormat::RdfXml {
+            entities::check(&body, state.options.max_body_bytes)?;
+        }
+        bodies.push((format, body));
     }
     let has_quads = bodies.iter().any(|(format, _)| format.supports_datasets());
     let is_new_name = target == Target::Dataset && !replaces && !has_quads;
@@ -259,32 +251,4 @@ async fn write(session: &Session, dataset: String, target: Target, replaces: boo
     }
     session.commit().await?;
     Ok(is_new)
-}
-
-/// The quads of a body, all of them in one graph if it is given.
-fn rows(upload: Upload, graph: Option<GraphName>) -> Result<datafusion::execution::SendableRecordBatchStream, Error> {
-    let mut parser = RdfParser::from_format(upload.format)
-        .with_base_iri(upload.base.as_str())
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                "22000",
-                format!("the base <{}> is no IRI: {error}", upload.base),
-            )
-        })?;
-    if let Some(graph) = graph {
-        parser = parser.without_named_graphs().with_default_graph(graph);
-    }
-    let schema: SchemaRef = Schema::new(quad_fields()).into();
-    let mut quads = parser.for_reader(std::io::Cursor::new(upload.body)).fuse();
-    let batches = std::iter::from_fn(move || {
-        let batch: Result<Vec<Quad>, _> = quads.by_ref().take(BATCH).collect();
-        match batch {
-            Ok(batch) if batch.is_empty() => None,
-            Ok(batch) => Some(quad_batch(&batch).map_err(DataFusionError::from)),
-            Err(error) => Some(Err(crate::import::rdf::fault(error).into())),
-        }
-    });
-    let batches: Box<dyn Iterator<Item = Result<RecordBatch, DataFusionError>> + Send> = Box::new(batches);
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches))))
 }
