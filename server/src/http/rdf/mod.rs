@@ -10,12 +10,12 @@
 
 mod answer;
 mod description;
-mod entities;
 mod form;
 mod protocol;
 mod request;
 mod store;
 mod upload;
+mod xml;
 
 use actix_web::middleware::Compress;
 use actix_web::web;

@@ -11,11 +11,11 @@ use pyralog_models::request::named;
 use pyralog_models::{Error, ErrorKind, IngestMode, IngestRequest, Session};
 
 use super::answer::{self, Forms, on_runtime};
-use super::entities;
 use super::form::{DATASETS, GRAPHS, media_type, negotiate, syntax};
 use super::protocol::read_body;
 use super::request::own_iri;
 use super::upload::{Upload, rows};
+use super::xml;
 use crate::http::error::Problem;
 use crate::http::key::parse_query;
 use crate::http::sql::time_limit;
@@ -155,7 +155,7 @@ async fn upload(request: &HttpRequest, state: &State, dataset: String, target: T
     for (media, body) in parts {
         let format = syntax(&media).ok_or_else(|| unknown(&media))?;
         if format == RdfFormat::RdfXml {
-            entities::check(&body, state.options.max_body_bytes)?;
+            xml::check(&body, state.options.max_body_bytes)?;
         }
         bodies.push((format, body));
     }
