@@ -20,6 +20,7 @@ use pyralog_consensus::{Node, NodeConfig};
 use pyralog_storage::PartitionOptions;
 
 use crate::catalog::{Catalog, DATABASE, DEFAULT_SCHEMA};
+use crate::cooperative_joins::CooperativeJoins;
 use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::GroupCommit;
@@ -197,6 +198,7 @@ fn small_state(base: &SessionState) -> SessionState {
             Arc::new(OutputRequirements::new_remove_mode()),
             Arc::new(LimitPushdown::new()),
             Arc::new(EnsureCooperative::new()),
+            Arc::new(CooperativeJoins),
         ])
         .build()
 }
@@ -218,12 +220,14 @@ fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>, query_memory: 
     let table_bytes = (query_memory / 32).clamp(1 << 20, 64 << 20);
     options.optimizer.hash_join_single_partition_threshold = usize::try_from(table_bytes).unwrap_or(usize::MAX);
     options.optimizer.hash_join_single_partition_threshold_rows = (SHARED_TABLE_ROWS / threads).max(SHARED_TABLE_ROWS / 64);
+    let mut rules = filter_pushdown::guarded_rules();
+    rules.push(Arc::new(CooperativeJoins));
     SessionStateBuilder::new()
         .with_config(session)
         .with_runtime_env(runtime)
         .with_default_features()
         .with_analyzer_rule(Arc::new(CheckedArithmetic::new()))
-        .with_physical_optimizer_rules(filter_pushdown::guarded_rules())
+        .with_physical_optimizer_rules(rules)
         .with_query_planner(Arc::new(PhysicalPlans))
         .build()
 }

@@ -1,6 +1,7 @@
 //! The data models of Pyralog over one planner: the catalog of collections, SQL, key-value (and more to come), the embedded database.
 
 pub(crate) mod catalog;
+pub(crate) mod cooperative_joins;
 pub(crate) mod copy;
 pub mod database;
 pub(crate) mod engine;

@@ -8,6 +8,7 @@ mod corruption;
 mod crash;
 mod full_disk;
 mod garbage_bytes;
+mod hard_sparql;
 mod key_value;
 mod latency;
 mod life_cycle;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, StringViewArray};
+use datafusion::arrow::array::{ArrayRef, AsArray, StringViewArray, UInt32Array};
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, UInt64Type};
+use datafusion::common::HashMap;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use oxrdf::Term;
@@ -13,6 +15,7 @@ use oxrdf::Term;
 use super::sparql::QueryContext;
 use super::term_id::TermId;
 use super::{blocking, term_column};
+use crate::error::Result;
 
 /// How a term is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,11 +94,29 @@ impl ScalarUDFImpl for TermOf {
         let ids = columns[0].as_primitive::<UInt64Type>();
         // The default graph has no name, and so stands for null here.
         let ids: Vec<TermId> = ids.iter().map(|id| id.map_or(TermId::DEFAULT_GRAPH, TermId)).collect();
-        let terms = blocking(ids.len(), || self.context.terms(&ids))?;
-        Ok(ColumnarValue::Array(match self.face {
-            Face::Parts => term_column::build(terms.iter().map(|term| term.as_ref().map(Term::as_ref)))?,
-            Face::Text => Arc::new(StringViewArray::from_iter(terms.iter().map(|term| term.as_ref().map(text)))),
-        }))
+        Ok(ColumnarValue::Array(column(&self.context, &ids, self.face)?))
+    }
+}
+
+/// The terms behind ids as a column. A term is there once, however many rows have it: it may be long.
+pub fn column(context: &QueryContext, ids: &[TermId], face: Face) -> Result<ArrayRef> {
+    let mut places: HashMap<TermId, u32> = HashMap::with_capacity(ids.len());
+    let mut different: Vec<TermId> = Vec::with_capacity(ids.len());
+    let mut place = |id: TermId| {
+        *places.entry(id).or_insert_with(|| {
+            different.push(id);
+            different.len() as u32 - 1
+        })
+    };
+    let rows: Vec<u32> = ids.iter().map(|id| place(*id)).collect();
+    let terms = blocking(different.len(), || context.terms(&different))?;
+    let column: ArrayRef = match face {
+        Face::Parts => term_column::build(terms.iter().map(|term| term.as_ref().map(Term::as_ref)))?,
+        Face::Text => Arc::new(StringViewArray::from_iter(terms.iter().map(|term| term.as_ref().map(text)))),
+    };
+    match different.len() == ids.len() {
+        true => Ok(column),
+        false => Ok(take(&column, &UInt32Array::from(rows), None)?),
     }
 }
 

@@ -24,13 +24,16 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
+/// Longest message that is sent, in bytes: some quote what a client sent, which may be long.
+const MAX_MESSAGE_BYTES: usize = 4096;
+
 impl Problem {
     /// A problem that the wire itself found.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Problem {
             status,
             code: Cow::Borrowed(code),
-            message: message.into(),
+            message: shortened(message.into()),
             position: None,
             hint: None,
         }
@@ -89,11 +92,20 @@ impl From<Error> for Problem {
         Problem {
             status: status_of(error.kind),
             code: Cow::Borrowed(error.code),
-            message: error.message,
+            message: shortened(error.message),
             position: error.position,
             hint: error.hint,
         }
     }
+}
+
+/// Cut at a character's edge.
+fn shortened(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE_BYTES {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        message.push('…');
+    }
+    message
 }
 
 impl fmt::Display for Problem {
@@ -135,6 +147,13 @@ mod tests {
         assert_eq!(body["error"]["hint"], "did you mean FROM?");
         assert_eq!((&body["status"], &body["detail"]), (&json!(400), &json!("unexpected FORM")));
         assert_eq!(body["type"], "urn:pyralog:error:42601");
+    }
+
+    #[test]
+    fn what_is_quoted_is_cut() {
+        let long = Problem::bad_request("BAD_GRAPH", "é".repeat(1 << 20));
+        assert!(long.message.len() < 5000 && long.message.ends_with("é…"));
+        assert_eq!(Problem::from(Error::invalid("22000", "x".repeat(1 << 20))).message.len(), 4096 + 3);
     }
 
     #[test]

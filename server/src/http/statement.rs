@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
@@ -186,11 +186,26 @@ async fn break_off(error: Error, form: Form, chunks: &mpsc::Sender<Result<Bytes,
 
 /// A batch in pieces that keep a chunk small.
 fn pieces(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> + '_ {
-    let row_bytes = (batch.get_array_memory_size() / batch.num_rows().max(1)).max(1);
+    let bytes = batch
+        .columns()
+        .iter()
+        .map(text_bytes)
+        .sum::<usize>()
+        .max(batch.get_array_memory_size());
+    let row_bytes = (bytes / batch.num_rows().max(1)).max(1);
     let rows = (PIECE_BYTES / row_bytes).clamp(1, 8192);
     (0..batch.num_rows())
         .step_by(rows)
         .map(move |start| batch.slice(start, rows.min(batch.num_rows() - start)))
+}
+
+/// Bytes of texts, each as often as rows show it: rows may share one.
+fn text_bytes(column: &ArrayRef) -> usize {
+    match column.data_type() {
+        DataType::Utf8View => column.as_string_view().lengths().map(|length| length as usize).sum(),
+        DataType::Struct(_) => column.as_struct().columns().iter().map(text_bytes).sum(),
+        _ => 0,
+    }
 }
 
 fn encoding(error: ArrowError) -> Error {

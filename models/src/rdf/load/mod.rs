@@ -12,6 +12,7 @@ mod interner;
 mod parse;
 mod runs;
 mod source;
+mod xml;
 
 use std::sync::Arc;
 

@@ -7,11 +7,12 @@ use std::io;
 use bytes::{Buf, Bytes};
 use oxiri::Iri;
 use oxrdf::vocab::rdf;
-use oxrdf::{GraphName, Literal, Quad};
+use oxrdf::{GraphName, Literal, NamedOrBlankNode, Quad, Term};
 use oxrdfio::{RdfFormat, RdfParseError, RdfParser};
 use oxttl::{NQuadsParser, NTriplesParser, TurtleSyntaxError};
 use tokio::sync::mpsc;
 
+use super::xml::XmlGuard;
 use super::{RdfFault, RdfLoad};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rdf::term_entry::EntryRef;
@@ -19,6 +20,8 @@ use crate::rdf::term_id::Class;
 
 /// Quads that are handed on together.
 const CHUNK: usize = 8192;
+/// Bytes of terms that end a chunk: a long prefix or subject comes with each of its quads.
+const CHUNK_BYTES: usize = 16 << 20;
 
 /// Lines of a text.
 pub struct Lines {
@@ -174,11 +177,18 @@ fn try_parse_whole(pieces: mpsc::Receiver<Result<Bytes>>, load: &RdfLoad, parsed
         pieces,
         piece: Bytes::new(),
     };
-    let mut chunk = Parsed::default();
+    let reader: Box<dyn io::Read> = match load.format {
+        RdfFormat::RdfXml => Box::new(XmlGuard::new(reader)),
+        _ => Box::new(reader),
+    };
+    let (mut chunk, mut bytes) = (Parsed::default(), 0);
     for quad in parser.for_reader(reader) {
         match quad {
             Ok(quad) => match in_graph(quad, load) {
-                Ok(quad) => chunk.quads.push(quad),
+                Ok(quad) => {
+                    bytes += term_bytes(&quad);
+                    chunk.quads.push(quad);
+                }
                 Err(fault) => chunk.faults.push(fault),
             },
             Err(RdfParseError::Syntax(error)) => chunk.faults.push(RdfFault {
@@ -189,15 +199,30 @@ fn try_parse_whole(pieces: mpsc::Receiver<Result<Bytes>>, load: &RdfLoad, parsed
             Err(RdfParseError::Io(error)) => return Err(unreadable(error)),
         }
         let stops = !load.lenient && !chunk.faults.is_empty();
-        if (stops || chunk.quads.len() >= CHUNK || chunk.faults.len() >= CHUNK)
-            && (parsed.blocking_send(Ok(std::mem::take(&mut chunk))).is_err() || stops)
-        {
-            return Ok(());
+        if stops || bytes >= CHUNK_BYTES || chunk.quads.len() >= CHUNK || chunk.faults.len() >= CHUNK {
+            bytes = 0;
+            if parsed.blocking_send(Ok(std::mem::take(&mut chunk))).is_err() || stops {
+                return Ok(());
+            }
         }
     }
     // Nobody takes it only if the load has ended.
     let _ = parsed.blocking_send(Ok(chunk));
     Ok(())
+}
+
+/// Bytes of a quad's terms.
+fn term_bytes(quad: &Quad) -> usize {
+    let subject = match &quad.subject {
+        NamedOrBlankNode::NamedNode(iri) => iri.as_str().len(),
+        NamedOrBlankNode::BlankNode(node) => node.as_str().len(),
+    };
+    let object = match &quad.object {
+        Term::NamedNode(iri) => iri.as_str().len(),
+        Term::BlankNode(node) => node.as_str().len(),
+        Term::Literal(literal) => literal.value().len() + literal.datatype().as_str().len(),
+    };
+    subject + quad.predicate.as_str().len() + object
 }
 
 /// The error with which a text broke off.

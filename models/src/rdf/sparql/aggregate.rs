@@ -18,8 +18,8 @@ use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, GroupsAccumulator, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
 
-use super::context::QueryContext;
-use crate::error::Result;
+use super::context::{MAX_MADE_BYTES, QueryContext};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rdf::blocking;
 use crate::rdf::term_id::{Class, Encoded, Scope, TermId};
 use crate::rdf::values::{GroupConcat, Sum, Value, sort_key};
@@ -333,6 +333,7 @@ impl Groups {
                     self.bytes += group.bytes().saturating_sub(before);
                 }
             }
+            self.check_bytes()?;
         }
         Ok(())
     }
@@ -356,6 +357,16 @@ impl Groups {
                 group.count = before + counts.value(row);
             }
             self.bytes += group.bytes().saturating_sub(bytes);
+            self.check_bytes()?;
+        }
+        Ok(())
+    }
+
+    /// Texts are bounded here, since one batch may make more of them than there is memory: it is counted only behind a batch.
+    fn check_bytes(&self) -> Result<()> {
+        if self.bytes > MAX_MADE_BYTES && matches!(self.function.function, SetFunction::GroupConcat(_)) {
+            let message = format!("GROUP_CONCAT makes more than {MAX_MADE_BYTES} bytes");
+            return Err(Error::new(ErrorKind::ResourceExhausted, "53200", message).with_hint("filter before concatenating"));
         }
         Ok(())
     }

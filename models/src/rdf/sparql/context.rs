@@ -15,7 +15,7 @@ use crate::rdf::term_id::{Encoded, Entry, TermId};
 use crate::rdf::values::Value;
 
 /// Bytes of different terms that one query may compute.
-const MAX_MADE_BYTES: usize = 256 << 20;
+pub const MAX_MADE_BYTES: usize = 256 << 20;
 /// Bytes of such a term beside its text, about.
 const ENTRY_BYTES: usize = 96;
 

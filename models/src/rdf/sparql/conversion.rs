@@ -11,8 +11,8 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use oxrdf::Literal;
 
-use super::context::QueryContext;
-use crate::error::Result;
+use super::context::{MAX_MADE_BYTES, QueryContext};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rdf::blocking;
 use crate::rdf::term_id::{Encoded, TermId};
 use crate::rdf::values::sort_key;
@@ -24,19 +24,29 @@ pub enum Conversion {
     SortKey,
     /// A number of SQL (`BIGINT`) becomes the id of an `xsd:integer`.
     Integer,
+    /// A truth value becomes the id of an `xsd:boolean`.
+    Boolean,
+    /// An id stays what it is, and is computed where it stands: the optimizer puts other expressions where they are used, and a chain of them,
+    /// of which each uses the one before twice, would be written out.
+    Held,
 }
 
 impl Conversion {
     /// The conversion of a column.
     pub fn call(self, context: &QueryContext, argument: Expr) -> Expr {
         let argument_type = match self {
-            Conversion::SortKey => DataType::UInt64,
+            Conversion::SortKey | Conversion::Held => DataType::UInt64,
             Conversion::Integer => DataType::Int64,
+            Conversion::Boolean => DataType::Boolean,
+        };
+        let volatility = match self {
+            Conversion::Held => Volatility::Volatile,
+            _ => Volatility::Stable,
         };
         let function = ConversionFunction {
             conversion: self,
             context: context.clone(),
-            signature: Signature::exact(vec![argument_type], Volatility::Stable),
+            signature: Signature::exact(vec![argument_type], volatility),
         };
         ScalarUDF::from(function).call(vec![argument])
     }
@@ -53,6 +63,13 @@ impl ConversionFunction {
         let different = ids.iter().flatten().map(TermId).collect();
         let values = self.context.numbers_or_values(different)?;
         let keys: HashMap<TermId, Vec<u8>> = values.iter().map(|(id, value)| (*id, sort_key(value))).collect();
+        let length = |id: u64| keys.get(&TermId(id)).map_or(0, Vec::len);
+        let bytes: usize = ids.iter().flatten().map(length).sum();
+        if bytes > MAX_MADE_BYTES {
+            let message = format!("the texts that {} solutions are sorted by have {bytes} bytes", ids.len());
+            return Err(Error::new(ErrorKind::ResourceExhausted, "53200", message)
+                .with_hint("sort by a part of them, such as SUBSTR(?text, 1, 1000)"));
+        }
         let keys = ids
             .iter()
             .map(|id| id.and_then(|id| keys.get(&TermId(id))).map_or(&[][..], Vec::as_slice));
@@ -92,6 +109,8 @@ impl ScalarUDFImpl for ConversionFunction {
         match self.conversion {
             Conversion::SortKey => "sparql_sort_key",
             Conversion::Integer => "sparql_integer",
+            Conversion::Boolean => "sparql_boolean",
+            Conversion::Held => "sparql_held",
         }
     }
 
@@ -102,7 +121,7 @@ impl ScalarUDFImpl for ConversionFunction {
     fn return_type(&self, _arguments: &[DataType]) -> DataFusionResult<DataType> {
         Ok(match self.conversion {
             Conversion::SortKey => DataType::Binary,
-            Conversion::Integer => DataType::UInt64,
+            Conversion::Integer | Conversion::Boolean | Conversion::Held => DataType::UInt64,
         })
     }
 
@@ -110,6 +129,13 @@ impl ScalarUDFImpl for ConversionFunction {
         let columns = ColumnarValue::values_to_arrays(&arguments.args)?;
         Ok(ColumnarValue::Array(match self.conversion {
             Conversion::SortKey => blocking(columns[0].len(), || self.sort_keys(columns[0].as_primitive::<UInt64Type>()))?,
+            Conversion::Held => Arc::clone(&columns[0]),
+            Conversion::Boolean => {
+                let id = |value: bool| self.context.id(Encoded::literal(Literal::from(value).as_ref()));
+                let (yes, no) = (id(true)?, id(false)?);
+                let values = columns[0].as_boolean().iter();
+                Arc::new(UInt64Array::from_iter(values.map(|value| Some(if value? { yes.0 } else { no.0 }))))
+            }
             Conversion::Integer => {
                 let numbers = columns[0].as_primitive::<Int64Type>();
                 let ids = numbers

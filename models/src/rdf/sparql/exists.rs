@@ -11,6 +11,7 @@ use datafusion::prelude::{coalesce, ident, lit};
 use spargebra::algebra::{Expression, GraphPattern};
 use spargebra::term::Variable;
 
+use super::growth;
 use super::operator::Operator;
 use super::pattern::Translator;
 use super::scope::{self, Names};
@@ -141,6 +142,7 @@ impl Translator<'_> {
         }
         self.injected = Some(self.inject(outer, fixed.clone())?);
         let inner = self.pattern(pattern, graphs)?;
+        growth::check_plan(&inner.plan)?;
         let mut on = Vec::new();
         for (name, binding) in &outer.variables {
             if let Some(key) = inner.variables.get(&key_name(name)) {
@@ -210,7 +212,9 @@ impl Translator<'_> {
             .filter_map(|name| Some(key_of(alone.variables.get(name)?).eq(taken.variables.get(&format!("#left {name}"))?.expr())))
             .collect();
         let alone = alone.joined(taken, JoinType::LeftAnti, on)?;
-        pairs.visible().union(&mut self.names, alone)
+        let all = pairs.visible().union(&mut self.names, alone)?;
+        growth::check_plan(&all.plan)?;
+        Ok(all)
     }
 }
 

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::logical_expr::{Expr, when};
+use datafusion::logical_expr::{Expr, case};
 use datafusion::prelude::{coalesce, lit};
 use datafusion::scalar::ScalarValue;
-use oxrdf::{Literal, NamedNode};
+use oxrdf::NamedNode;
 use spargebra::algebra::{Expression, Function as Named};
 
 use super::context::QueryContext;
+use super::conversion::Conversion;
 use super::exists::{SOLUTION, is_mark};
 use super::operator::Operator;
 use super::solutions::{Binding, unbound};
@@ -91,10 +92,10 @@ impl Expressions<'_> {
             Expression::UnaryPlus(value) => Operator::Plus.call(self.context, vec![self.term(value)?]),
             Expression::UnaryMinus(value) => Operator::Minus.call(self.context, vec![self.term(value)?]),
             Expression::If(condition, yes, no) => {
-                let condition = self.boolean(condition)?;
                 // An error of the condition is one of the whole.
-                when(condition.clone(), self.term(yes)?)
-                    .when(condition.is_false(), self.term(no)?)
+                case(self.boolean(condition)?)
+                    .when(lit(true), self.term(yes)?)
+                    .when(lit(false), self.term(no)?)
                     .end()?
             }
             Expression::Coalesce(list) => match list.iter().map(|item| self.term(item)).collect::<Result<Vec<_>>>()? {
@@ -116,8 +117,7 @@ impl Expressions<'_> {
             | Expression::In(..)
             | Expression::Exists(_) => {
                 let condition = self.boolean(expression)?;
-                let of = |value: bool| self.constant(Encoded::literal(Literal::from(value).as_ref()));
-                when(condition.clone(), of(true)?).when(!condition, of(false)?).end()?
+                Conversion::Boolean.call(self.context, condition)
             }
         })
     }

@@ -1,6 +1,6 @@
 //! Which kind of request a text is, told from its first words: who sends it on must know before anybody parses it.
 
-use super::text::words;
+use super::token::{Kind, tokens, unescaped};
 
 /// The kinds of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,10 @@ pub enum SparqlForm {
 impl SparqlForm {
     /// The form of a text, which may be wrong behind its first keyword.
     pub fn of(text: &str) -> SparqlForm {
-        let mut words = words(text).map(|(_, word)| word);
+        let text = &unescaped(text);
+        let mut words = tokens(text)
+            .filter(|token| matches!(token.kind, Kind::Name | Kind::Sign))
+            .map(|token| token.text);
         while let Some(word) = words.next() {
             match word.to_ascii_lowercase().as_str() {
                 // The IRIs of a prologue are no words; a prefix may be called as a keyword is.

@@ -19,6 +19,8 @@ mod expand;
 mod expression;
 mod form;
 mod group;
+mod growth;
+mod guard;
 mod operator;
 mod path;
 mod pattern;
@@ -30,6 +32,7 @@ mod scope;
 mod solutions;
 mod template;
 mod text;
+mod token;
 mod triple;
 mod update;
 

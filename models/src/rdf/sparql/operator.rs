@@ -15,10 +15,10 @@ use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUD
 use oxrdf::BlankNode;
 
 use super::context::QueryContext;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::rdf::blocking;
 use crate::rdf::term_id::{Class, Encoded, Scope, TermId};
-use crate::rdf::values::{self, Datatype, Function, Value};
+use crate::rdf::values::{self, Datatype, Function, LONGEST, TooLong, Value};
 
 /// What an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,9 +82,9 @@ impl Operator {
         }
     }
 
-    /// The term; `None`: an error.
-    fn compute(self, arguments: &[Value]) -> Option<Value> {
-        match (self, arguments) {
+    /// The term; `None`: an error of the expression.
+    fn compute(self, arguments: &[Value]) -> Result<Option<Value>> {
+        Ok(match (self, arguments) {
             (Operator::Add, [left, right]) => values::add(left, right),
             (Operator::Subtract, [left, right]) => values::subtract(left, right),
             (Operator::Multiply, [left, right]) => values::multiply(left, right),
@@ -92,14 +92,14 @@ impl Operator {
             (Operator::Plus, [value]) => values::unary_plus(value),
             (Operator::Minus, [value]) => values::unary_minus(value),
             (Operator::Cast(datatype), [value]) => values::cast(value, datatype),
-            (Operator::Function(function), arguments) => values::call(function, arguments),
-            (Operator::Random, []) => Some(Value::Double(random()?.into())),
+            (Operator::Function(function), arguments) => values::call(function, arguments).map_err(|TooLong| too_long(function))?,
+            (Operator::Random, []) => random().map(|number| Value::Double(number.into())),
             (Operator::Blank, []) => Some(Value::Blank(BlankNode::default())),
             (Operator::Blank, [Value::String(label), Value::Blank(solution)]) => {
                 Some(Value::Blank(BlankNode::new_unchecked(format!("{} {label}", solution.as_str()))))
             }
             _ => None,
-        }
+        })
     }
 
     /// The truth value where ids alone tell it.
@@ -243,12 +243,28 @@ impl OperatorFunction {
         combinations
             .iter()
             .map(|ids| {
-                let value = values_of(ids, &values).and_then(|values| self.operator.compute(&values));
+                self.check_arguments(ids, &values)?;
+                let value = match values_of(ids, &values) {
+                    Some(values) => self.operator.compute(&values)?,
+                    None => None,
+                };
                 value
                     .map(|value| self.context.id(Encoded::of(value.into_term().as_ref(), &scope)))
                     .transpose()
             })
             .collect()
+    }
+
+    /// Refuses arguments that are long together, before they are put together.
+    fn check_arguments(&self, ids: &[TermId], values: &HashMap<TermId, Value>) -> Result<()> {
+        let length = |id: &TermId| match values.get(id) {
+            Some(Value::String(text) | Value::LanguageString { value: text, .. }) => text.len(),
+            _ => 0,
+        };
+        match self.operator {
+            Operator::Function(function) if ids.iter().map(length).sum::<usize>() > 4 * LONGEST => Err(too_long(function)),
+            _ => Ok(()),
+        }
     }
 
     fn values<'a>(&self, combinations: impl Iterator<Item = &'a Vec<TermId>>) -> Result<HashMap<TermId, Value>> {
@@ -258,6 +274,12 @@ impl OperatorFunction {
             false => self.context.numbers_or_values(ids),
         }
     }
+}
+
+fn too_long(function: Function) -> Error {
+    let name = format!("{function:?}").to_uppercase();
+    let message = format!("{name} makes a string of more than {LONGEST} bytes");
+    Error::new(ErrorKind::ResourceExhausted, "54000", message)
 }
 
 /// A number from 0 to below 1; `None` when the system gives no random bytes.

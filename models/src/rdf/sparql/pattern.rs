@@ -15,6 +15,7 @@ use super::conversion::Conversion;
 use super::estimate::Estimate;
 use super::exists::Injected;
 use super::expression::Expressions;
+use super::growth::{Growth, INLINED};
 use super::probe::UNBOUND;
 use super::query::SparqlJoin;
 use super::scope;
@@ -51,11 +52,14 @@ pub struct Translator<'a> {
     pub index: Arc<QuadIndex>,
     /// Outer values, within a pattern of EXISTS that must see them.
     pub injected: Option<Injected>,
+    /// How large what is made grows.
+    pub growth: Growth,
 }
 
 impl Translator<'_> {
     /// The solutions of a pattern, matched against graphs.
     pub fn pattern(&mut self, pattern: &GraphPattern, graphs: &Graphs) -> Result<Solutions> {
+        self.growth.translate()?;
         match pattern {
             GraphPattern::Bgp { patterns } => {
                 let found = self.join_basic(Solutions::one()?, patterns, graphs)?;
@@ -135,7 +139,16 @@ impl Translator<'_> {
                 let (inner, expression) = self.prepare(inner, expression, graphs)?;
                 let value = self.expressions(&inner.variables).term(&expression)?;
                 let is_constant = matches!(expression, SparqlExpression::NamedNode(_) | SparqlExpression::Literal(_));
-                inner.extend(&mut self.names, variable.as_str(), value, !is_constant)
+                let size = self.growth.size(&value)?;
+                let (value, size) = match size > INLINED {
+                    true => (Conversion::Held.call(&self.context, value), 1),
+                    false => (value, size),
+                };
+                let extended = inner.extend(&mut self.names, variable.as_str(), value, !is_constant)?;
+                if let Some(binding) = extended.variables.get(variable.as_str()) {
+                    self.growth.note(&binding.column, size);
+                }
+                Ok(extended)
             }
             GraphPattern::Project { inner, variables } => {
                 let wanted: Vec<String> = variables.iter().map(|variable| variable.as_str().to_owned()).collect();

@@ -15,6 +15,7 @@ use spargebra::term::Variable;
 use tokio::time::Instant;
 
 use super::context::QueryContext;
+use super::growth::{self, Growth};
 use super::pattern::{QueryDataset, Translator};
 use super::plan::Runner;
 use super::solutions::{Binding, Names, Solutions, unbound};
@@ -104,6 +105,7 @@ impl<'a> Evaluation<'a> {
             let message = format!("the query becomes {operators} scans, joins and other operators; at most {MAX_OPERATORS} are planned");
             return Err(Error::invalid("54001", message).with_hint("ask in several queries"));
         }
+        growth::check_expressions(pattern)?;
         let default = graphs.default.clone();
         let mut translator = Translator {
             quads: Quads {
@@ -117,8 +119,11 @@ impl<'a> Evaluation<'a> {
             join: self.join,
             index: QuadIndex::open(self.dataset, self.reader)?,
             injected: None,
+            growth: Growth::default(),
         };
-        translator.pattern(pattern, &default)?.sorted()
+        let solutions = translator.pattern(pattern, &default)?.sorted()?;
+        growth::check_plan(&solutions.plan)?;
+        Ok(solutions)
     }
 
     /// The terms of some variables, in the order of the solutions.

@@ -3,22 +3,26 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt64Array, new_null_array};
 use datafusion::arrow::datatypes::{Schema, UInt64Type};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::StreamExt;
-use oxrdf::{BlankNode, GraphName, NamedNode, NamedOrBlankNode, Quad, Term};
+use futures::{StreamExt, TryStreamExt, stream};
+use oxrdf::{BlankNode, NamedNode};
 use spargebra::term::{GraphNamePattern, NamedNodePattern, TermPattern, TriplePattern};
 
 use super::context::QueryContext;
 use super::plan::Runner;
 use super::solutions::Solutions;
 use crate::error::{Error, Result};
-use crate::rdf::term_column::{quad_batch, quad_fields};
+use crate::rdf::term_column::{self, quad_fields};
 use crate::rdf::term_id::{Class, Encoded, Scope, TermId};
+use crate::rdf::term_of::{self, Face};
 use crate::rdf::{blocking, dictionary};
+
+/// Triples that a template makes at once: in between, a time limit may end it, and its memory is counted.
+pub const TOGETHER: usize = 1 << 16;
 
 /// What stands in a place of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +145,12 @@ pub async fn construct(
     let context = context.clone();
     let mut seen: HashSet<[TermId; 3]> = HashSet::new();
     let schema = Arc::new(Schema::new(quad_fields()));
-    let batches = solutions.map(move |batch| {
+    let rows = (TOGETHER / places.len().max(1)).max(1);
+    let slices = solutions.map_ok(move |batch| {
+        let starts = (0..batch.num_rows()).step_by(rows);
+        stream::iter(starts.map(move |start| Ok::<_, DataFusionError>(batch.slice(start, rows.min(batch.num_rows() - start)))))
+    });
+    let batches = slices.try_flatten().map(move |batch| {
         let batch = batch?;
         let columns: Vec<&UInt64Array> = batch.columns().iter().map(|column| column.as_primitive::<UInt64Type>()).collect();
         let mut triples = Vec::new();
@@ -172,21 +181,13 @@ pub fn fresh(context: &QueryContext, count: usize) -> Result<Vec<TermId>> {
 
 /// Triples as a batch of quads.
 pub fn triple_batch(context: &QueryContext, triples: &[[TermId; 3]]) -> Result<RecordBatch> {
-    let ids: Vec<TermId> = triples.iter().flatten().copied().collect();
-    let mut terms = context.terms(&ids)?.into_iter();
-    let mut quads = Vec::with_capacity(triples.len());
-    while let (Some(subject), Some(predicate), Some(object)) = (terms.next(), terms.next(), terms.next()) {
-        let subject = match subject {
-            Some(Term::NamedNode(iri)) => NamedOrBlankNode::from(iri),
-            Some(Term::BlankNode(node)) => node.into(),
-            _ => return Err(Error::internal("a subject that is none")),
-        };
-        let (Some(Term::NamedNode(predicate)), Some(object)) = (predicate, object) else {
-            return Err(Error::internal("a predicate or object that is none"));
-        };
-        quads.push(Quad::new(subject, predicate, object, GraphName::DefaultGraph));
+    let mut columns = Vec::with_capacity(4);
+    for position in 0..3 {
+        let ids: Vec<TermId> = triples.iter().map(|triple| triple[position]).collect();
+        columns.push(term_of::column(context, &ids, Face::Parts)?);
     }
-    quad_batch(&quads)
+    columns.push(new_null_array(&term_column::data_type(), triples.len()));
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(quad_fields())), columns)?)
 }
 
 /// Whether a term is a blank node.

@@ -1,132 +1,65 @@
-//! The text of a query: bounded before it is parsed, since the parser recurses on what is nested.
+//! The text of a query or an update: bounded, then parsed.
 
 use std::borrow::Cow;
 
-use spargebra::{Query, SparqlParser, Update};
+use spargebra::{Query, SparqlParser, SparqlSyntaxError, Update};
 
-use crate::error::{Error, ErrorKind, Position, Result};
-
-/// Longest text, in bytes.
-const MAX_BYTES: usize = 8 << 20;
-/// Most brackets and operators of one operand (`!!!…`, `---…`) within each other.
-const MAX_DEPTH: usize = 128;
-
-/// Most operators, paths and groups of a text, outside of data: the parser nests each chain of them (`a + b + c …`) as deep as it is long.
-const MAX_OPERATORS: usize = 2048;
+use super::guard::{check, masked};
+use super::token::{Kind, tokens, unescaped};
+use crate::error::{Error, Result};
 
 /// Parses a query. `base`: against what relative IRIs are resolved.
 pub fn query(text: &str, base: Option<&str>) -> Result<Query> {
-    check(text)?;
-    let text = &lower_booleans(text);
-    let parsed = parser(base)?.parse_query(text).map_err(|error| syntax(text, &error))?;
-    if let Some(masked) = mask_odd_iris(text) {
-        parser(base)?.parse_query(&masked).map_err(|error| syntax(text, &error))?;
-    }
-    Ok(parsed)
+    parse(text, base, SparqlParser::parse_query)
 }
 
 /// Parses an update.
 pub fn update(text: &str, base: Option<&str>) -> Result<Update> {
-    check(text)?;
+    parse(text, base, SparqlParser::parse_update)
+}
+
+fn parse<T>(text: &str, base: Option<&str>, by: impl Fn(SparqlParser, &str) -> Result<T, SparqlSyntaxError>) -> Result<T> {
+    let text = &unescaped(text);
+    let has_odd_iris = check(text, base)?;
     let text = &lower_booleans(text);
-    let parsed = parser(base)?.parse_update(text).map_err(|error| syntax(text, &error))?;
-    if let Some(masked) = mask_odd_iris(text) {
-        parser(base)?.parse_update(&masked).map_err(|error| syntax(text, &error))?;
+    if has_odd_iris {
+        // First, since what the parser took for an expression could be deeper than it may be.
+        by(parser(base)?, &masked(text)).map_err(|error| syntax(text, &error))?;
     }
-    Ok(parsed)
+    by(parser(base)?, text).map_err(|error| syntax(text, &error))
 }
 
 /// The variables of a query that selects `*`, in the order in which its text mentions them; `None` for others.
-pub fn star_order(text: &str) -> Option<Vec<&str>> {
-    let mut words = words(text).map(|(_, word)| word);
-    words.find(|word| word.eq_ignore_ascii_case("select"))?;
-    let first = words.next()?;
-    let is_star = match first.eq_ignore_ascii_case("distinct") || first.eq_ignore_ascii_case("reduced") {
-        true => words.next()? == "*",
-        false => first == "*",
+pub fn star_order(text: &str) -> Option<Vec<String>> {
+    let text = &unescaped(text);
+    let mut tokens = tokens(text);
+    tokens.find(|token| token.is_keyword("select"))?;
+    let first = tokens.next()?;
+    let is_star = match first.is_keyword("distinct") || first.is_keyword("reduced") {
+        true => tokens.next()?.text == "*",
+        false => first.text == "*",
     };
-    let mut names: Vec<&str> = Vec::new();
-    for name in words.filter_map(|word| word.strip_prefix(['?', '$'])) {
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
+    let mut names: Vec<String> = Vec::new();
+    for token in tokens.filter(|token| token.is_variable()) {
+        let name = &token.text[1..];
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
         }
     }
     is_star.then_some(names)
-}
-
-/// The words of a text and where they begin: names, variables and single signs, without strings, IRIs and comments.
-pub fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let bytes = text.as_bytes();
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let begin = at;
-            match *bytes.get(at)? {
-                b'#' => at += skip_line(&bytes[at..]),
-                b'<' => {
-                    at += skip_iri(&bytes[at..]);
-                    if at == begin + 1 {
-                        return Some((begin, "<"));
-                    }
-                }
-                b'"' | b'\'' => at += skip_string(&bytes[at..]),
-                byte if byte.is_ascii_whitespace() => at += 1,
-                byte if is_name(byte) || matches!(byte, b'?' | b'$' | b':' | b'@') => {
-                    at += 1;
-                    // What goes on as a prefixed name, a tag or an escape is one word.
-                    while bytes
-                        .get(at)
-                        .is_some_and(|byte| is_name(*byte) || matches!(byte, b':' | b'-' | b'%' | b'\\'))
-                    {
-                        at += 1;
-                    }
-                    return Some((begin, &text[begin..at]));
-                }
-                _ => {
-                    at += 1;
-                    return Some((begin, &text[begin..at]));
-                }
-            }
-        }
-    })
 }
 
 /// The text with `true` and `false` in small letters, which are keywords as others are (the parser knows them only so).
 fn lower_booleans(text: &str) -> Cow<'_, str> {
     let is_boolean = |word: &str| word.eq_ignore_ascii_case("true") || word.eq_ignore_ascii_case("false");
     let mut lower = Cow::Borrowed(text);
-    for (at, word) in words(text).filter(|(_, word)| is_boolean(word)) {
-        if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            lower.to_mut().replace_range(at..at + word.len(), &word.to_ascii_lowercase());
+    for token in tokens(text).filter(|token| token.kind == Kind::Name && is_boolean(token.text)) {
+        if token.text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            let end = token.at + token.text.len();
+            lower.to_mut().replace_range(token.at..end, &token.text.to_ascii_lowercase());
         }
     }
     lower
-}
-
-/// The text with other letters in the IRIs that read as expressions, such as `?x<?a&&?b>?y`: they are IRIs nevertheless, since the longest
-/// token counts, and the parser, which takes them apart, must not. `None` where there are none.
-fn mask_odd_iris(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let (mut at, mut masked) = (0, None);
-    while let Some(&byte) = bytes.get(at) {
-        let begin = at;
-        match byte {
-            b'#' => at += skip_line(&bytes[at..]),
-            b'"' | b'\'' => at += skip_string(&bytes[at..]),
-            b'<' => {
-                at += skip_iri(&bytes[at..]);
-                let inner = text.get(begin + 1..at - 1).unwrap_or_default();
-                if inner.starts_with(['?', '$', '(', '+', '-', '=']) || inner.starts_with(|first: char| first.is_ascii_digit()) {
-                    masked
-                        .get_or_insert_with(|| text.to_owned())
-                        .replace_range(begin + 1..at - 1, &"x".repeat(inner.len()));
-                }
-            }
-            _ => at += 1,
-        }
-    }
-    masked
 }
 
 fn parser(base: Option<&str>) -> Result<SparqlParser> {
@@ -140,7 +73,7 @@ fn parser(base: Option<&str>) -> Result<SparqlParser> {
 }
 
 /// The parser's message begins with the place where it stopped.
-fn syntax(text: &str, error: &spargebra::SparqlSyntaxError) -> Error {
+fn syntax(text: &str, error: &SparqlSyntaxError) -> Error {
     let message = error.to_string();
     let place: Option<(u64, u64, &str)> = message.strip_prefix("error at ").and_then(|rest| {
         let (place, rest) = rest.split_once(": ")?;
@@ -167,114 +100,12 @@ fn syntax(text: &str, error: &spargebra::SparqlSyntaxError) -> Error {
     }
 }
 
-/// Refuses what has too many operators.
-fn check_operators(text: &str) -> Result<()> {
-    let (mut count, mut in_data, mut data_follows) = (0, 0_usize, false);
-    for (at, word) in words(text) {
-        match word {
-            "{" if in_data > 0 || data_follows => {
-                in_data += 1;
-                data_follows = false;
-            }
-            "}" => in_data = in_data.saturating_sub(1),
-            "+" | "-" | "*" | "/" | "|" | "&" | "=" | "<" | ">" | "!" | "^" | "{" | "(" if in_data == 0 => count += 1,
-            word => data_follows |= word.eq_ignore_ascii_case("data") || word.eq_ignore_ascii_case("values"),
-        }
-        if count > MAX_OPERATORS {
-            return Err(too_complex(text, at, format!("more than {MAX_OPERATORS} operators and groups")));
-        }
-    }
-    Ok(())
-}
-
-fn too_complex(text: &str, at: usize, message: String) -> Error {
-    let before = &text[..at];
-    let line = before.matches('\n').count() as u64 + 1;
-    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) as u64;
-    Error {
-        position: Some(Position { line, column }),
-        ..Error::new(ErrorKind::InvalidInput, "54001", message)
-    }
-}
-
-/// Refuses what is too long or too deep. Strings, IRIs and comments are passed over.
-fn check(text: &str) -> Result<()> {
-    if text.len() > MAX_BYTES {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            "54001",
-            format!("the text has {} bytes; at most {MAX_BYTES} are read", text.len()),
-        ));
-    }
-    let bytes = text.as_bytes();
-    let (mut at, mut depth, mut prefixes) = (0, 0_usize, 0_usize);
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'#' => at += skip_line(&bytes[at..]),
-            b'<' => at += skip_iri(&bytes[at..]),
-            b'"' | b'\'' => at += skip_string(&bytes[at..]),
-            b'{' | b'(' | b'[' => {
-                depth += 1;
-                at += 1;
-            }
-            b'}' | b')' | b']' => {
-                depth = depth.saturating_sub(1);
-                at += 1;
-            }
-            _ => at += 1,
-        }
-        prefixes = match byte {
-            b'!' | b'-' | b'+' | b'^' => prefixes + 1,
-            byte if byte.is_ascii_whitespace() => prefixes,
-            _ => 0,
-        };
-        if depth > MAX_DEPTH || prefixes > MAX_DEPTH {
-            return Err(too_complex(
-                text,
-                at,
-                format!("more than {MAX_DEPTH} brackets or signs within each other"),
-            ));
-        }
-    }
-    check_operators(text)
-}
-
-fn skip_line(bytes: &[u8]) -> usize {
-    bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len())
-}
-
-/// An IRI, or a less-than sign.
-fn skip_iri(bytes: &[u8]) -> usize {
-    let end = bytes[1..]
-        .iter()
-        .position(|byte| matches!(byte, 0..=b' ' | b'<' | b'>' | b'"' | b'{' | b'}' | b'|' | b'^' | b'`'));
-    match end {
-        Some(end) if bytes[end + 1] == b'>' => end + 2,
-        _ => 1,
-    }
-}
-
-/// A string in any of its four quotings; one that does not end goes on to the text's end, where the parser will say so.
-fn skip_string(bytes: &[u8]) -> usize {
-    let quote = bytes[0];
-    let long = bytes.starts_with(&[quote, quote, quote]);
-    let mut at = if long { 3 } else { 1 };
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'\\' => at += 2,
-            byte if byte == quote && !long => return at + 1,
-            byte if byte == quote && bytes[at..].starts_with(&[quote, quote, quote]) => return at + 3,
-            b'\n' | b'\r' if !long => return at,
-            _ => at += 1,
-        }
-    }
-    bytes.len()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::guard::MAX_BYTES;
     use super::*;
+    use crate::error::Position;
 
     #[test]
     fn keywords_and_tokens_are_read_as_the_standard_says() {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::plan::Runner;
 use super::query::{Evaluation, base_of, clauses_of};
 use super::solutions::Names;
-use super::template::{Layout, Place, fresh};
+use super::template::{Layout, Place, TOGETHER, fresh};
 use super::triple::{Graphs, Quads};
 use super::{SparqlQuery, text};
 use crate::engine::Engine;
@@ -248,19 +248,27 @@ impl Changes<'_> {
         let memory = self.runner.memory("quads of an update");
         let (mut deleted, mut inserted): (HashSet<QuadIds>, HashSet<QuadIds>) = Default::default();
         let mut rows = self.runner.start(&solutions.plan).await?;
+        let rows_together = (TOGETHER / (deleting.len() + inserting.len()).max(1)).max(1);
         while let Some(batch) = rows.next().await {
             let batch = batch?;
-            let columns: Vec<&UInt64Array> = batch.columns().iter().map(|column| column.as_primitive::<UInt64Type>()).collect();
-            for row in 0..batch.num_rows() {
-                let blanks = fresh(context, layout.blanks())?;
-                let filled = |places: &[Place; 4]| -> Option<QuadIds> {
-                    let term = |position: usize| places[position].fill(position, &columns, row, &blanks);
-                    Some([term(0)?, term(1)?, term(2)?, term(3)?])
-                };
-                deleted.extend(deleting.iter().filter_map(filled));
-                inserted.extend(inserting.iter().filter_map(filled));
+            for start in (0..batch.num_rows()).step_by(rows_together) {
+                if start > 0 {
+                    // So that a time limit can end it.
+                    tokio::task::yield_now().await;
+                }
+                let part = batch.slice(start, rows_together.min(batch.num_rows() - start));
+                let columns: Vec<&UInt64Array> = part.columns().iter().map(|column| column.as_primitive::<UInt64Type>()).collect();
+                for row in 0..part.num_rows() {
+                    let blanks = fresh(context, layout.blanks())?;
+                    let filled = |places: &[Place; 4]| -> Option<QuadIds> {
+                        let term = |position: usize| places[position].fill(position, &columns, row, &blanks);
+                        Some([term(0)?, term(1)?, term(2)?, term(3)?])
+                    };
+                    deleted.extend(deleting.iter().filter_map(filled));
+                    inserted.extend(inserting.iter().filter_map(filled));
+                }
+                memory.try_resize(2 * (deleted.capacity() + inserted.capacity()) * size_of::<QuadIds>())?;
             }
-            memory.try_resize(2 * (deleted.capacity() + inserted.capacity()) * size_of::<QuadIds>())?;
         }
         drop(rows);
         // What is deleted and inserted stays.

@@ -1,5 +1,6 @@
 //! The functions of SPARQL 1.1, section 17.4, behind one entry point.
 
+use super::strings::TooLong;
 use super::value::Value;
 use super::{dates, hashes, numbers, strings, terms};
 
@@ -97,15 +98,18 @@ pub enum Function {
 }
 
 /// Calls a function; `None` for arguments of the wrong number, type or form.
-pub fn call(function: Function, arguments: &[Value]) -> Option<Value> {
-    match (function, arguments) {
+///
+/// # Errors
+/// Where the string that it makes would be too long to be made.
+pub fn call(function: Function, arguments: &[Value]) -> Result<Option<Value>, TooLong> {
+    Ok(match (function, arguments) {
         (Function::IsIri, [term]) => Some(matches!(term, Value::Iri(_)).into()),
         (Function::IsBlank, [term]) => Some(matches!(term, Value::Blank(_)).into()),
         (Function::IsLiteral, [term]) => Some((!matches!(term, Value::Iri(_) | Value::Blank(_))).into()),
         (Function::IsNumeric, [term]) => Some(terms::is_numeric(term).into()),
         (Function::Str, [term]) => terms::str(term),
         (Function::Lang, [literal]) => terms::lang(literal),
-        (Function::Datatype, [literal]) => Some(Value::Iri(literal.datatype()?.into_owned())),
+        (Function::Datatype, [literal]) => literal.datatype().map(|datatype| Value::Iri(datatype.into_owned())),
         (Function::Iri, [term]) => terms::iri(term, None),
         (Function::Iri, [term, base]) => terms::iri(term, Some(base)),
         (Function::StrDt, [string, datatype]) => terms::str_dt(string, datatype),
@@ -123,12 +127,12 @@ pub fn call(function: Function, arguments: &[Value]) -> Option<Value> {
         (Function::StrBefore, [string, part]) => strings::before(string, part),
         (Function::StrAfter, [string, part]) => strings::after(string, part),
         (Function::EncodeForUri, [string]) => strings::encode_for_uri(string),
-        (Function::Concat, strings) => strings::concat(strings),
+        (Function::Concat, strings) => strings::concat(strings)?,
         (Function::LangMatches, [tag, range]) => strings::lang_matches(tag, range),
         (Function::Regex, [string, pattern]) => strings::regex(string, pattern, None),
         (Function::Regex, [string, pattern, flags]) => strings::regex(string, pattern, Some(flags)),
-        (Function::Replace, [string, pattern, replacement]) => strings::replace(string, pattern, replacement, None),
-        (Function::Replace, [string, pattern, replacement, flags]) => strings::replace(string, pattern, replacement, Some(flags)),
+        (Function::Replace, [string, pattern, replacement]) => strings::replace(string, pattern, replacement, None)?,
+        (Function::Replace, [string, pattern, replacement, flags]) => strings::replace(string, pattern, replacement, Some(flags))?,
         (Function::Abs, [number]) => numbers::abs(number),
         (Function::Round, [number]) => numbers::round(number),
         (Function::Ceil, [number]) => numbers::ceil(number),
@@ -147,5 +151,5 @@ pub fn call(function: Function, arguments: &[Value]) -> Option<Value> {
         (Function::Sha384, [string]) => hashes::sha384(string),
         (Function::Sha512, [string]) => hashes::sha512(string),
         _ => None,
-    }
+    })
 }

@@ -36,4 +36,5 @@ pub use compare::{effective_boolean, equals, less_than, less_than_or_equal};
 pub use datatype::Datatype;
 pub use functions::{Function, call};
 pub use order::sort_key;
+pub use strings::{LONGEST, TooLong};
 pub use value::Value;

@@ -1,6 +1,6 @@
 //! The replacement strings of XPath.
 
-use regex::{Captures, Regex};
+use regex::Regex;
 
 /// A replacement string, taken apart.
 pub(super) struct Replacement {
@@ -55,18 +55,25 @@ impl Replacement {
         Some(Self { parts })
     }
 
-    /// Replaces every match. A group that is missing or did not take part in the match is empty.
-    pub(super) fn replace_all(&self, regex: &Regex, text: &str) -> String {
-        let by_match = |captures: &Captures<'_>| {
-            let mut out = String::new();
+    /// Replaces every match; `None` if that makes more bytes than `longest`. A group that is missing or did not take part in the match is empty.
+    pub(super) fn replace_all(&self, regex: &Regex, text: &str, longest: usize) -> Option<String> {
+        let (mut out, mut copied) = (String::new(), 0);
+        let push = |out: &mut String, part: &str| {
+            let fits = out.len() + part.len() <= longest;
+            fits.then(|| out.push_str(part))
+        };
+        for captures in regex.captures_iter(text) {
+            let Some(whole) = captures.get(0) else { continue };
+            push(&mut out, &text[copied..whole.start()])?;
             for part in &self.parts {
                 match part {
-                    Part::Text(text) => out.push_str(text),
-                    Part::Group(group) => out.push_str(captures.get(*group).map_or("", |group| group.as_str())),
+                    Part::Text(text) => push(&mut out, text)?,
+                    Part::Group(group) => push(&mut out, captures.get(*group).map_or("", |group| group.as_str()))?,
                 }
             }
-            out
-        };
-        regex.replace_all(text, by_match).into_owned()
+            copied = whole.end();
+        }
+        push(&mut out, &text[copied..])?;
+        Some(out)
     }
 }

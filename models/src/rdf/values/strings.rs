@@ -8,6 +8,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 // The characters `ENCODE_FOR_URI` keeps are the unreserved ones of RFC 3986.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+/// Longest string that `CONCAT` and `REPLACE` make, in bytes: they can make much of little.
+pub const LONGEST: usize = 64 << 20;
+
+/// A string would be longer than [`LONGEST`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLong;
+
 // The text and the language tag of a string literal, or `None` for other terms.
 fn string(value: &Value) -> Option<(&str, Option<&str>)> {
     match value {
@@ -107,11 +114,17 @@ pub(super) fn encode_for_uri(value: &Value) -> Option<Value> {
 }
 
 /// `CONCAT`, with the language all arguments share; `None` when one is no string.
-pub(super) fn concat(values: &[Value]) -> Option<Value> {
-    let mut all = String::new();
+pub(super) fn concat(values: &[Value]) -> Result<Option<Value>, TooLong> {
+    let Some(strings) = values.iter().map(string).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let bytes = strings.iter().fold(0_usize, |bytes, (text, _)| bytes.saturating_add(text.len()));
+    if bytes > LONGEST {
+        return Err(TooLong);
+    }
+    let mut all = String::with_capacity(bytes);
     let mut shared = None;
-    for (index, value) in values.iter().enumerate() {
-        let (text, language) = string(value)?;
+    for (index, (text, language)) in strings.into_iter().enumerate() {
         all.push_str(text);
         if index == 0 {
             shared = language;
@@ -119,7 +132,7 @@ pub(super) fn concat(values: &[Value]) -> Option<Value> {
             shared = None;
         }
     }
-    Some(with_language(all, shared))
+    Ok(Some(with_language(all, shared)))
 }
 
 /// `langMATCHES`, the basic filtering of RFC 4647; `None` unless given two simple literals.
@@ -145,13 +158,20 @@ pub(super) fn regex(value: &Value, pattern: &Value, flags: Option<&Value>) -> Op
 ///
 /// `None` unless given a string, a valid simple pattern, replacement and flags, and for a pattern that matches the empty
 /// string, which XPath makes an error.
-pub(super) fn replace(value: &Value, pattern: &Value, replacement: &Value, flags: Option<&Value>) -> Option<Value> {
-    let (text, language) = string(value)?;
-    let (pattern, replacement) = (simple(pattern)?, simple(replacement)?);
-    let pattern = pattern::compiled(pattern, flags.map_or(Some(""), simple)?)?;
-    if pattern.matches_empty {
-        return None;
-    }
-    let replacement = Replacement::parse(replacement, pattern.groups, pattern.literal)?;
-    Some(with_language(replacement.replace_all(&pattern.regex, text), language))
+pub(super) fn replace(value: &Value, pattern: &Value, replacement: &Value, flags: Option<&Value>) -> Result<Option<Value>, TooLong> {
+    let parsed = || {
+        let (text, language) = string(value)?;
+        let (pattern, replacement) = (simple(pattern)?, simple(replacement)?);
+        let pattern = pattern::compiled(pattern, flags.map_or(Some(""), simple)?)?;
+        if pattern.matches_empty {
+            return None;
+        }
+        let replacement = Replacement::parse(replacement, pattern.groups, pattern.literal)?;
+        Some((text, language, pattern, replacement))
+    };
+    let Some((text, language, pattern, replacement)) = parsed() else {
+        return Ok(None);
+    };
+    let replaced = replacement.replace_all(&pattern.regex, text, LONGEST).ok_or(TooLong)?;
+    Ok(Some(with_language(replaced, language)))
 }

@@ -1,12 +1,13 @@
 //! Answers to queries as streams: what the first rows bring decides on the status, the rest follows as fast as the client takes it.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_TYPE;
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
@@ -251,6 +252,29 @@ fn unwritten(error: io::Error) -> Error {
     Error::new(ErrorKind::Internal, "XX000", format!("the answer cannot be written: {error}"))
 }
 
+/// The rows of a batch, cut so that few are written down at once, and long ones by themselves.
+fn pieces(batch: &RecordBatch) -> Vec<Range<usize>> {
+    let mut lengths = vec![0_usize; batch.num_rows()];
+    for terms in batch.columns().iter().filter_map(|column| column.as_struct_opt()) {
+        if let Some(values) = terms.column_by_name("value").and_then(|values| values.as_string_view_opt()) {
+            lengths
+                .iter_mut()
+                .zip(values.lengths())
+                .for_each(|(sum, length)| *sum += length as usize);
+        }
+    }
+    let mut pieces = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (row, length) in lengths.into_iter().enumerate() {
+        bytes += length;
+        if bytes >= PIECE_BYTES || row + 1 - start == ROWS || row + 1 == batch.num_rows() {
+            pieces.push(start..row + 1);
+            (start, bytes) = (row + 1, 0);
+        }
+    }
+    pieces
+}
+
 async fn deliver(
     mut writer: Writer,
     first: Option<RecordBatch>,
@@ -260,8 +284,8 @@ async fn deliver(
 ) -> Result<(), Error> {
     let mut next = first;
     while let Some(batch) = next {
-        for start in (0..batch.num_rows()).step_by(ROWS) {
-            writer.write(&batch.slice(start, ROWS.min(batch.num_rows() - start)))?;
+        for piece in pieces(&batch) {
+            writer.write(&batch.slice(piece.start, piece.len()))?;
             if writer.buffer.len() >= PIECE_BYTES && deadline.keep(chunks.send(Ok(writer.buffer.take()))).await?.is_err() {
                 return Ok(());
             }

@@ -96,10 +96,25 @@ fn range(text: &str) -> Option<(String, f32)> {
     Some((media, quality.unwrap_or(1.0)))
 }
 
-/// The media type of a body, in lower case, without parameters.
-pub fn media_type(request: &HttpRequest) -> Option<String> {
-    let text = request.headers().get(CONTENT_TYPE)?.to_str().ok()?;
-    Some(text.split(';').next()?.trim().to_ascii_lowercase())
+/// The media type of a body, in lower case, without parameters. Status 415 for one in another charset than UTF-8.
+pub fn media_type(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    header.map(essence).transpose()
+}
+
+fn essence(text: &str) -> Result<String, Problem> {
+    let mut parts = text.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let charset = parts
+        .filter_map(|part| part.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    match charset.map(|(_, value)| value.trim().trim_matches('"').to_ascii_lowercase()) {
+        Some(other) if !matches!(other.as_str(), "utf-8" | "utf8" | "us-ascii" | "ascii") => {
+            let message = format!("cannot read text in the charset {other}");
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_CHARSET", message).with_hint("send UTF-8"))
+        }
+        _ => Ok(media),
+    }
 }
 
 /// The syntax of RDF that a media type names.
@@ -136,5 +151,14 @@ mod tests {
         assert_eq!(choose("text/turtle, */*;q=0.1", &DATASETS).unwrap(), RdfFormat::TriG);
         assert_eq!(syntax("application/ld+json"), Some(JSON_LD));
         assert_eq!(syntax("application/xml"), None);
+    }
+
+    #[test]
+    fn text_is_utf_8() {
+        assert_eq!(essence("Text/Turtle; charset=\"UTF-8\"").unwrap(), "text/turtle");
+        assert_eq!(
+            essence("text/turtle ; version=1; Charset=ISO-8859-1").unwrap_err().status.as_u16(),
+            415
+        );
     }
 }

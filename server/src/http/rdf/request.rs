@@ -53,7 +53,7 @@ impl Parameters {
         };
         let (mut form, mut text) = (Query::default(), None);
         if request.method() == actix_web::http::Method::POST {
-            let media = media_type(request);
+            let media = media_type(request)?;
             match media.as_deref() {
                 Some("application/x-www-form-urlencoded") => form = parse_query(Some(&utf8()?))?,
                 Some("application/sparql-query") => text = Some((Kind::Query, utf8()?)),
@@ -88,6 +88,16 @@ impl Parameters {
     /// The request's query or update.
     pub fn query(mut self, kind: Kind, dataset: String) -> Result<SparqlQuery, Problem> {
         let (name, media) = kind.names();
+        let other = match kind {
+            Kind::Query => Kind::Update,
+            Kind::Update => Kind::Query,
+        };
+        if self.has(kind) && self.has(other) {
+            return Err(Problem::bad_request(
+                "SEVERAL_TEXTS",
+                "there are a query and an update; one can be run",
+            ));
+        }
         let mut texts = match kind {
             Kind::Query => self.all(name)?,
             Kind::Update => self.form.texts(name)?,

@@ -143,7 +143,7 @@ async fn delete(request: &HttpRequest, state: &State, dataset: String, target: T
 
 /// PUT replaces, POST adds. A POST of triples to the dataset makes a graph of a new name.
 async fn upload(request: &HttpRequest, state: &State, dataset: String, target: Target, body: Bytes) -> Result<HttpResponse, Problem> {
-    let media = media_type(request).unwrap_or_default();
+    let media = media_type(request)?.unwrap_or_default();
     let unknown = |media: &str| {
         let message = match media {
             "" => "the body has no Content-Type".to_owned(),

@@ -1,9 +1,8 @@
 //! Odd inputs: nothing here has an expected result, only that there is one, without a panic, and that laws hold.
 
 use super::super::compare::compare;
-use super::super::{
-    Datatype, Function, Value, add, call, cast, divide, effective_boolean, equals, multiply, subtract, unary_minus, unary_plus,
-};
+use super::super::{Datatype, Function, Value, add, cast, divide, effective_boolean, equals, multiply, subtract, unary_minus, unary_plus};
+use super::call;
 use super::samples::{FUNCTIONS, LEXICAL, NAMES, samples};
 use oxrdf::{Literal, NamedNode, Term};
 use std::cmp::Ordering;

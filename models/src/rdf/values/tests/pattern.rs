@@ -1,5 +1,5 @@
-use super::super::{Function, Value, call, effective_boolean};
-use super::{check_calls, value};
+use super::super::{Function, Value, effective_boolean};
+use super::{call, check_calls, value};
 
 #[test]
 fn regex() {

@@ -1,6 +1,7 @@
 //! Random inputs from pieces of valid ones, the same in every run.
 
-use super::super::{Function, Value, add, call, equals, subtract};
+use super::super::{Function, Value, add, equals, subtract};
+use super::call;
 use super::odd::{take_apart, use_result};
 use super::samples::NAMES;
 use oxrdf::{Literal, NamedNode, Term};

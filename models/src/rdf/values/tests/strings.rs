@@ -1,4 +1,4 @@
-use super::super::Function;
+use super::super::{Function, LONGEST, TooLong, Value};
 use super::check_calls;
 
 #[test]
@@ -131,4 +131,17 @@ fn whole_strings() {
             (&[r#""en"@en"#, r#""en""#], ""),
         ],
     );
+}
+
+#[test]
+fn much_of_little_is_not_made() {
+    let text = |bytes: usize| Value::String("x".repeat(bytes));
+    let many = vec![text(LONGEST / 1024); 1024];
+    assert!(super::super::call(Function::Concat, &many).is_ok());
+    let many = vec![text(LONGEST / 1024); 1025];
+    assert_eq!(super::super::call(Function::Concat, &many).map(drop), Err(TooLong));
+    for replacement in ["y".repeat(LONGEST / 1000 + 1), "$0".repeat(LONGEST / 1000 + 1)] {
+        let arguments = [text(1000), text(1), Value::String(replacement)];
+        assert_eq!(super::super::call(Function::Replace, &arguments).map(drop), Err(TooLong));
+    }
 }

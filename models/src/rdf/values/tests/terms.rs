@@ -1,5 +1,5 @@
-use super::super::{Function, Value, call};
-use super::{check_calls, value};
+use super::super::{Function, Value};
+use super::{call, check_calls, value};
 
 #[test]
 fn kinds() {
