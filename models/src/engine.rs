@@ -23,7 +23,7 @@ use crate::catalog::{Catalog, DATABASE, DEFAULT_SCHEMA};
 use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::GroupCommit;
-use crate::rdf::sparql::{BindPlanner, ExpandPlanner};
+use crate::rdf::sparql::{BindPlanner, ExpandPlanner, ServicePlanner};
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
 use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
@@ -178,7 +178,7 @@ struct PhysicalPlans;
 #[async_trait]
 impl QueryPlanner for PhysicalPlans {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ExpandPlanner), Arc::new(BindPlanner)])
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ExpandPlanner), Arc::new(BindPlanner), Arc::new(ServicePlanner)])
             .create_physical_plan(plan, session)
             .await
     }

@@ -39,7 +39,7 @@ pub(crate) async fn ingest(
 }
 
 /// The terms of a batch, four a quad.
-fn encode(batch: &RecordBatch, scope: &Scope) -> Result<Vec<Encoded>> {
+pub fn encode(batch: &RecordBatch, scope: &Scope) -> Result<Vec<Encoded>> {
     let schema = batch.schema();
     if let Some(other) = schema.fields().iter().find(|field| !QUAD.contains(&field.name().as_str())) {
         let columns = QUAD.join(", ");

@@ -8,6 +8,7 @@ pub(crate) mod dictionary;
 mod ingest;
 pub(crate) mod quad_index;
 mod quads_table;
+mod remote;
 pub(crate) mod sparql;
 pub(crate) mod term_column;
 pub(crate) mod term_id;
@@ -18,8 +19,9 @@ mod writer;
 pub(crate) use dataset::DatasetDefinition;
 pub(crate) use ingest::ingest;
 pub(crate) use quads_table::{QUADS, quads_table};
+pub use remote::{Remote, not_allowed};
 pub use sparql::{SparqlJoin, SparqlQuery, SparqlResult};
-pub use term_column::{TermColumn, quad_batch, quad_fields, quads};
+pub use term_column::{TermColumn, quad_batch, quad_fields, quads, solution_batch, solution_fields};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
