@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Bucket, run_expiry};
+use crate::rdf::Remote;
 use crate::request::RequestName;
 use crate::session::Session;
 
@@ -34,6 +35,8 @@ pub struct DatabaseConfig {
     pub peer: Option<PeerConfig>,
     /// Folder that `COPY` and `CREATE EXTERNAL TABLE` may touch; `None`: anywhere (embedded and loopback use).
     pub file_root: Option<PathBuf>,
+    /// What SERVICE and LOAD of SPARQL reach; `None`: nothing.
+    pub remote: Option<Arc<dyn Remote>>,
 }
 
 impl DatabaseConfig {
@@ -46,6 +49,7 @@ impl DatabaseConfig {
             partitions: 0,
             spill_dir: None,
             file_root: None,
+            remote: None,
             peer: None,
         }
     }
@@ -151,6 +155,11 @@ impl Database {
         let mut names: Vec<String> = catalog.datasets().map(str::to_owned).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Whether SERVICE and LOAD reach anything.
+    pub fn fetches(&self) -> bool {
+        self.engine.config.remote.is_some()
     }
 
     /// A key-value bucket by name.

@@ -24,7 +24,7 @@ use crate::cooperative_joins::CooperativeJoins;
 use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::GroupCommit;
-use crate::rdf::sparql::{BindPlanner, ExpandPlanner};
+use crate::rdf::sparql::{BindPlanner, ExpandPlanner, ServicePlanner};
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
 use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
@@ -180,7 +180,7 @@ struct PhysicalPlans;
 #[async_trait]
 impl QueryPlanner for PhysicalPlans {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ExpandPlanner), Arc::new(BindPlanner)])
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ExpandPlanner), Arc::new(BindPlanner), Arc::new(ServicePlanner)])
             .create_physical_plan(plan, session)
             .await
     }

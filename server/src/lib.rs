@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod error;
 pub mod export;
+pub mod fetch;
 pub mod flight;
 pub mod format;
 pub mod http;

@@ -22,6 +22,7 @@ use tonic::Status;
 
 use crate::cli::STACK_BYTES;
 use crate::config::{Config, peer};
+use crate::fetch;
 use crate::flight::{Authenticator, Credentials, FlightOptions, FlightServer, Principal};
 use crate::http::metrics::HttpCounters;
 use crate::http::{HttpOptions, HttpState, cors, server};
@@ -55,6 +56,7 @@ impl ServeOptions {
         };
         let mut database = config.database(dir)?;
         database.peer = peer::of(config)?;
+        database.remote = fetch::of(config)?;
         let options = ServeOptions {
             database,
             flight: config.address("flight-addr")?,

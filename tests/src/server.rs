@@ -23,7 +23,7 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 pub struct ServerOptions {
     /// The data directory; `None`: a temporary one that goes with the server.
     pub data_dir: Option<PathBuf>,
-    /// More arguments of `pyralog serve`.
+    /// More arguments of `pyralog serve`; `{http-port}` in them stands for the (first) server's HTTP port.
     pub args: Vec<String>,
     /// Environment variables.
     pub env: Vec<(String, String)>,
@@ -162,7 +162,12 @@ impl Server {
             .args(["--flight-addr", &format!("127.0.0.1:{}", ports.0)])
             .args(["--http-addr", &format!("127.0.0.1:{}", ports.1)])
             .args(peer)
-            .args(&self.options.args)
+            .args(
+                self.options
+                    .args
+                    .iter()
+                    .map(|arg| arg.replace("{http-port}", &self.http_port.to_string())),
+            )
             .envs(self.options.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("output file"))
@@ -331,6 +336,11 @@ impl Server {
             0 => self.http_port,
             node => self.companions[node - 1].http_port,
         }
+    }
+
+    /// The HTTP port of the server itself, also where it is a cluster.
+    pub fn first_http_port(&self) -> u16 {
+        self.http_port
     }
 
     /// An HTTP request.

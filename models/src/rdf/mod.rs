@@ -9,6 +9,7 @@ mod ingest;
 mod load;
 pub(crate) mod quad_index;
 mod quads_table;
+mod remote;
 pub(crate) mod sparql;
 pub(crate) mod term_column;
 mod term_entry;
@@ -22,8 +23,9 @@ pub(crate) use ingest::ingest;
 pub(crate) use load::load;
 pub use load::{RdfFault, RdfLoad, RdfLoaded};
 pub(crate) use quads_table::{QUADS, quads_table};
+pub use remote::{Document, Remote, not_allowed};
 pub use sparql::{SparqlForm, SparqlJoin, SparqlQuery, SparqlResult};
-pub use term_column::{TermColumn, quad_batch, quad_fields, quads};
+pub use term_column::{TermColumn, quad_batch, quad_fields, quads, solution_batch, solution_fields};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 

@@ -21,7 +21,7 @@ pub const QUADS: &str = "quads";
 pub(crate) fn quads_table(dataset: &DatasetDefinition, reader: &Reader) -> Result<Arc<dyn TableProvider>> {
     let views = reader.relation(dataset.order(Order::Spo).id)?;
     let relation: Arc<dyn TableProvider> = Arc::new(RelationTable::with_all_columns(format!("{}.{QUADS}", dataset.name), views)?);
-    let term = TermOf::new(QueryContext::new(Dictionary::open(dataset, reader)?), Face::Parts);
+    let term = TermOf::new(QueryContext::new(Dictionary::open(dataset, reader)?, None), Face::Parts);
     let plan = LogicalPlanBuilder::scan(QUADS, provider_as_source(relation), None)?
         .project(QUAD.map(|name| term.clone().call(col(name)).alias(name)))?
         .build()?;

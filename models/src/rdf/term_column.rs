@@ -3,11 +3,13 @@
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::NullBufferBuilder;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray, StringViewBuilder, StructArray};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringViewArray, StringViewBuilder, StructArray,
+};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
 use oxrdf::vocab::rdf;
-use oxrdf::{BlankNodeRef, GraphName, LiteralRef, NamedNodeRef, NamedOrBlankNode, Quad, TermRef};
+use oxrdf::{BlankNodeRef, GraphName, LiteralRef, NamedNodeRef, NamedOrBlankNode, Quad, Term, TermRef};
 
 use super::dataset::QUAD;
 use crate::error::{Error, Result};
@@ -47,6 +49,26 @@ pub fn quad_batch(quads: &[Quad]) -> Result<RecordBatch> {
         }))?,
     ];
     Ok(RecordBatch::try_new(Arc::new(Schema::new(quad_fields())), columns)?)
+}
+
+/// The columns of solutions: one for each variable, in their order.
+pub fn solution_fields(variables: &[String]) -> Vec<Field> {
+    variables.iter().map(|name| Field::new(name, data_type(), true)).collect()
+}
+
+/// Solutions as rows: of each the terms of the variables, in their order.
+pub fn solution_batch(variables: &[String], solutions: &[Vec<Option<Term>>]) -> Result<RecordBatch> {
+    let column = |at: usize| {
+        let terms = solutions
+            .iter()
+            .map(|solution| solution.get(at).and_then(Option::as_ref).map(Term::as_ref));
+        build(terms)
+    };
+    let columns = (0..variables.len()).map(column).collect::<Result<Vec<ArrayRef>>>()?;
+    // Also those that bind nothing are counted.
+    let options = RecordBatchOptions::new().with_row_count(Some(solutions.len()));
+    let schema = Arc::new(Schema::new(solution_fields(variables)));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
 /// Rows of `kb.quads` as quads.

@@ -249,6 +249,11 @@ impl Scope {
     pub fn new(number: u64) -> Scope {
         Scope(number.to_string())
     }
+
+    /// A scope that no other is, without a number.
+    pub fn random() -> Scope {
+        Scope(uuid::Uuid::new_v4().to_string())
+    }
 }
 
 impl Encoded {

@@ -179,7 +179,9 @@ impl Call {
         };
         match planner.catalog.require(&name)?.object.as_ref() {
             Object::Dataset(dataset) if self.named.is_empty() => {
-                let table = rdf::sparql::table(dataset, planner.reader, query).map_err(|error| error.of_inner_text("SPARQL query"))?;
+                let remote = planner.engine.config.remote.clone();
+                let table = rdf::sparql::table(dataset, planner.reader, remote, query);
+                let table = table.map_err(|error| error.of_inner_text("SPARQL query"))?;
                 Ok(provider_as_source(table))
             }
             Object::Dataset(_) => Err(Error::invalid("42601", "sparql takes no named arguments")),

@@ -251,6 +251,12 @@ pub struct ServeFlags {
     /// Origins whose web pages may use HTTP, with commas; *: all [default: none]
     #[arg(long, value_name = "ORIGIN,…")]
     cors_origins: Option<String>,
+    /// URLs that SERVICE and LOAD may reach, each with all below it, with commas [default: none]
+    #[arg(long, value_name = "URL,…")]
+    sparql_fetch: Option<String>,
+    /// Largest answer or document that SERVICE and LOAD read, unzipped [default: 64MB]
+    #[arg(long, value_name = "SIZE")]
+    sparql_fetch_size: Option<String>,
     /// How long a stop waits for what runs [default: 10s]
     #[arg(long, value_name = "TIME")]
     shutdown_timeout: Option<String>,
@@ -281,6 +287,8 @@ impl ServeFlags {
             ("request-timeout", self.request_timeout.clone()),
             ("statement-timeout", self.statement_timeout.clone()),
             ("cors-origins", self.cors_origins.clone()),
+            ("sparql-fetch", self.sparql_fetch.clone()),
+            ("sparql-fetch-size", self.sparql_fetch_size.clone()),
             ("shutdown-timeout", self.shutdown_timeout.clone()),
         ];
         flags.extend(self.database.flags());

@@ -86,6 +86,16 @@ pub const SERVE: &[Setting] = &[
     ),
     setting("statement-timeout", Some("0"), "time limit of a statement over HTTP; 0: none"),
     setting("cors-origins", None, "origins whose web pages may use HTTP, with commas; `*`: all"),
+    setting(
+        "sparql-fetch",
+        None,
+        "URLs that SERVICE and LOAD may reach, each with all below it, with commas; default: none",
+    ),
+    setting(
+        "sparql-fetch-size",
+        Some("64MB"),
+        "largest answer or document that they read, unzipped",
+    ),
     setting("shutdown-timeout", Some("10s"), "how long a stop waits for what runs"),
 ];
 

@@ -231,7 +231,12 @@ impl Deadline {
     /// The outcome of `work`, or the error that time is up; the work is dropped then.
     pub async fn keep<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         let Some(at) = self.at else { return Ok(work.await) };
-        timeout_at(at, work).await.map_err(|_| {
+        // The clock is asked first: work that is ready whenever it is asked would go on for ever.
+        let outcome = match Instant::now() < at {
+            true => timeout_at(at, work).await.ok(),
+            false => None,
+        };
+        outcome.ok_or_else(|| {
             let message = format!(
                 "the statement ran longer than its limit of {} ms and was stopped",
                 self.limit.as_millis()
@@ -251,6 +256,17 @@ mod tests {
     use datafusion::error::DataFusionError;
     use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
     use futures::stream;
+
+    #[tokio::test]
+    async fn what_is_always_ready_ends_too() {
+        let deadline = Deadline::new(Some(Duration::from_millis(20)));
+        let ended = async {
+            while deadline.keep(async {}).await.is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+    }
 
     fn batch(rows: i64) -> RecordBatch {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));

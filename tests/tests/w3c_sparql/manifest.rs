@@ -45,6 +45,8 @@ pub struct Test {
     pub before: Data,
     /// The file with the results.
     pub result: Option<File>,
+    /// Other endpoints, and their data.
+    pub services: Vec<(String, Vec<File>)>,
     /// What an update must leave.
     pub after: Data,
 }
@@ -164,11 +166,28 @@ impl<'a> Manifest<'a> {
             kind: kind.unwrap_or_default(),
             text: self.file(&text),
             before: self.data(&action),
+            services: self.services(&action),
             after: result.as_ref().map(|result| self.data(result)).unwrap_or_default(),
             result: result
                 .filter(|result| matches!(result, Term::NamedNode(_)))
                 .map(|result| self.file(&result)),
         }
+    }
+
+    /// `qt:serviceData`.
+    fn services(&self, holder: &Term) -> Vec<(String, Vec<File>)> {
+        let Some(holder) = node(holder) else { return Vec::new() };
+        let services = self.objects(holder.as_ref(), QT, "serviceData").into_iter();
+        services
+            .map(|service| {
+                let service = node(&service).unwrap();
+                let Some(Term::NamedNode(endpoint)) = self.object(service.as_ref(), QT, "endpoint") else {
+                    panic!("{}: a service without its endpoint", self.iri)
+                };
+                let files = self.objects(service.as_ref(), QT, "data");
+                (endpoint.into_string(), files.iter().map(|file| self.file(file)).collect())
+            })
+            .collect()
     }
 
     /// `qt:data`, `ut:data` and the named graphs.

@@ -2,6 +2,7 @@
 //!
 //! `PYRALOG_W3C=sparql11/exists` runs only the tests whose name has this in it, and tells what each got.
 
+mod federation;
 mod manifest;
 mod protocol;
 pub mod results;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use oxrdf::{Dataset, GraphName, NamedNode};
 use oxrdfio::{RdfFormat, RdfParser};
 use pyralog_tests::http::{Response, escaped};
-use pyralog_tests::server::Server;
+use pyralog_tests::server::{Server, ServerOptions};
 use pyralog_tests::shared;
 use sparesults::QueryResultsFormat;
 
@@ -34,7 +35,11 @@ struct Endpoint {
 
 impl Endpoint {
     fn start() -> Endpoint {
-        let server = Server::start();
+        Endpoint::start_with(ServerOptions::default())
+    }
+
+    fn start_with(options: ServerOptions) -> Endpoint {
+        let server = Server::start_with(options);
         server.http_sql("CREATE COLLECTION w3c AS RDF");
         Endpoint { server }
     }
@@ -170,6 +175,7 @@ impl Endpoint {
             }
         }
         self.prepare(&before)?;
+        self.prepare_services(&test.services)?;
         let file = test.result.as_ref().ok_or("no result")?;
         let expected = Results::read(file);
         // Results are asked for in the form that the file has, so that each form is tested.
@@ -222,13 +228,16 @@ fn named_in(text: &str, base: &str) -> Vec<String> {
 /// Runs suites: every test must pass but the excluded ones, and these must fail, or they are no exceptions any more.
 fn hold(manifests: &[&str]) {
     let Some(root) = root() else { return };
+    hold_at(&Endpoint::start(), tests(&root, manifests));
+}
+
+fn hold_at(endpoint: &Endpoint, tests: Vec<Test>) {
     let only = std::env::var("PYRALOG_W3C").ok();
-    let all: Vec<Test> = tests(&root, manifests)
+    let all: Vec<Test> = tests
         .into_iter()
         .filter(|test| only.as_ref().is_none_or(|only| test.name.contains(only)))
         .collect();
     let excluded = excluded(EXCLUDED);
-    let endpoint = Endpoint::start();
     let mut failures = Vec::new();
     let mut passed = 0;
     for test in &all {

@@ -3,6 +3,7 @@
 //! Texts of lines (N-Triples, N-Quads) are parsed block by block, each on its own; others from their beginning to their end, by one thread.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use oxiri::Iri;
@@ -177,9 +178,13 @@ fn try_parse_whole(pieces: mpsc::Receiver<Result<Bytes>>, load: &RdfLoad, parsed
         pieces,
         piece: Bytes::new(),
     };
-    let reader: Box<dyn io::Read> = match load.format {
-        RdfFormat::RdfXml => Box::new(XmlGuard::new(reader)),
-        _ => Box::new(reader),
+    let (reader, place): (Box<dyn io::Read>, _) = match load.format {
+        RdfFormat::RdfXml => {
+            let guard = XmlGuard::new(reader);
+            let place = guard.place();
+            (Box::new(guard), Some(place))
+        }
+        _ => (Box::new(reader), None),
     };
     let (mut chunk, mut bytes) = (Parsed::default(), 0);
     for quad in parser.for_reader(reader) {
@@ -193,10 +198,13 @@ fn try_parse_whole(pieces: mpsc::Receiver<Result<Bytes>>, load: &RdfLoad, parsed
             },
             Err(RdfParseError::Syntax(error)) => chunk.faults.push(RdfFault {
                 // Counted from 0 there.
-                place: error.location().map(|place| (place.start.line + 1, place.start.column + 1)),
+                place: match error.location() {
+                    Some(place) => Some((place.start.line + 1, place.start.column + 1)),
+                    None => place.as_ref().map(|place| place.get()),
+                },
                 message: error.to_string(),
             }),
-            Err(RdfParseError::Io(error)) => return Err(unreadable(error)),
+            Err(RdfParseError::Io(error)) => return Err(unreadable(&error)),
         }
         let stops = !load.lenient && !chunk.faults.is_empty();
         if stops || bytes >= CHUNK_BYTES || chunk.quads.len() >= CHUNK || chunk.faults.len() >= CHUNK {
@@ -226,11 +234,16 @@ fn term_bytes(quad: &Quad) -> usize {
 }
 
 /// The error with which a text broke off.
-fn unreadable(error: io::Error) -> Error {
-    let text = error.to_string();
-    match error.into_inner().map(|inner| inner.downcast::<Error>()) {
-        Some(Ok(error)) => *error,
-        _ => Error::new(ErrorKind::InvalidInput, "58030", text),
+fn unreadable(error: &io::Error) -> Error {
+    own(error).unwrap_or_else(|| Error::new(ErrorKind::InvalidInput, "58030", error.to_string()))
+}
+
+/// The error of the database that a parser hands on, which may have wrapped it.
+fn own(error: &io::Error) -> Option<Error> {
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<Error>() {
+        Some(error) => Some(error.clone()),
+        None => own(inner.downcast_ref::<Arc<io::Error>>()?),
     }
 }
 

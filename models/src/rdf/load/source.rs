@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, Fuse};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -42,7 +42,7 @@ pub enum Source {
 
 /// A text that is cut at the ends of lines.
 pub struct LineSource {
-    text: BoxStream<'static, Result<Bytes>>,
+    text: Fuse<BoxStream<'static, Result<Bytes>>>,
     /// What is not handed on yet.
     rest: BytesMut,
     /// A large piece behind it.
@@ -55,7 +55,7 @@ impl Source {
     pub fn new(load: &RdfLoad, mut text: BoxStream<'static, Result<Bytes>>) -> Source {
         if is_in_lines(load.format) {
             return Source::Lines(LineSource {
-                text,
+                text: text.fuse(),
                 rest: BytesMut::new(),
                 piece: Bytes::new(),
                 lines: 0,

@@ -2,10 +2,15 @@
 //! are made of each other can stand for more text than there is memory.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::error::{Error, ErrorKind, Position, Result};
 
+/// Bytes that are read at once.
+const BUFFER: usize = 64 << 10;
 /// Bytes of the longest document type.
 const MAX_DOCTYPE: usize = 1 << 20;
 /// Bytes of the longest tag or text between tags, its entities written out.
@@ -13,10 +18,25 @@ const MAX_WRITTEN: usize = 64 << 20;
 /// Bytes of the longest name of an entity that is looked up.
 const MAX_NAME: usize = 256;
 
-/// Hands a document on, and breaks off where it is not to be parsed.
-pub struct XmlGuard<R> {
-    input: R,
+/// Hands a document on, tag by tag, and breaks off where it is not to be parsed.
+pub struct XmlGuard<R: Read> {
+    input: BufReader<R>,
     document: Document,
+    place: Arc<Place>,
+}
+
+/// How much of a document the parser was given: what it finds fault with is what came last, since it does not say where that is.
+#[derive(Debug, Default)]
+pub struct Place {
+    lines: AtomicU64,
+    columns: AtomicU64,
+}
+
+impl Place {
+    /// Line and column, counted from 1.
+    pub fn get(&self) -> (u64, u64) {
+        (self.lines.load(Relaxed) + 1, self.columns.load(Relaxed) + 1)
+    }
 }
 
 /// What was read of a document.
@@ -56,24 +76,41 @@ enum State {
     },
 }
 
-impl<R> XmlGuard<R> {
+impl<R: Read> XmlGuard<R> {
     /// Before a parser.
     pub fn new(input: R) -> XmlGuard<R> {
         XmlGuard {
-            input,
+            input: BufReader::with_capacity(BUFFER, input),
             document: Document::default(),
+            place: Arc::default(),
         }
+    }
+
+    /// How far it is, also while a parser has it.
+    pub fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
     }
 }
 
 impl<R: Read> Read for XmlGuard<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        let checked = match count {
-            0 if !buffer.is_empty() => self.document.end(),
-            _ => buffer[..count].iter().try_for_each(|byte| self.document.take(*byte)),
-        };
-        checked.map_err(io::Error::other)?;
+        let text = self.input.fill_buf()?;
+        let text = &text[..text.len().min(buffer.len())];
+        if text.is_empty() && !buffer.is_empty() {
+            self.document.end().map_err(io::Error::other)?;
+        }
+        let mut count = 0;
+        for byte in text {
+            self.document.take(*byte).map_err(io::Error::other)?;
+            count += 1;
+            if *byte == b'>' && matches!(self.document.state, State::Text) {
+                break;
+            }
+        }
+        buffer[..count].copy_from_slice(&text[..count]);
+        self.input.consume(count);
+        self.place.lines.store(self.document.lines, Relaxed);
+        self.place.columns.store(self.document.columns, Relaxed);
         Ok(count)
     }
 }
@@ -222,11 +259,12 @@ impl Document {
 
     fn end(&mut self) -> Result<()> {
         let what = match self.state {
+            // The parser says so.
             _ if self.is_odd => return Ok(()),
             State::Text if self.open > 0 => format!("within {} elements that are not closed", self.open),
             State::Text if !self.has_element => "without an element".to_owned(),
-            // Whole, or within a tag, which the parser will say.
-            _ => return Ok(()),
+            State::Text => return Ok(()),
+            _ => "within a tag, a comment, or the like".to_owned(),
         };
         Err(self.refused("22000", format!("the document ends {what}")))
     }
@@ -295,6 +333,16 @@ mod tests {
         check(b"<?xml version='1.0'?>").unwrap_err();
         check(b"").unwrap_err();
         check(b"</a></b>").unwrap();
-        check(b"<!-- a --").unwrap();
+        for text in [
+            "<!-- a --",
+            "<a b='>",
+            "<a/",
+            "<!DOCTYPE a [<!ENTITY b",
+            "<?x ?",
+            "<a><![CDATA[</a>",
+            "<",
+        ] {
+            assert!(check(text.as_bytes()).unwrap_err().message.contains("within a tag"), "{text}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::rdf::dictionary::Dictionary;
+use crate::rdf::remote::Remote;
 use crate::rdf::term_id::{Encoded, Entry, TermId};
 use crate::rdf::values::Value;
 
@@ -27,6 +28,7 @@ pub struct QueryContext {
 
 struct Inner {
     dictionary: Dictionary,
+    remote: Option<Arc<dyn Remote>>,
     /// Terms that the query made and that ids do not tell; the dictionary may have them too.
     made: RwLock<HashMap<TermId, Entry>>,
     made_bytes: AtomicUsize,
@@ -34,16 +36,22 @@ struct Inner {
 }
 
 impl QueryContext {
-    /// A query over a dictionary.
-    pub fn new(dictionary: Dictionary) -> QueryContext {
+    /// A query over a dictionary, and what it may reach elsewhere.
+    pub fn new(dictionary: Dictionary, remote: Option<Arc<dyn Remote>>) -> QueryContext {
         QueryContext {
             inner: Arc::new(Inner {
                 dictionary,
+                remote,
                 made: RwLock::default(),
                 made_bytes: AtomicUsize::new(0),
                 now: Literal::new_typed_literal(DateTime::now().to_string(), xsd::DATE_TIME),
             }),
         }
+    }
+
+    /// What lies elsewhere, if anything may be reached.
+    pub fn remote(&self) -> Option<&Arc<dyn Remote>> {
+        self.inner.remote.as_ref()
     }
 
     /// When the query began, as `xsd:dateTime`.

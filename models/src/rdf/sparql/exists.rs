@@ -9,7 +9,7 @@ use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::prelude::{coalesce, ident, lit};
 use spargebra::algebra::{Expression, GraphPattern};
-use spargebra::term::Variable;
+use spargebra::term::{NamedNodePattern, Variable};
 
 use super::growth;
 use super::operator::Operator;
@@ -240,8 +240,9 @@ fn is_independent(pattern: &GraphPattern, outer: &Names) -> bool {
         | GraphPattern::Reduced { .. }
         | GraphPattern::Slice { .. }
         | GraphPattern::OrderBy { .. }
-        | GraphPattern::Group { .. }
-        | GraphPattern::Service { .. } => true,
+        | GraphPattern::Group { .. } => true,
+        // Within, it sees nothing; but its name may be an outer variable's value.
+        GraphPattern::Service { name, .. } => !matches!(name, NamedNodePattern::Variable(name) if outer.contains(name.as_str())),
         GraphPattern::LeftJoin { .. } | GraphPattern::Minus { .. } => false,
     }
 }

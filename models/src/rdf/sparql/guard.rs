@@ -304,7 +304,7 @@ mod tests {
         let deep = "(".repeat(100_000);
         for text in [
             // A quotation mark that is part of a name.
-            format!(r"PREFIX e: <urn:> ASK {{ e:a' e:p ?x FILTER{deep}"),
+            format!(r"PREFIX e: <urn:> ASK {{ e:a\' e:p ?x FILTER{deep}"),
             format!(r"PREFIX e: <urn:> ASK {{ e:a\# e:p ?x FILTER{deep}"),
             format!("ASK {{ FILTER{}", r"\u0028".repeat(100_000)),
             format!("ASK {{ FILTER{}", r"\U00000028".repeat(100_000)),
@@ -368,6 +368,6 @@ mod tests {
     #[test]
     fn masks_keep_what_an_iri_is() {
         assert_eq!(masked("ASK { <http://a/(b)?c=d> ?p '<(>' }"), "ASK { <http:xxaxxbxxcxd> ?p '<(>' }");
-        assert_eq!(masked("<?a&&?b><é:(>"), "<xxxxxxx><xxx>");
+        assert_eq!(masked("<?a&&?b><é:(>"), "<xxxxxx><xxx>");
     }
 }

@@ -19,6 +19,7 @@ use super::growth::{Growth, INLINED};
 use super::probe::UNBOUND;
 use super::query::SparqlJoin;
 use super::scope;
+use super::service::Service;
 use super::solutions::{Binding, Names, Solutions, SortColumn};
 use super::triple::{Graphs, Quads, Slot};
 use crate::error::{Error, Result};
@@ -74,6 +75,9 @@ impl Translator<'_> {
                 self.leaf(found, graphs)
             }
             GraphPattern::Join { left, right } => {
+                if let Some(found) = self.join_service(left, right, graphs)? {
+                    return Ok(found);
+                }
                 if let Some(found) = self.join_path(left, right, graphs)? {
                     return Ok(found);
                 }
@@ -100,6 +104,9 @@ impl Translator<'_> {
             } if scope::has_exists(condition) => self.left_join_by_parts(left, right, condition, graphs),
             GraphPattern::LeftJoin { left, right, expression } => {
                 let left = self.pattern(left, graphs)?.visible();
+                if let (Some(service), None) = (Service::of(right), expression) {
+                    return self.service(left, service, true);
+                }
                 let left = match self.bind_left_join(left, right, expression.as_ref(), graphs)? {
                     Ok(joined) => return Ok(joined),
                     Err(left) => left,
@@ -180,7 +187,19 @@ impl Translator<'_> {
                 variables,
                 aggregates,
             } => self.grouped(inner, variables, aggregates, graphs),
-            GraphPattern::Service { name, .. } => Err(Error::unsupported(format!("SERVICE {name}: federated queries are switched off"))),
+            GraphPattern::Service { name, inner, silent } => {
+                let service = Service {
+                    name,
+                    inner,
+                    silent: *silent,
+                };
+                let start = match self.injected.clone() {
+                    Some(injected) => injected.solutions.renamed(&mut self.names)?,
+                    None => Solutions::one()?,
+                };
+                let found = self.service(start, service, false)?;
+                self.in_each(found, graphs)
+            }
         }
     }
 

@@ -27,6 +27,7 @@ use crate::large_stack::OnLargeStack;
 use crate::rdf::dataset::{DatasetDefinition, QUAD};
 use crate::rdf::dictionary::Dictionary;
 use crate::rdf::quad_index::QuadIndex;
+use crate::rdf::remote::Remote;
 use crate::rdf::term_id::{Encoded, TermId};
 use crate::rdf::term_of::{Face, TermOf};
 use crate::session::{Deadline, Reader, Session, timed_out};
@@ -89,11 +90,11 @@ pub struct Evaluation<'a> {
 
 impl<'a> Evaluation<'a> {
     /// One query at a snapshot.
-    pub fn new(dataset: &'a DatasetDefinition, reader: &'a Reader) -> Result<Evaluation<'a>> {
+    pub fn new(dataset: &'a DatasetDefinition, reader: &'a Reader, remote: Option<Arc<dyn Remote>>) -> Result<Evaluation<'a>> {
         Ok(Evaluation {
             dataset,
             reader,
-            context: QueryContext::new(Dictionary::open(dataset, reader)?),
+            context: QueryContext::new(Dictionary::open(dataset, reader)?, remote),
             join: SparqlJoin::Auto,
         })
     }
@@ -164,7 +165,12 @@ impl<'a> Evaluation<'a> {
 }
 
 /// A `SELECT` query as a table: a column of text for each variable, null where it is unbound.
-pub(crate) fn table(dataset: &DatasetDefinition, reader: &Reader, query: &str) -> Result<Arc<dyn TableProvider>> {
+pub(crate) fn table(
+    dataset: &DatasetDefinition,
+    reader: &Reader,
+    remote: Option<Arc<dyn Remote>>,
+    query: &str,
+) -> Result<Arc<dyn TableProvider>> {
     let Query::Select {
         dataset: clauses,
         pattern,
@@ -173,7 +179,7 @@ pub(crate) fn table(dataset: &DatasetDefinition, reader: &Reader, query: &str) -
     else {
         return Err(Error::invalid("42601", "sparql() takes a SELECT query"));
     };
-    let evaluation = Evaluation::new(dataset, reader)?;
+    let evaluation = Evaluation::new(dataset, reader, remote)?;
     let graphs = evaluation.graphs(clauses.as_ref(), false)?;
     let solutions = evaluation.solutions(&pattern, graphs, base_of(base_iri))?;
     let plan = evaluation.terms(solutions, &selected(query, &pattern)?, Face::Text)?;
@@ -248,7 +254,7 @@ impl Session {
     pub(crate) async fn answer(&self, query: &SparqlQuery, parsed: Query) -> Result<SparqlResult> {
         let dataset = self.dataset(&query.dataset)?;
         let reader = self.reader().await?;
-        let mut evaluation = Evaluation::new(&dataset, &reader)?;
+        let mut evaluation = Evaluation::new(&dataset, &reader, self.engine().config.remote.clone())?;
         evaluation.join = query.join;
         let given = clauses_of(query)?;
         let graphs_of = |clauses: Option<&Clauses>| evaluation.graphs(given.as_ref().or(clauses), query.union_default_graph);
@@ -308,7 +314,7 @@ impl Session {
         self.fresh_to_read().await?;
         let dataset = self.dataset(dataset)?;
         let reader = self.reader().await?;
-        let evaluation = Evaluation::new(&dataset, &reader)?;
+        let evaluation = Evaluation::new(&dataset, &reader, None)?;
         let quads = Quads {
             dataset: &dataset,
             reader: &reader,

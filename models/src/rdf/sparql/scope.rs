@@ -60,10 +60,13 @@ fn collect(pattern: &GraphPattern, names: &mut Names) {
             }
         }
         GraphPattern::Project { variables, .. } => names.extend(variables.iter().map(|variable| variable.as_str().to_owned())),
-        GraphPattern::Distinct { inner }
-        | GraphPattern::Reduced { inner }
-        | GraphPattern::Slice { inner, .. }
-        | GraphPattern::Service { inner, .. } => collect(inner, names),
+        GraphPattern::Distinct { inner } | GraphPattern::Reduced { inner } | GraphPattern::Slice { inner, .. } => collect(inner, names),
+        GraphPattern::Service { name, inner, .. } => {
+            if let NamedNodePattern::Variable(variable) = name {
+                names.insert(variable.as_str().to_owned());
+            }
+            collect(inner, names);
+        }
         GraphPattern::Group { variables, aggregates, .. } => {
             names.extend(variables.iter().map(|variable| variable.as_str().to_owned()));
             names.extend(aggregates.iter().map(|(variable, _)| variable.as_str().to_owned()));
@@ -116,13 +119,13 @@ pub fn operators(pattern: &GraphPattern) -> usize {
                     .map(in_expression)
                     .sum::<usize>()
         }
-        GraphPattern::Values { .. } => 1,
+        // What is within a SERVICE is planned elsewhere.
+        GraphPattern::Values { .. } | GraphPattern::Service { .. } => 1,
         GraphPattern::Graph { inner, .. }
         | GraphPattern::Project { inner, .. }
         | GraphPattern::Distinct { inner }
         | GraphPattern::Reduced { inner }
-        | GraphPattern::Slice { inner, .. }
-        | GraphPattern::Service { inner, .. } => 1 + operators(inner),
+        | GraphPattern::Slice { inner, .. } => 1 + operators(inner),
     }
 }
 
@@ -174,7 +177,9 @@ pub fn certain(pattern: &GraphPattern) -> Names {
             let names = variables.iter().map(|variable| variable.as_str().to_owned());
             names.filter(|name| inner.contains(name)).collect()
         }
-        GraphPattern::Service { .. } => Names::new(),
+        // Where it fails, a silent one binds nothing.
+        GraphPattern::Service { silent: true, .. } => Names::new(),
+        GraphPattern::Service { inner, .. } => certain(inner),
     }
 }
 

@@ -12,6 +12,7 @@ use spargebra::term::{GraphName, GroundQuadPattern, QuadPattern, TermPattern};
 use spargebra::{GraphUpdateOperation, Update};
 use tokio::time::Instant;
 
+use super::load;
 use super::plan::Runner;
 use super::query::{Evaluation, base_of, clauses_of};
 use super::solutions::Names;
@@ -130,11 +131,11 @@ impl Changes<'_> {
                     self.delete_insert(transaction, (delete, insert), clauses, pattern, base.clone())
                         .await?;
                 }
-                GraphUpdateOperation::Load { silent: true, .. } => {}
-                GraphUpdateOperation::Load { source, .. } => {
-                    return Err(Error::unsupported(format!("LOAD {source}: this server fetches nothing"))
-                        .with_hint("import the file, or send it to the graph store"));
-                }
+                GraphUpdateOperation::Load {
+                    silent,
+                    source,
+                    destination,
+                } => self.load(transaction, source, destination, *silent).await?,
                 GraphUpdateOperation::Create { silent, graph } => {
                     let id = self.graph_id(transaction, graph.as_ref())?;
                     if self.named_graphs(transaction).await?.contains(&id) {
@@ -157,6 +158,20 @@ impl Changes<'_> {
             }
         }
         Ok(())
+    }
+
+    /// With `silent`, a document that is not to be had changes nothing.
+    async fn load(&mut self, transaction: &mut OpenTransaction, source: &NamedNode, destination: &GraphName, silent: bool) -> Result<()> {
+        let before = transaction.mark()?;
+        match load::load(self.engine, self.dataset, &mut self.writer, transaction, source, destination).await {
+            Err(error) if silent && load::is_of_document(&error) => {
+                tracing::debug!(%error, "LOAD SILENT");
+                // What it has seen is not there any more.
+                self.writer = Writer::new(self.dataset);
+                transaction.back_to(before).await
+            }
+            result => result,
+        }
     }
 
     fn graph_id(&self, transaction: &mut OpenTransaction, graph: NamedNodeRef<'_>) -> Result<TermId> {
@@ -230,7 +245,7 @@ impl Changes<'_> {
         base: Option<NamedNode>,
     ) -> Result<()> {
         let reader = transaction.reader()?;
-        let evaluation = Evaluation::new(self.dataset, &reader)?;
+        let evaluation = Evaluation::new(self.dataset, &reader, self.engine.config.remote.clone())?;
         let context = &evaluation.context;
         let graphs = evaluation.graphs(clauses, self.union_default_graph)?;
         let solutions = evaluation.solutions(pattern, graphs, base)?.visible().only_variables()?;

@@ -32,7 +32,9 @@ pub async fn describe(request: &HttpRequest, state: &State, dataset: &str) -> Re
     .await?;
     let endpoint = own_iri(request);
     let mut serializer = RdfSerializer::from_format(form).for_writer(Vec::new());
-    let written = triples(&endpoint).iter().try_for_each(|triple| serializer.serialize_triple(triple));
+    let written = triples(&endpoint, state.database.fetches())
+        .iter()
+        .try_for_each(|triple| serializer.serialize_triple(triple));
     let body = written.and_then(|()| serializer.finish());
     let body = body.map_err(|error| Problem::bad_request("BAD_DESCRIPTION", format!("the description cannot be written: {error}")))?;
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, form.media_type())).body(body))
@@ -42,7 +44,7 @@ fn term(name: &str) -> NamedNode {
     NamedNode::new_unchecked(format!("{VOCABULARY}{name}"))
 }
 
-fn triples(endpoint: &str) -> Vec<Triple> {
+fn triples(endpoint: &str, fetches: bool) -> Vec<Triple> {
     let service = BlankNode::default();
     let dataset = BlankNode::default();
     let graph = BlankNode::default();
@@ -66,6 +68,9 @@ fn triples(endpoint: &str) -> Vec<Triple> {
         say(&service, term("inputFormat").as_ref(), NamedNode::new_unchecked(form.iri()).into());
     }
     say(&service, term("feature").as_ref(), term("EmptyGraphs").into());
+    if fetches {
+        say(&service, term("feature").as_ref(), term("BasicFederatedQuery").into());
+    }
     say(&service, term("defaultDataset").as_ref(), dataset.clone().into());
     say(&dataset, rdf::TYPE, term("Dataset").into());
     say(&dataset, term("defaultGraph").as_ref(), graph.clone().into());

@@ -10,7 +10,7 @@
 
 mod answer;
 mod description;
-mod form;
+pub mod form;
 mod protocol;
 mod request;
 mod store;
