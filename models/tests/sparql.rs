@@ -412,6 +412,61 @@ async fn exists() {
 }
 
 /// Changes the dataset.
+/// A chain of nodes, longer than edges are looked up one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_paths() {
+    let f = open().await;
+    let edges = |from: usize, to: usize| -> String {
+        let quads = (from..to).map(|i| format!("<urn:n{i}> <urn:next> <urn:n{}> . <urn:n{}> <urn:back> <urn:n{i}> . ", i + 1, i + 1));
+        quads.collect()
+    };
+    update(
+        &f,
+        &format!("INSERT DATA {{ {} GRAPH <urn:g> {{ {} }} }}", edges(0, 600), edges(600, 900)),
+    )
+    .await
+    .unwrap();
+    let count = async |pattern: &str| {
+        let found = select(&f, &format!("SELECT (COUNT(*) AS ?n) {{ {pattern} }}")).await;
+        found.join(" ")
+    };
+    let edges_of_600 = (600 * 601 / 2).to_string();
+    for (pattern, expected) in [
+        ("<urn:n0> <urn:next>+ ?x", "600"),
+        ("<urn:n0> <urn:next>* ?x", "601"),
+        ("<urn:n590> <urn:next>+ ?x", "10"),
+        ("?x <urn:next>+ <urn:n600>", "600"),
+        ("?x <urn:next>+ <urn:n5>", "5"),
+        ("<urn:n5> ^<urn:next>+ ?x", "5"),
+        ("<urn:n5> (<urn:next>|^<urn:back>)+ ?x", "595"),
+        ("<urn:n5> (<urn:next>|<urn:back>)+ ?x", "601"),
+        ("<urn:n5> (<urn:next>|<urn:back>)+ <urn:n5>", "1"),
+        ("<urn:n5> <urn:next>+ <urn:n5>", "0"),
+        ("?x <urn:next>+ ?x", "0"),
+        ("?x (<urn:next>|<urn:back>)+ ?x", "601"),
+        ("?x <urn:next>+ ?y", edges_of_600.as_str()),
+        ("?x ^(<urn:back>|^<urn:next>)+ ?y", edges_of_600.as_str()),
+        ("VALUES ?x { <urn:n595> <urn:n598> <urn:none> } ?x <urn:next>+ ?y", "7"),
+        ("?x <urn:next> <urn:n2> . ?x <urn:next>+ ?y", "599"),
+        ("GRAPH <urn:g> { <urn:n600> <urn:next>+ ?x }", "300"),
+        ("GRAPH ?g { <urn:n600> <urn:next>+ ?x }", "300"),
+        ("<urn:none> <urn:next>+ ?x", "0"),
+        ("?x <urn:none>+ ?y", "0"),
+        ("?x (<urn:next>/<urn:next>)+ <urn:n600>", "300"),
+    ] {
+        assert_eq!(count(pattern).await, expected, "{pattern}");
+    }
+    // Edges of all graphs together, and what a transaction has written and nobody else sees.
+    let merged = "SELECT (COUNT(*) AS ?n) FROM <urn:g> { <urn:n600> <urn:next>+ ?x }";
+    assert_eq!(select(&f, merged).await, ["300"]);
+    f.run("BEGIN").await;
+    update(&f, "INSERT DATA { <urn:n600> <urn:next> <urn:n0> }").await.unwrap();
+    assert_eq!(count("<urn:n590> <urn:next>+ ?x").await, "601");
+    assert_eq!(count("?x <urn:next>+ ?y").await, (601 * 601).to_string());
+    f.run("ROLLBACK").await;
+    assert_eq!(count("<urn:n590> <urn:next>+ ?x").await, "10");
+}
+
 async fn update(f: &Fixture, text: &str) -> pyralog_models::Result<()> {
     let query = pyralog_models::rdf::SparqlQuery {
         dataset: "kb".to_owned(),

@@ -24,6 +24,8 @@ use super::statistics::table_statistics;
 #[derive(Clone)]
 pub struct RelationTable {
     shape: Arc<TableShape>,
+    /// Rows that whoever made the table expects to read.
+    expected_rows: Option<f64>,
 }
 
 impl RelationTable {
@@ -36,7 +38,19 @@ impl RelationTable {
     pub fn try_new(name: impl Into<String>, views: Vec<RelationView>, columns: Vec<usize>) -> Result<RelationTable> {
         Ok(RelationTable {
             shape: Arc::new(TableShape::try_new(name.into(), views, columns)?),
+            expected_rows: None,
         })
+    }
+
+    /// The same, where about so many rows are expected to be read.
+    pub fn expecting(mut self, rows: f64) -> RelationTable {
+        self.expected_rows = Some(rows);
+        self
+    }
+
+    /// About how many rows are read, where it was told.
+    pub fn expected_rows(&self) -> Option<f64> {
+        self.expected_rows
     }
 
     /// As [`Self::try_new`] with every column of the relation and without `_ts`.

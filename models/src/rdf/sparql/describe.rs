@@ -81,6 +81,7 @@ fn triples_of(evaluation: &Evaluation<'_>, subjects: &[TermId], graphs: &Graphs)
     let quads = Quads {
         dataset: evaluation.dataset,
         reader: evaluation.reader,
+        index: None,
     };
     let slots = ["s", "p", "o"].map(|name| Slot::Variable(name.to_owned()));
     let found = quads.matching(&mut Names::default(), [&slots[0], &slots[1], &slots[2]], graphs, "DESCRIBE")?;

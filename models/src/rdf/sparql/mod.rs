@@ -28,6 +28,7 @@ mod pattern;
 mod plan;
 mod probe;
 mod query;
+mod reach;
 mod rows;
 mod scope;
 mod service;

@@ -1,15 +1,18 @@
 //! Property paths (section 18.4 of the standard). `/`, `|`, `^` and `!` are joins, unions and scans, which keep duplicates; `?`, `*` and `+`
 //! give each pair once.
 
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use std::sync::Arc;
+
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{ident, lit};
 use datafusion::scalar::ScalarValue;
 use oxrdf::NamedNode;
 use spargebra::algebra::{GraphPattern, PropertyPathExpression as Path};
 use spargebra::term::TermPattern;
 
-use super::expand::{Search, expand};
+use super::expand::{EdgePlan, Search, Start, expand};
 use super::pattern::Translator;
+use super::reach::Indexed;
 use super::scope;
 use super::solutions::{Binding, Solutions};
 use super::triple::{Graphs, Slot};
@@ -29,6 +32,20 @@ fn closure(path: &Path) -> Option<Closure<'_>> {
     match path {
         Path::ZeroOrMore(step) => Some(Closure { step, reflexive: true }),
         Path::OneOrMore(step) => Some(Closure { step, reflexive: false }),
+        _ => None,
+    }
+}
+
+/// The predicates of a path that is one of several edges, and whether each goes from subject to object; `None` for others.
+fn predicates(path: &Path, forward: bool) -> Option<Vec<(&NamedNode, bool)>> {
+    match path {
+        Path::NamedNode(iri) => Some(vec![(iri, forward)]),
+        Path::Reverse(inner) => predicates(inner, !forward),
+        Path::Alternative(first, second) => {
+            let mut all = predicates(first, forward)?;
+            all.extend(predicates(second, forward)?);
+            Some(all)
+        }
         _ => None,
     }
 }
@@ -210,6 +227,15 @@ impl Translator<'_> {
         let (start, end) = if is_backward { (object, subject) } else { (subject, object) };
         let (start, end) = (start.clone(), end.clone());
         let (from, to) = self.ends(&start, &end);
+        if let (Slot::Variable(name), false, Some(indexed)) = (&from, closure.reflexive, self.indexed(closure.step, is_backward, graphs)?) {
+            // Where no edge begins nothing is reached.
+            let column = self.names.fresh(name);
+            let mut input = Solutions::one()?;
+            input.estimate = None;
+            input.variables.insert(name.clone(), Binding::new(column.clone(), false));
+            let found = self.expanded(input, EdgePlan::Index(indexed), Start::Everywhere(column), None, false, &to)?;
+            return self.close(found, &start, &end, &to);
+        }
         let (input, column) = match &from {
             Slot::Constant(id) => {
                 let column = self.names.fresh("#start");
@@ -222,7 +248,6 @@ impl Translator<'_> {
             Slot::Variable(name) => {
                 let input = match closure.reflexive {
                     true => self.nodes(name, graphs)?,
-                    // Where no edge begins nothing is reached.
                     false => {
                         let (other, hidden) = self.fresh_slot();
                         let (one, two) = if is_backward { (&other, &from) } else { (&from, &other) };
@@ -255,20 +280,58 @@ impl Translator<'_> {
         end: &Slot,
         graphs: &Graphs,
     ) -> Result<Solutions> {
+        let edges = match self.indexed(closure.step, is_backward, graphs)? {
+            Some(indexed) => EdgePlan::Index(indexed),
+            None => EdgePlan::Rows(self.edges(closure.step, is_backward, graphs)?),
+        };
+        self.expanded(input, edges, Start::Column(start.to_owned()), graph, closure.reflexive, end)
+    }
+
+    /// The edges of a step as quads, if they are quads of one graph or of all of them.
+    fn indexed(&self, step: &Path, is_backward: bool, graphs: &Graphs) -> Result<Option<Indexed>> {
+        let graph = match graphs {
+            Graphs::One(id) => Some(id.0),
+            Graphs::Merged(None) => None,
+            Graphs::Merged(Some(_)) | Graphs::Each(..) => return Ok(None),
+        };
+        let Some(predicates) = predicates(step, !is_backward) else {
+            return Ok(None);
+        };
+        let id = |(iri, forward): (&NamedNode, bool)| Ok((self.context.id(Encoded::iri(iri.as_ref()))?.0, forward));
+        Ok(Some(Indexed {
+            index: Arc::clone(&self.index),
+            steps: predicates.into_iter().map(id).collect::<Result<_>>()?,
+            graph,
+        }))
+    }
+
+    /// The edges of any step as rows.
+    fn edges(&mut self, step: &Path, is_backward: bool, graphs: &Graphs) -> Result<LogicalPlan> {
         let ((from, from_name), (to, to_name)) = (self.fresh_slot(), self.fresh_slot());
         let (one, two) = if is_backward { (&to, &from) } else { (&from, &to) };
-        let edges = self.connected(one, closure.step, two, graphs)?;
+        let edges = self.connected(one, step, two, graphs)?;
         let mut columns = vec![edges.variables[&from_name].expr(), edges.variables[&to_name].expr()];
         if let Graphs::Each(name, _) = graphs {
             columns.push(edges.variables[name].expr());
         }
-        let edges = LogicalPlanBuilder::from(edges.plan).project(columns)?.build()?;
+        Ok(LogicalPlanBuilder::from(edges.plan).project(columns)?.build()?)
+    }
+
+    fn expanded(
+        &mut self,
+        input: Solutions,
+        edges: EdgePlan,
+        start: Start,
+        graph: Option<String>,
+        reflexive: bool,
+        end: &Slot,
+    ) -> Result<Solutions> {
         let column = self.names.fresh("end");
         let search = Search {
-            start: start.to_owned(),
+            start,
             graph,
             end: column.clone(),
-            reflexive: closure.reflexive,
+            reflexive,
         };
         let mut found = Solutions {
             plan: expand(input.plan, edges, search)?,

@@ -4,9 +4,10 @@
 use std::sync::{Arc, LazyLock};
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
@@ -25,7 +26,9 @@ use datafusion::optimizer::{Optimizer, OptimizerContext};
 use datafusion::physical_plan::execute_stream;
 
 use super::bind::bind_rows;
+use super::expand::expand_rows;
 use crate::error::Result;
+use crate::scan::RelationTable;
 use crate::session::Session;
 
 static ANALYZER: LazyLock<Analyzer> = LazyLock::new(|| Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]));
@@ -47,7 +50,7 @@ static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
     ])
 });
 
-/// Rows of a bind join above which a plan is not small.
+/// Rows of a scan or a bind join, or edges of a path, above which a plan is not small.
 const SMALL: f64 = 20_000.0;
 
 /// Where plans run.
@@ -82,13 +85,22 @@ impl Runner {
     }
 }
 
-/// Whether a plan scans nothing and is expected to look up little.
+/// Rows that a scan is expected to read.
+fn scanned_rows(scan: &TableScan) -> Option<f64> {
+    let table = source_as_provider(&scan.source).ok()?;
+    table.downcast_ref::<RelationTable>()?.expected_rows()
+}
+
+/// Whether a plan is expected to scan and look up little.
 fn is_small(plan: &LogicalPlan) -> bool {
     let mut small = true;
     let walked = plan.apply(|node| {
         small &= match node {
-            LogicalPlan::TableScan(_) => false,
-            LogicalPlan::Extension(extension) => bind_rows(extension.node.as_ref()).is_none_or(|rows| rows <= SMALL),
+            LogicalPlan::TableScan(scan) => scanned_rows(scan).is_some_and(|rows| rows <= SMALL),
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_ref();
+                bind_rows(node).or_else(|| expand_rows(node)).is_none_or(|rows| rows <= SMALL)
+            }
             _ => true,
         };
         Ok(if small {

@@ -108,17 +108,19 @@ impl<'a> Evaluation<'a> {
         }
         growth::check_expressions(pattern)?;
         let default = graphs.default.clone();
+        let index = QuadIndex::open(self.dataset, self.reader)?;
         let mut translator = Translator {
             quads: Quads {
                 dataset: self.dataset,
                 reader: self.reader,
+                index: Some(Arc::clone(&index)),
             },
             context: self.context.clone(),
             dataset: graphs,
             names: Names::default(),
             base,
             join: self.join,
-            index: QuadIndex::open(self.dataset, self.reader)?,
+            index,
             injected: None,
             growth: Growth::default(),
         };
@@ -318,6 +320,7 @@ impl Session {
         let quads = Quads {
             dataset: &dataset,
             reader: &reader,
+            index: None,
         };
         let columns = QUAD.map(|place| TermOf::new(evaluation.context.clone(), Face::Parts).call(ident(place)).alias(place));
         let plan = LogicalPlanBuilder::from(quads.all(&Graphs::Merged(None))?)

@@ -8,9 +8,11 @@ use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{ident, lit};
 
+use super::estimate::Wanted;
 use super::solutions::{Binding, Names, Solutions};
 use crate::error::Result;
 use crate::rdf::dataset::{DatasetDefinition, Order, QUAD};
+use crate::rdf::quad_index::QuadIndex;
 use crate::rdf::term_id::TermId;
 use crate::scan::RelationTable;
 use crate::session::Reader;
@@ -41,6 +43,8 @@ pub struct Quads<'a> {
     pub dataset: &'a DatasetDefinition,
     /// The snapshot.
     pub reader: &'a Reader,
+    /// The same quads, where scans are to know how much they will read.
+    pub index: Option<Arc<QuadIndex>>,
 }
 
 impl Quads<'_> {
@@ -48,7 +52,15 @@ impl Quads<'_> {
     pub fn matching(&self, names: &mut Names, slots: [&Slot; 3], graphs: &Graphs, text: &str) -> Result<Solutions> {
         let order = Order::with_first(slots.map(|slot| matches!(slot, Slot::Constant(_))));
         let views = self.reader.relation(self.dataset.order(order).id)?;
-        let table = RelationTable::with_all_columns(format!("{}: {text}", self.dataset.name), views)?;
+        let mut table = RelationTable::with_all_columns(format!("{}: {text}", self.dataset.name), views)?;
+        if let Some(index) = &self.index {
+            let wanted = Wanted {
+                slots: slots.map(Slot::clone),
+                graphs: graphs.clone(),
+                text: String::new(),
+            };
+            table = table.expecting(wanted.alone(index)?);
+        }
         let source: Arc<dyn TableProvider> = Arc::new(table);
         let mut builder = LogicalPlanBuilder::scan(TableReference::bare(text), provider_as_source(source), None)?;
         let mut places: BTreeMap<&str, &str> = BTreeMap::new();

@@ -183,6 +183,7 @@ impl Changes<'_> {
         let quads = Quads {
             dataset: self.dataset,
             reader: &reader,
+            index: None,
         };
         let graphs = quads.named_graphs(&mut Names::default(), "g", None)?;
         let mut found = BTreeSet::new();
@@ -222,6 +223,7 @@ impl Changes<'_> {
         let quads = Quads {
             dataset: self.dataset,
             reader: &reader,
+            index: None,
         };
         let memory = self.runner.memory("quads of an update");
         let plan = quads.all(graphs)?;
