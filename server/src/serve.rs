@@ -222,10 +222,13 @@ fn ended_early(wire: &str, outcome: Result<(), String>) -> String {
     format!("{wire} ended: {}", outcome.err().unwrap_or_else(|| "nobody told it to".into()))
 }
 
+/// What the error of an address that another process has says.
+pub const IN_USE: &str = "is in use by another process";
+
 /// Listens, or says in one line why not.
 fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => format!("{setting} {address} is in use by another process; give another --{setting}"),
+        io::ErrorKind::AddrInUse => format!("{setting} {address} {IN_USE}; give another --{setting}"),
         _ => format!("cannot listen on {setting} {address}: {error}"),
     })
 }

@@ -41,7 +41,7 @@ pub struct Tcp;
 impl Transport for Tcp {
     fn connect(&self, address: String) -> BoxFuture<'static, io::Result<Stream>> {
         async move {
-            let stream = TcpStream::connect(address).await?;
+            let stream = not_itself(TcpStream::connect(address).await?)?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Stream)
         }
@@ -51,6 +51,16 @@ impl Transport for Tcp {
     fn bind(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
         async move { Ok(Box::new(TcpListener::bind(address).await?) as Box<dyn Listener>) }.boxed()
     }
+}
+
+/// Refuses a connection with itself: who connects to a port of this machine where nobody listens may be given that very port as his own. It is
+/// reset, so that the port is free at once for whom it belongs to.
+fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
+    if stream.local_addr()? != stream.peer_addr()? {
+        return Ok(stream);
+    }
+    stream.set_zero_linger()?;
+    Err(io::ErrorKind::ConnectionRefused.into())
 }
 
 impl Listener for TcpListener {
@@ -68,5 +78,24 @@ impl Listener for TcpListener {
 
     fn address(&self) -> io::Result<SocketAddr> {
         self.local_addr()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_with_itself_is_refused_and_leaves_its_port() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        assert_eq!(not_itself(stream).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let listener = TcpListener::bind(address).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        not_itself(stream).unwrap();
+        drop(listener);
     }
 }

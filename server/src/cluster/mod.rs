@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cli::arguments::{ClusterAction, ClusterFlags};
+use crate::serve::IN_USE;
 use health::Health;
 use layout::{Layout, NodeEntry};
 use process::Running;
@@ -30,6 +31,9 @@ const READY_LIMIT: Duration = Duration::from_secs(300);
 /// How long a node may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a port that a node had before may be another's.
+const PORT_LIMIT: Duration = Duration::from_secs(65);
+const PORT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the command. The error is one line.
 pub fn run(flags: ClusterFlags) -> Result<(), String> {
@@ -64,8 +68,7 @@ pub fn run(flags: ClusterFlags) -> Result<(), String> {
             if let Some(running) = process::running(dir, node) {
                 stop(vec![(node.id, running)])?;
             }
-            process::start(dir, &layout, node)?;
-            wait_ready(dir, node)
+            start_again(dir, &layout, node)
         }
         ClusterAction::Add { json } => {
             let mut layout = layout_of(dir)?;
@@ -131,6 +134,19 @@ fn start_if_down(dir: &Path, layout: &Layout, node: &NodeEntry) -> Result<(), St
     match process::running(dir, node) {
         Some(_) => Ok(()),
         None => process::start(dir, layout, node),
+    }
+}
+
+/// Starts a node that has run before. Somebody who tried to reach its address meanwhile may have been given its port as his own, and where he
+/// closes that connection the port stays taken for a minute (TIME_WAIT).
+fn start_again(dir: &Path, layout: &Layout, node: &NodeEntry) -> Result<(), String> {
+    let deadline = Instant::now() + PORT_LIMIT;
+    loop {
+        process::start(dir, layout, node)?;
+        match wait_ready(dir, node) {
+            Err(error) if error.contains(IN_USE) && Instant::now() < deadline => sleep(PORT_PAUSE),
+            outcome => return outcome,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ pub const INLINED: usize = 64;
 /// Most patterns that are translated for one query, those that are so more than once counted each time.
 const MAX_TRANSLATED: usize = 1024;
 /// Most nodes of a plan, those in several places counted in each.
-const MAX_NODES: usize = 8192;
+const MAX_NODES: usize = 32_768;
 /// Most nodes of all expressions of a query.
 const MAX_EXPRESSIONS: usize = 250_000;
 
