@@ -296,6 +296,24 @@ async fn paths() {
     }
 }
 
+/// Conditions that are looked up with what they are about.
+#[tokio::test(flavor = "multi_thread")]
+async fn coalesce_in_conditions() {
+    let f = open().await;
+    for (query, expected) in [
+        (
+            "SELECT ?n ?b { ?s <urn:name> ?n OPTIONAL { ?s <urn:knows> ?b FILTER(COALESCE(?nothing, ?b) = <urn:bob>) } }",
+            &["Ann|urn:bob", "Bob|NULL", "Cid|NULL"][..],
+        ),
+        (
+            "SELECT ?n { ?s <urn:name> ?n . ?s <urn:knows> ?b FILTER(COALESCE(?b) = <urn:bob> && COALESCE(1/0, ?x, true)) }",
+            &["Ann"],
+        ),
+    ] {
+        assert_eq!(select(&f, query).await, expected, "{query}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn aggregates_and_order() {
     let f = open().await;

@@ -7,7 +7,7 @@
 
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
-use datafusion::prelude::{coalesce, ident, lit};
+use datafusion::prelude::{ident, lit};
 use spargebra::algebra::{Expression, GraphPattern};
 use spargebra::term::{NamedNodePattern, Variable};
 
@@ -15,7 +15,7 @@ use super::growth;
 use super::operator::Operator;
 use super::pattern::Translator;
 use super::scope::{self, Names};
-use super::solutions::{Binding, Solutions, compatible, is_hidden, is_key};
+use super::solutions::{Binding, Solutions, compatible, first_of, is_hidden, is_key};
 use super::triple::Graphs;
 use crate::error::Result;
 use crate::rdf::term_id::TermId;
@@ -42,7 +42,7 @@ pub struct Injected {
 /// A value that is never null: the default graph's id, which no variable has, stands for an unbound one.
 fn key_of(binding: &Binding) -> Expr {
     match binding.optional {
-        true => coalesce(vec![binding.expr(), lit(TermId::DEFAULT_GRAPH.0)]),
+        true => first_of(vec![binding.expr(), lit(TermId::DEFAULT_GRAPH.0)]),
         false => binding.expr(),
     }
 }

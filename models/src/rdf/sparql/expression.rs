@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use datafusion::logical_expr::{Expr, case};
-use datafusion::prelude::{coalesce, lit};
+use datafusion::prelude::lit;
 use datafusion::scalar::ScalarValue;
 use oxrdf::NamedNode;
 use spargebra::algebra::{Expression, Function as Named};
@@ -13,7 +13,7 @@ use super::context::QueryContext;
 use super::conversion::Conversion;
 use super::exists::{SOLUTION, is_mark};
 use super::operator::Operator;
-use super::solutions::{Binding, unbound};
+use super::solutions::{Binding, first_of, unbound};
 use crate::error::{Error, Result};
 use crate::rdf::term_id::{Encoded, TermId};
 use crate::rdf::values::{Datatype, Function};
@@ -100,7 +100,7 @@ impl Expressions<'_> {
             }
             Expression::Coalesce(list) => match list.iter().map(|item| self.term(item)).collect::<Result<Vec<_>>>()? {
                 list if list.is_empty() => unbound(),
-                list => coalesce(list),
+                list => first_of(list),
             },
             Expression::FunctionCall(function, arguments) => self.call(function, arguments)?,
             Expression::Variable(_)

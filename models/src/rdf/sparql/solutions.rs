@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use datafusion::common::JoinType;
 use datafusion::functions_aggregate::expr_fn::{max, min};
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder};
-use datafusion::prelude::{coalesce, ident, lit};
+use datafusion::logical_expr::{Case, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::{ident, lit};
 
 use super::estimate::Estimate;
 use crate::error::Result;
@@ -39,7 +39,7 @@ impl Binding {
     pub fn expr(&self) -> Expr {
         match &self.otherwise {
             None => ident(&self.column),
-            Some(other) => coalesce(vec![ident(&self.column), ident(other)]),
+            Some(other) => first_of(vec![ident(&self.column), ident(other)]),
         }
     }
 }
@@ -265,7 +265,7 @@ impl Solutions {
                 // Where the left side may leave it unbound, the right side's value is the one.
                 Some(right) if left.optional => {
                     let column = names.fresh(name);
-                    columns.push(coalesce(vec![left.expr(), right.expr()]).alias(&column));
+                    columns.push(first_of(vec![left.expr(), right.expr()]).alias(&column));
                     needs_projection = true;
                     Binding::new(column, is_left || right.optional)
                 }
@@ -466,6 +466,23 @@ impl Solutions {
             estimate: sorted.estimate,
         })
     }
+}
+
+/// The first of these that is bound. Written out: `coalesce` of DataFusion works only where its optimizer has been, and it has not where the
+/// condition of a bind join is.
+pub fn first_of(mut values: Vec<Expr>) -> Expr {
+    let last = values.pop().unwrap_or_else(unbound);
+    if values.is_empty() {
+        return last;
+    }
+    let cases = values
+        .into_iter()
+        .map(|value| (Box::new(value.clone().is_not_null()), Box::new(value)));
+    Expr::Case(Case {
+        expr: None,
+        when_then_expr: cases.collect(),
+        else_expr: Some(Box::new(last)),
+    })
 }
 
 /// The value of an unbound variable.
