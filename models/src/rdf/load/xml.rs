@@ -100,7 +100,13 @@ impl<R: Read> Read for XmlGuard<R> {
             self.document.end().map_err(io::Error::other)?;
         }
         let mut count = 0;
-        for byte in text {
+        while let Some(byte) = text.get(count) {
+            let run = self.document.run(&text[count..]);
+            if run > 0 {
+                self.document.pass(&text[count..count + run]).map_err(io::Error::other)?;
+                count += run;
+                continue;
+            }
             self.document.take(*byte).map_err(io::Error::other)?;
             count += 1;
             if *byte == b'>' && matches!(self.document.state, State::Text) {
@@ -116,6 +122,35 @@ impl<R: Read> Read for XmlGuard<R> {
 }
 
 impl Document {
+    /// How many of the next bytes only have to be counted: most of a document, so they are searched, not looked at one by one.
+    fn run(&self, text: &[u8]) -> usize {
+        let end = match &self.state {
+            _ if self.reference.is_some() => Some(0),
+            State::Text => memchr::memchr2(b'<', b'&', text),
+            State::Tag { quote: Some(mark), .. } => memchr::memchr2(*mark, b'&', text),
+            // A reference outside of quotation marks is a fault, which the parser finds.
+            State::Tag { quote: None, .. } => memchr::memchr3(b'>', b'"', b'\'', text),
+            _ => Some(0),
+        };
+        end.unwrap_or(text.len())
+    }
+
+    /// Counts such bytes.
+    fn pass(&mut self, run: &[u8]) -> Result<()> {
+        let mut line = run;
+        if let Some(end) = memchr::memrchr(b'\n', run) {
+            self.lines += memchr::memchr_iter(b'\n', run).count() as u64;
+            self.columns = 0;
+            line = &run[end + 1..];
+        }
+        // Not the bytes within a character.
+        self.columns += line.iter().filter(|byte| !matches!(byte, 0x80..0xC0)).count() as u64;
+        if let (State::Tag { last, .. }, Some(byte)) = (&mut self.state, run.last()) {
+            *last = *byte;
+        }
+        self.write(run.len())
+    }
+
     fn take(&mut self, byte: u8) -> Result<()> {
         match byte {
             b'\n' => (self.lines, self.columns) = (self.lines + 1, 0),
@@ -214,17 +249,21 @@ impl Document {
         if !matches!(self.state, State::Text | State::Tag { .. }) {
             return Ok(());
         }
-        self.written += 1;
+        let mut written = 1;
         match (&mut self.reference, byte) {
             (_, b'&') => self.reference = Some(Vec::new()),
             (Some(name), b';') => {
-                let length = self.entities.get(name.as_slice()).copied().unwrap_or_default();
-                self.written = self.written.saturating_add(length);
+                written += self.entities.get(name.as_slice()).copied().unwrap_or_default();
                 self.reference = None;
             }
             (Some(name), byte) if name.len() < MAX_NAME => name.push(byte),
             _ => self.reference = None,
         }
+        self.write(written)
+    }
+
+    fn write(&mut self, bytes: usize) -> Result<()> {
+        self.written = self.written.saturating_add(bytes);
         match self.written > MAX_WRITTEN && !self.entities.is_empty() {
             true => Err(self.refused(
                 "54000",
