@@ -39,6 +39,15 @@ pub trait Remote: fmt::Debug + Send + Sync {
     async fn solutions(&self, endpoint: &str, query: &str, variables: &[String]) -> Result<SendableRecordBatchStream>;
 }
 
+/// Whether an error is of what lies elsewhere, so that SILENT passes over it: the database's own are not.
+pub fn is_elsewhere(error: &Error) -> bool {
+    // What a `Remote` gives, what is wrong in a document or an answer, and a service that is none.
+    matches!(
+        error.code,
+        "08001" | "08006" | "0A000" | "22000" | "22004" | "42501" | "54000" | "58030" | "HV000"
+    )
+}
+
 /// The error for what may not be reached.
 pub fn not_allowed(iri: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, "42501", format!("<{iri}> may not be fetched"))

@@ -4,7 +4,7 @@ use oxrdf::NamedNode;
 use spargebra::term::GraphName;
 
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::rdf::dataset::DatasetDefinition;
 use crate::rdf::load::{self, RdfLoad};
 use crate::rdf::remote::not_allowed;
@@ -60,12 +60,4 @@ fn in_document(error: Error, document: &str) -> Error {
         },
         None => error,
     }
-}
-
-/// Whether `SILENT` passes over an error: the document's are, the database's are not.
-pub fn is_of_document(error: &Error) -> bool {
-    matches!(
-        error.kind,
-        ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Unavailable
-    )
 }

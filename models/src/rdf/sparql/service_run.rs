@@ -26,7 +26,7 @@ use super::service::{Endpoint, Request};
 use super::service_rows::{Block, Columns, blocks};
 use crate::error::{Error, Result};
 use crate::rdf::blocking;
-use crate::rdf::remote::not_allowed;
+use crate::rdf::remote::{is_elsewhere, not_allowed};
 use crate::rdf::term_column::TermColumn;
 use crate::rdf::term_id::{Encoded, Scope, TermId};
 
@@ -238,7 +238,7 @@ impl Work {
 
     /// What failed is an error, or counts as a solution that binds nothing, with which all agree.
     async fn failed(&self, error: Error, block: &Block, input: &mut Input, output: &Output) -> DataFusionResult<bool> {
-        if !self.request.silent {
+        if !self.request.silent || !is_elsewhere(&error) {
             return Err(error.into());
         }
         tracing::debug!(%error, "SERVICE SILENT");

@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::large_stack::OnLargeStack;
 use crate::rdf::dataset::DatasetDefinition;
 use crate::rdf::dictionary::Dictionary;
+use crate::rdf::remote::is_elsewhere;
 use crate::rdf::term_id::{Encoded, Scope, TermId};
 use crate::rdf::writer::{QuadIds, Writer};
 use crate::session::{OpenTransaction, Session, timed_out};
@@ -164,7 +165,7 @@ impl Changes<'_> {
     async fn load(&mut self, transaction: &mut OpenTransaction, source: &NamedNode, destination: &GraphName, silent: bool) -> Result<()> {
         let before = transaction.mark()?;
         match load::load(self.engine, self.dataset, &mut self.writer, transaction, source, destination).await {
-            Err(error) if silent && load::is_of_document(&error) => {
+            Err(error) if silent && is_elsewhere(&error) => {
                 tracing::debug!(%error, "LOAD SILENT");
                 // What it has seen is not there any more.
                 self.writer = Writer::new(self.dataset);
