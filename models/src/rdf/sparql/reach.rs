@@ -111,7 +111,7 @@ impl Indexed {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(Arc::new(Table::new(edges, memory)))
+        Ok(Arc::new(blocking(edges.len(), || Table::new(edges, memory))))
     }
 }
 
@@ -156,7 +156,7 @@ impl Table {
             let graphs = (batch.num_columns() > 2).then(|| column(2));
             edges.extend((0..batch.num_rows()).map(|row| [graphs.map_or(0, |graphs| graphs.value(row)), from.value(row), to.value(row)]));
         }
-        Ok(Arc::new(Table::new(edges, memory)))
+        Ok(Arc::new(blocking(edges.len(), || Table::new(edges, memory))))
     }
 
     /// The nodes where edges begin, each once.
@@ -272,27 +272,27 @@ impl Edges {
     pub async fn reach(&self, graph: u64, start: u64, reflexive: bool, context: &Arc<TaskContext>) -> DataFusionResult<Vec<u64>> {
         if let Source::Index(indexed) = &self.source
             && self.reading.lock().is_none()
-            && let Some(reached) = self.look_up(indexed, start, reflexive)?
         {
-            return Ok(reached);
+            if let Some(reached) = self.look_up(indexed, start, reflexive, FREE_LOOKUPS)? {
+                return Ok(reached);
+            }
+            let most = indexed.count()? / EDGES_A_LOOKUP;
+            if most > FREE_LOOKUPS {
+                let lookups = usize::try_from(most).unwrap_or(usize::MAX);
+                if let Some(reached) = blocking(lookups, || self.look_up(indexed, start, reflexive, most))? {
+                    return Ok(reached);
+                }
+            }
         }
         Ok(self.all(context).await?.reach(graph, start, reflexive))
     }
 
-    /// The same by lookups; `None` where they become too many.
-    fn look_up(&self, indexed: &Indexed, start: u64, reflexive: bool) -> Result<Option<Vec<u64>>> {
+    /// The same by lookups; `None` where all searches together would have made more than so many.
+    fn look_up(&self, indexed: &Indexed, start: u64, reflexive: bool, most: u64) -> Result<Option<Vec<u64>>> {
         let mut matches = Matches::default();
-        let mut most = None;
         search(start, reflexive, |node, see| {
-            let lookups = self.lookups.fetch_add(1, Ordering::Relaxed);
-            if lookups >= FREE_LOOKUPS {
-                let most = match most {
-                    Some(most) => most,
-                    None => *most.insert(FREE_LOOKUPS.max(indexed.count()? / EDGES_A_LOOKUP)),
-                };
-                if lookups >= most {
-                    return Ok(false);
-                }
+            if self.lookups.fetch_add(1, Ordering::Relaxed) >= most {
+                return Ok(false);
             }
             indexed.neighbours(node, &mut matches, see)?;
             Ok(true)
