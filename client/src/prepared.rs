@@ -32,7 +32,7 @@ pub(crate) struct StatementHandle {
     handle: Bytes,
     /// Columns of the result; empty for writes.
     pub schema: SchemaRef,
-    /// One field a placeholder.
+    /// One field a parameter.
     pub parameters: SchemaRef,
 }
 
@@ -178,7 +178,7 @@ impl Prepared {
         Arc::clone(&self.statement.schema)
     }
 
-    /// One field a placeholder, in order; type `Null` where the server does not know it.
+    /// One field a parameter, in order; type `Null` where the server does not know it.
     pub fn parameters(&self) -> SchemaRef {
         Arc::clone(&self.statement.parameters)
     }

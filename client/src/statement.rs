@@ -39,7 +39,7 @@ impl Statement {
         }
     }
 
-    /// The next placeholder's value (`$1`, `$2`, … or `?`, in order).
+    /// The next parameter's value (`$1`, `$2`, … or `?`, in order).
     pub fn bind(mut self, value: impl Into<Value>) -> Self {
         self.parameters = self.parameters.push(value.into());
         self

@@ -1,4 +1,4 @@
-//! Values for a statement's placeholders, and how they go over the wire: as one row of Arrow columns.
+//! Values for a statement's parameters, and how they go over the wire: as one row of Arrow columns.
 
 use std::sync::Arc;
 
@@ -126,7 +126,7 @@ impl<T: Into<Value>> From<Option<T>> for Value {
     }
 }
 
-/// The values of a statement's placeholders: `$1`, `$2`, … (or `?`) by position, or `$name` by name. See [`params!`](crate::params).
+/// The values of a statement's parameters: `$1`, `$2`, … (or `?`) by position, or `$name` by name. See [`params!`](crate::params).
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum Parameters {
@@ -137,7 +137,7 @@ pub enum Parameters {
     Positional(Vec<Value>),
     /// By name, without the `$`.
     Named(Vec<(String, Value)>),
-    /// Several rows, one column a placeholder: a write runs once for each row.
+    /// Several rows, one column a parameter: a write runs once for each row.
     Batch(RecordBatch),
     /// Positions and names were mixed: an error as soon as it is used.
     #[doc(hidden)]

@@ -474,6 +474,21 @@ async fn long_paths() {
     ] {
         assert_eq!(count(pattern).await, expected, "{pattern}");
     }
+    // So many that more lookups are made than are made anyway, before all edges are read.
+    let far: String = (0..5000).map(|i| format!("<urn:m{i}> <urn:far> <urn:m{}> . ", i + 1)).collect();
+    update(&f, &format!("INSERT DATA {{ {far} }}")).await.unwrap();
+    f.run("CHECKPOINT").await;
+    for (pattern, expected) in [
+        ("<urn:m4710> <urn:far>+ ?x", "290"),
+        ("?x <urn:far>+ <urn:m290>", "290"),
+        ("<urn:m0> <urn:far>+ ?x", "5000"),
+        (
+            "VALUES ?x { <urn:m4710> <urn:m4990> <urn:m0> <urn:m4999> } ?x <urn:far>+ ?y",
+            "5301",
+        ),
+    ] {
+        assert_eq!(count(pattern).await, expected, "{pattern}");
+    }
     // Edges of all graphs together, and what a transaction has written and nobody else sees.
     let merged = "SELECT (COUNT(*) AS ?n) FROM <urn:g> { <urn:n600> <urn:next>+ ?x }";
     assert_eq!(select(&f, merged).await, ["300"]);

@@ -421,7 +421,7 @@ pub(super) fn names_in(statement: &SqlStatement) -> BTreeSet<String> {
     names
 }
 
-/// Puts parameters in place of placeholders; missing ones are an error.
+/// Puts the values of parameters into a plan; missing ones are an error.
 pub(crate) fn bind(plan: LogicalPlan, parameters: &Parameters) -> Result<LogicalPlan> {
     let values = match parameters {
         Parameters::Open => return Ok(plan),

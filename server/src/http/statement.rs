@@ -260,12 +260,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_always_ready_ends_too() {
         let deadline = Deadline::new(Some(Duration::from_millis(20)));
-        let ended = async {
-            while deadline.keep(async {}).await.is_ok() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+        let begun = Instant::now();
+        while deadline.keep(async {}).await.is_ok() {
+            // A limit around this would not end it either.
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn batch(rows: i64) -> RecordBatch {

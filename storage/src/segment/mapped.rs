@@ -94,7 +94,8 @@ fn keep_within(limit: u64, resident: impl Fn() -> Option<u64>) {
     files.retain(|file| file.strong_count() > 0);
     let mut live: Vec<Arc<Mapping>> = files.iter().filter_map(Weak::upgrade).collect();
     drop(files);
-    live.sort_by_key(|file| file.last_read.load(Ordering::Relaxed));
+    // Each is asked once: others go on reading, and a sort whose keys change underneath panics.
+    live.sort_by_cached_key(|file| file.last_read.load(Ordering::Relaxed));
     for file in live {
         file.let_go();
         if resident().is_none_or(|held| held <= limit - limit / 8) {
@@ -118,13 +119,20 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    /// A mapped file of a few megabytes, every page touched.
-    fn touched(dir: &std::path::Path, name: &str) -> Arc<Mapping> {
+    /// The files on record are the process's: one of these tests at a time.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn mapped(dir: &std::path::Path, name: &str, bytes: usize) -> Arc<Mapping> {
         let path = dir.join(name);
         let mut file = std::fs::File::create(&path).unwrap();
-        file.write_all(&vec![7_u8; 4 << 20]).unwrap();
+        file.write_all(&vec![7_u8; bytes]).unwrap();
         // SAFETY: nobody changes the file.
-        let mapping = Mapping::new(unsafe { Mmap::map(&std::fs::File::open(&path).unwrap()) }.unwrap());
+        Mapping::new(unsafe { Mmap::map(&std::fs::File::open(&path).unwrap()) }.unwrap())
+    }
+
+    /// A mapped file of a few megabytes, every page touched.
+    fn touched(dir: &std::path::Path, name: &str) -> Arc<Mapping> {
+        let mapping = mapped(dir, name, 4 << 20);
         assert!(mapping.bytes().iter().step_by(4096).all(|byte| *byte == 7));
         mapping
     }
@@ -140,6 +148,7 @@ mod tests {
 
     #[test]
     fn the_file_read_longest_ago_goes_first_and_reads_the_same_again() {
+        let _alone = ALONE.lock();
         let dir = tempfile::tempdir().unwrap();
         let (old, new) = (touched(dir.path(), "old"), touched(dir.path(), "new"));
         old.about_to_read(1);
@@ -154,7 +163,25 @@ mod tests {
     }
 
     #[test]
+    fn files_go_while_others_are_being_read() {
+        let _alone = ALONE.lock();
+        let dir = tempfile::tempdir().unwrap();
+        let files: Vec<Arc<Mapping>> = (0..200).map(|i| mapped(dir.path(), &i.to_string(), 4096)).collect();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for file in files.iter().rev().chain(&files).cycle().take(200_000) {
+                    file.about_to_read(1);
+                }
+            });
+            while !reader.is_finished() {
+                keep_within(1, || Some(2));
+            }
+        });
+    }
+
+    #[test]
     fn without_a_limit_or_below_it_nothing_goes() {
+        let _alone = ALONE.lock();
         let dir = tempfile::tempdir().unwrap();
         let file = touched(dir.path(), "file");
         keep_within(0, || Some(u64::MAX));
