@@ -423,6 +423,11 @@ async fn exists() {
             "SELECT ?s ?g { ?s <urn:age> 7 . GRAPH ?g { ?s <urn:likes> <urn:tea> FILTER NOT EXISTS { ?s <urn:likes> <urn:jam> } } }",
             &["urn:bob|urn:g1"],
         ),
+        // Within, a value from outside is a term, which MINUS does not take for shared; what is unbound outside is a variable.
+        (
+            "SELECT ?s { ?s <urn:age> ?a OPTIONAL { ?s <urn:knows> ?w } FILTER EXISTS { ?w <urn:age> 7 MINUS { ?w <urn:name> ?n } } }",
+            &["urn:ann"],
+        ),
     ];
     for (query, expected) in cases {
         assert_eq!(select(&f, query).await, *expected, "{query}");

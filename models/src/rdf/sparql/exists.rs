@@ -39,6 +39,15 @@ pub struct Injected {
     pub fixed: Names,
 }
 
+impl Injected {
+    /// Whether the outer solution that a solution within belongs to leaves a variable unbound; `None` where each binds it.
+    pub fn is_unbound(&self, name: &str, within: &Solutions) -> Option<Expr> {
+        let optional = self.solutions.variables.get(name).is_some_and(|binding| binding.optional);
+        let key = within.variables.get(&key_name(name)).filter(|_| optional)?;
+        Some(key.expr().eq(lit(TermId::DEFAULT_GRAPH.0)))
+    }
+}
+
 /// A value that is never null: the default graph's id, which no variable has, stands for an unbound one.
 fn key_of(binding: &Binding) -> Expr {
     match binding.optional {

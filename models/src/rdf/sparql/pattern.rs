@@ -131,7 +131,7 @@ impl Translator<'_> {
             GraphPattern::Minus { left, right } => {
                 let left = self.pattern(left, graphs)?.visible();
                 let right = self.pattern(right, graphs)?.visible();
-                left.minus(right, self.injected.as_ref().map(|injected| &injected.fixed))
+                left.minus(right, self.injected.as_ref())
             }
             GraphPattern::Graph { name, inner } => {
                 let found = self.graph(name, inner)?;

@@ -3,7 +3,7 @@
 //! Every column of every plan of a query has a name of its own, so that joins need no renaming; which column stands for which variable is kept
 //! beside the plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use datafusion::common::JoinType;
 use datafusion::functions_aggregate::expr_fn::{max, min};
@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Case, Expr, ExprFunctionExt, LogicalPlan, Logical
 use datafusion::prelude::{ident, lit};
 
 use super::estimate::Estimate;
+use super::exists::Injected;
 use crate::error::Result;
 
 /// The column of a variable.
@@ -235,22 +236,25 @@ impl Solutions {
         both
     }
 
-    /// The solutions with which none of the others agrees on something that both bind. `fixed` variables stand for terms, and so do not count as
-    /// something.
-    pub fn minus(self, other: Solutions, fixed: Option<&BTreeSet<String>>) -> Result<Solutions> {
-        let counts = |name: &str| fixed.is_none_or(|fixed| !fixed.contains(name)) && !is_key(name);
-        let shared: Vec<(&Binding, &Binding)> = shared(&self, &other)
-            .filter_map(|(name, left, right)| counts(name).then_some((left, right)))
-            .collect();
-        if shared.is_empty() {
-            return Ok(self);
+    /// The solutions with which none of the others agrees on something that both bind. What an outer solution gives `injected` variables stands
+    /// for terms, and so does not count as something; what it leaves unbound is a variable as any other.
+    pub fn minus(self, other: Solutions, injected: Option<&Injected>) -> Result<Solutions> {
+        let mut always = false;
+        let mut sometimes = Vec::new();
+        for (name, left, right) in shared(&self, &other).filter(|(name, ..)| !is_key(name)) {
+            let both_bind = || left.expr().is_not_null().and(right.expr().is_not_null());
+            match injected.filter(|injected| injected.fixed.contains(name)) {
+                None if left.optional || right.optional => sometimes.push(both_bind()),
+                None => always = true,
+                Some(injected) => sometimes.extend(injected.is_unbound(name, &self).map(|unbound| unbound.and(both_bind()))),
+            }
         }
         let mut on = compatible(&self, &other);
-        if shared.iter().all(|(left, right)| left.optional || right.optional) {
-            let both_bind = shared
-                .iter()
-                .map(|(left, right)| left.expr().is_not_null().and(right.expr().is_not_null()));
-            on.extend(both_bind.reduce(Expr::or));
+        if !always {
+            let Some(something) = sometimes.into_iter().reduce(Expr::or) else {
+                return Ok(self);
+            };
+            on.push(something);
         }
         self.joined(other, JoinType::LeftAnti, on)
     }
