@@ -28,6 +28,7 @@ use crate::rdf::sparql::{BindPlanner, ExpandPlanner, ServicePlanner};
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
 use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::combine_partial_final_agg::CombinePartialFinalAggregate;
 use datafusion::physical_optimizer::ensure_coop::EnsureCooperative;
 use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
@@ -56,7 +57,7 @@ pub(crate) struct Engine {
     pub(crate) runtime: Arc<RuntimeEnv>,
     pub(crate) base_state: Arc<SessionState>,
     /// For plans that read little: no threads of their own, and few rules.
-    pub(crate) small_state: Arc<SessionState>,
+    pub(crate) small_states: SmallStates,
     pub(crate) row_ids: RowIds,
     pub(crate) puts: GroupCommit,
     pub(crate) counters: Counters,
@@ -108,7 +109,7 @@ impl Engine {
             catalog,
             config,
             runtime,
-            small_state: Arc::new(small_state(&base_state)),
+            small_states: SmallStates::of(&base_state),
             base_state: Arc::new(base_state),
             row_ids,
             puts: GroupCommit::start(engine.clone()),
@@ -186,21 +187,41 @@ impl QueryPlanner for PhysicalPlans {
     }
 }
 
-/// The same state for plans that read little: to spread their rows over threads, or to look for better plans, would take longer than to run them.
-fn small_state(base: &SessionState) -> SessionState {
-    SessionStateBuilder::new_from_existing(base.clone())
-        .with_config(base.config().clone().with_target_partitions(1))
-        .with_physical_optimizer_rules(vec![
-            Arc::new(OutputRequirements::new_add_mode()),
-            Arc::new(JoinSelection::new()),
-            Arc::new(EnsureRequirements::new()),
-            Arc::new(CombinePartialFinalAggregate::new()),
-            Arc::new(OutputRequirements::new_remove_mode()),
-            Arc::new(LimitPushdown::new()),
-            Arc::new(EnsureCooperative::new()),
-            Arc::new(CooperativeJoins),
-        ])
-        .build()
+/// The engine's state for plans that read little: to spread their rows over threads, or to look for better plans, would take longer than to run
+/// them.
+pub(crate) struct SmallStates {
+    /// For any of them.
+    pub small: Arc<SessionState>,
+    /// For those in which nothing is joined or merged, so that each operator takes rows as the one before gives them.
+    pub plain: Arc<SessionState>,
+}
+
+impl SmallStates {
+    fn of(base: &SessionState) -> SmallStates {
+        let with = |rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>| {
+            let builder = SessionStateBuilder::new_from_existing(base.clone())
+                .with_config(base.config().clone().with_target_partitions(1))
+                .with_physical_optimizer_rules(rules);
+            Arc::new(builder.build())
+        };
+        SmallStates {
+            small: with(vec![
+                Arc::new(OutputRequirements::new_add_mode()),
+                Arc::new(JoinSelection::new()),
+                Arc::new(EnsureRequirements::new()),
+                Arc::new(CombinePartialFinalAggregate::new()),
+                Arc::new(OutputRequirements::new_remove_mode()),
+                Arc::new(LimitPushdown::new()),
+                Arc::new(EnsureCooperative::new()),
+                Arc::new(CooperativeJoins),
+            ]),
+            plain: with(vec![
+                Arc::new(CombinePartialFinalAggregate::new()),
+                Arc::new(LimitPushdown::new()),
+                Arc::new(EnsureCooperative::new()),
+            ]),
+        }
+    }
 }
 
 fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>, query_memory: u64) -> SessionState {

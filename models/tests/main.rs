@@ -14,3 +14,4 @@ mod same_names;
 mod schema_change;
 mod sparql;
 mod sparql_call;
+mod sparql_plans;

@@ -19,7 +19,7 @@ const DATA: &str = "
     ('iri:urn:bob',  'urn:likes','iri:urn:jam', 'urn:g2')";
 
 /// A dataset with [`DATA`], which was brought in by an ingest of what a query of SQL gives.
-async fn open() -> Fixture {
+pub async fn open() -> Fixture {
     let f = Fixture::new().await;
     f.run("CREATE COLLECTION kb AS RDF").await;
     f.run("CREATE TABLE source (s VARCHAR, p VARCHAR, o VARCHAR, g VARCHAR)").await;
@@ -49,7 +49,7 @@ async fn open() -> Fixture {
 }
 
 /// The rows of a query, sorted; columns as text, parted by `|`.
-async fn select(f: &Fixture, query: &str) -> Vec<String> {
+pub async fn select(f: &Fixture, query: &str) -> Vec<String> {
     let query = query.replace('\'', "''");
     let mut rows = f.rows(&format!("SELECT * FROM sparql('kb', '{query}')")).await;
     rows.sort();
@@ -434,7 +434,6 @@ async fn exists() {
     }
 }
 
-/// Changes the dataset.
 /// A chain of nodes, longer than edges are looked up one by one.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_paths() {
@@ -505,7 +504,8 @@ async fn long_paths() {
     assert_eq!(count("<urn:n590> <urn:next>+ ?x").await, "10");
 }
 
-async fn update(f: &Fixture, text: &str) -> pyralog_models::Result<()> {
+/// Changes the dataset.
+pub async fn update(f: &Fixture, text: &str) -> pyralog_models::Result<()> {
     let query = pyralog_models::rdf::SparqlQuery {
         dataset: "kb".to_owned(),
         text: text.to_owned(),

@@ -10,7 +10,7 @@ use spargebra::algebra::{Expression, GraphPattern};
 use spargebra::term::{NamedNodePattern, TriplePattern};
 
 use super::bind::{self, Bind, BindJoin, SlotPlan};
-use super::estimate::{Estimate, Wanted};
+use super::estimate::{Estimate, FEWER, Wanted};
 use super::pattern::Translator;
 use super::probe::{Place, Probe};
 use super::query::SparqlJoin;
@@ -94,6 +94,35 @@ impl Steps {
 impl Translator<'_> {
     /// The solutions that agree with a basic graph pattern.
     pub fn join_basic(&mut self, left: Solutions, patterns: &[TriplePattern], graphs: &Graphs) -> Result<Solutions> {
+        self.join_where(left, patterns, &mut Vec::new(), graphs)
+    }
+
+    /// A basic graph pattern with conditions: the solutions, and the conditions that are still to be tried.
+    pub fn basic_where<'c>(
+        &mut self,
+        patterns: &[TriplePattern],
+        condition: &'c Expression,
+        graphs: &Graphs,
+    ) -> Result<(Solutions, Vec<&'c Expression>)> {
+        let names = scope::mentioned_in(patterns);
+        let is_within = |part: &&Expression| {
+            let seen = scope::of_expression(part);
+            self.injected.is_none() && is_plain(part) && !scope::is_made_anew(part) && !seen.is_empty() && seen.is_subset(&names)
+        };
+        let (mut pending, others) = scope::conjuncts(condition).into_iter().partition::<Vec<_>, _>(is_within);
+        let found = self.join_where(Solutions::one()?, patterns, &mut pending, graphs)?;
+        pending.extend(others);
+        Ok((found, pending))
+    }
+
+    /// As [`Self::join_basic`], with conditions on the pattern's variables; takes those away that are tried between lookups.
+    fn join_where(
+        &mut self,
+        left: Solutions,
+        patterns: &[TriplePattern],
+        pending: &mut Vec<&Expression>,
+        graphs: &Graphs,
+    ) -> Result<Solutions> {
         let mut left = left;
         let mut wanted = self.wanted(patterns, graphs)?;
         let index = Arc::clone(&self.index);
@@ -108,13 +137,18 @@ impl Translator<'_> {
             let next = wanted.remove(next);
             let before = estimate.as_ref().map_or(f64::MAX, |estimate| estimate.rows);
             let by_lookup = before * LOOKUP + expected * FOUND;
-            let by_hash = JOIN + next.alone(&index)? * SCANNED + (before + expected) * HASHED;
+            let alone = next.alone(&index)?;
+            let by_hash = JOIN + alone * SCANNED + (before + expected) * HASHED;
             let looks_up = match self.join {
                 SparqlJoin::Auto => by_lookup <= by_hash,
                 SparqlJoin::Lookup => true,
                 SparqlJoin::Hash => false,
             };
             if looks_up {
+                // What takes more solutions away than conditions may goes first.
+                if expected * FEWER > before {
+                    self.keep_bound(pending, &bound, &mut steps, &left.variables)?;
+                }
                 steps.require(&mut self.names, &left.variables, &next);
             } else {
                 left = self.bound(left, steps, before)?;
@@ -124,6 +158,10 @@ impl Translator<'_> {
                     .quads
                     .matching(&mut self.names, [subject, predicate, object], graphs, &next.text)?;
                 left = left.join(&mut self.names, found)?;
+                if let Some(estimate) = &mut estimate {
+                    let is_new = |name: &&str| !bound.iter().any(|bound| bound == name);
+                    estimate.bring_in(next.variables().filter(is_new), alone);
+                }
             }
             estimate = match estimate {
                 Some(estimate) => Some(estimate.joined(&index, &next)?),
@@ -132,9 +170,28 @@ impl Translator<'_> {
             bound.extend(next.variables().map(str::to_owned));
         }
         let rows = estimate.as_ref().map_or(f64::MAX, |estimate| estimate.rows);
+        if !steps.steps.is_empty() {
+            self.keep_bound(pending, &bound, &mut steps, &left.variables)?;
+        }
         left = self.bound(left, steps, rows)?;
         left.estimate = estimate;
         Ok(left)
+    }
+
+    /// Tries the conditions of which all variables have values by now.
+    fn keep_bound(
+        &mut self,
+        pending: &mut Vec<&Expression>,
+        bound: &[String],
+        steps: &mut Steps,
+        input: &BTreeMap<String, Binding>,
+    ) -> Result<()> {
+        let is_ready = |part: &mut &Expression| scope::of_expression(part).iter().all(|name| bound.contains(name));
+        for condition in pending.extract_if(.., is_ready).collect::<Vec<_>>() {
+            let keep = self.keep(condition, steps, input)?;
+            steps.steps.push(keep);
+        }
+        Ok(())
     }
 
     /// The pattern to go on with, and how many solutions are expected then.
@@ -223,14 +280,7 @@ impl Translator<'_> {
             return Ok(Err(left));
         };
         let estimate = estimate.of_variables(|name| outer.contains(name));
-        let mut patterns = Vec::new();
-        basic_parts(right, &mut patterns);
-        let mut by_hash = JOIN;
-        for wanted in self.wanted(&patterns.iter().copied().cloned().collect::<Vec<_>>(), graphs)? {
-            by_hash += JOIN + wanted.alone(&self.index)? * SCANNED + estimate.rows * HASHED;
-        }
-        let by_lookup = estimate.rows * LOOKUP * patterns.len() as f64;
-        if self.join == SparqlJoin::Hash || (self.join == SparqlJoin::Auto && by_lookup > by_hash) {
+        if !self.looks_up(right, graphs, estimate.rows)? {
             return Ok(Err(left));
         }
         let mut steps = Steps::new();
@@ -240,6 +290,77 @@ impl Translator<'_> {
         }
         steps.steps.push(Bind::Optional(inner));
         after.rows = after.rows.max(estimate.rows);
+        let mut joined = self.bound(left, steps, after.rows)?;
+        joined.estimate = Some(after);
+        Ok(Ok(joined))
+    }
+
+    /// Whether it is better to look a pattern up for each of so many solutions than to read all that matches it. [`can_bind`] holds for it.
+    fn looks_up(&self, pattern: &GraphPattern, graphs: &Graphs, rows: f64) -> Result<bool> {
+        let mut patterns = Vec::new();
+        basic_parts(pattern, &mut patterns);
+        let mut by_hash = JOIN;
+        for wanted in self.wanted(&patterns.iter().copied().cloned().collect::<Vec<_>>(), graphs)? {
+            by_hash += JOIN + wanted.alone(&self.index)? * SCANNED + rows * HASHED;
+        }
+        let by_lookup = rows * LOOKUP * patterns.len() as f64;
+        Ok(match self.join {
+            SparqlJoin::Auto => by_lookup <= by_hash,
+            SparqlJoin::Lookup => true,
+            SparqlJoin::Hash => false,
+        })
+    }
+
+    /// Solutions and a UNION: its parts are looked up for each, where that is right and better than another.
+    pub fn join_union(&mut self, left: &GraphPattern, right: &GraphPattern, graphs: &Graphs) -> Result<Option<Solutions>> {
+        let (left, union) = match (left, right) {
+            (left, GraphPattern::Union { .. }) => (left, right),
+            (GraphPattern::Union { .. }, right) => (right, left),
+            _ => return Ok(None),
+        };
+        if self.injected.is_some() || !can_bind(union, &scope::mentioned(left)) {
+            return Ok(None);
+        }
+        let left = self.pattern(left, graphs)?.visible();
+        match self.union_of_each(left, union, graphs)? {
+            Ok(joined) => Ok(Some(joined)),
+            Err(left) => {
+                let union = self.pattern(union, graphs)?.visible();
+                left.join(&mut self.names, union).map(Some)
+            }
+        }
+    }
+
+    /// A UNION that is looked up, where that is right and better than another.
+    pub fn lookup_union(&mut self, union: &GraphPattern, graphs: &Graphs) -> Result<Option<Solutions>> {
+        if self.injected.is_some() || matches!(graphs, Graphs::Each(..)) || !can_bind(union, &scope::Names::new()) {
+            return Ok(None);
+        }
+        Ok(self.union_of_each(Solutions::one()?, union, graphs)?.ok())
+    }
+
+    /// Solutions with what the parts of a UNION make of each, as a bind join; gives them back where another is better.
+    fn union_of_each(
+        &mut self,
+        left: Solutions,
+        union: &GraphPattern,
+        graphs: &Graphs,
+    ) -> Result<std::result::Result<Solutions, Solutions>> {
+        let Some(estimate) = &left.estimate else { return Ok(Err(left)) };
+        let estimate = estimate.of_variables(|name| left.variables.contains_key(name));
+        if !self.looks_up(union, graphs, estimate.rows)? {
+            return Ok(Err(left));
+        }
+        let mut steps = Steps::new();
+        let (parts, after) = self.group(union, graphs, &mut steps, &left.variables, &estimate)?;
+        if !self.looks_up(union, graphs, after.rows)? {
+            return Ok(Err(left));
+        }
+        steps.steps = parts;
+        let certain = scope::certain(union);
+        for (name, is_certain) in steps.names.iter().zip(&mut steps.certain) {
+            *is_certain |= certain.contains(name);
+        }
         let mut joined = self.bound(left, steps, after.rows)?;
         joined.estimate = Some(after);
         Ok(Ok(joined))
@@ -288,6 +409,20 @@ impl Translator<'_> {
                 found.push(Bind::Optional(inner));
                 Ok((found, estimate))
             }
+            GraphPattern::Union { left, right } => {
+                let (left, first) = self.group(left, graphs, steps, input, estimate)?;
+                let (right, second) = self.group(right, graphs, steps, input, estimate)?;
+                let mut parts = Vec::new();
+                for part in [left, right] {
+                    // A union of unions is one.
+                    match <[Bind; 1]>::try_from(part) {
+                        Ok([Bind::Each(more)]) => parts.extend(more),
+                        Ok([one]) => parts.push(vec![one]),
+                        Err(several) => parts.push(several),
+                    }
+                }
+                Ok((vec![Bind::Each(parts)], first.and(second)))
+            }
             GraphPattern::Filter { expr, inner } => {
                 let (mut found, estimate) = self.group(inner, graphs, steps, input, estimate)?;
                 found.push(self.keep(expr, steps, input)?);
@@ -303,7 +438,6 @@ impl Translator<'_> {
 /// complexity of SPARQL", 2009).
 fn can_bind(pattern: &GraphPattern, outer: &scope::Names) -> bool {
     let sees = |names: &scope::Names, certain: &scope::Names| names.iter().any(|name| outer.contains(name) && !certain.contains(name));
-    let is_plain = |condition: &Expression| !scope::has_exists(condition) && !scope::labels_blank_nodes(condition);
     match pattern {
         GraphPattern::Bgp { patterns } => !patterns.is_empty(),
         GraphPattern::LeftJoin { left, right, expression } => {
@@ -318,6 +452,7 @@ fn can_bind(pattern: &GraphPattern, outer: &scope::Names) -> bool {
                     is_plain(condition) && !sees(&scope::of_expression(condition), &both)
                 })
         }
+        GraphPattern::Union { left, right } => can_bind(left, outer) && can_bind(right, outer),
         GraphPattern::Filter { expr, inner } => {
             can_bind(inner, outer) && is_plain(expr) && !sees(&scope::of_expression(expr), &scope::certain(inner))
         }
@@ -325,11 +460,16 @@ fn can_bind(pattern: &GraphPattern, outer: &scope::Names) -> bool {
     }
 }
 
+/// Whether a condition needs nothing but the values of variables.
+fn is_plain(condition: &Expression) -> bool {
+    !scope::has_exists(condition) && !scope::labels_blank_nodes(condition)
+}
+
 /// The triple patterns of a pattern that [`can_bind`] holds for.
 fn basic_parts<'a>(pattern: &'a GraphPattern, parts: &mut Vec<&'a TriplePattern>) {
     match pattern {
         GraphPattern::Bgp { patterns } => parts.extend(patterns),
-        GraphPattern::LeftJoin { left, right, .. } => {
+        GraphPattern::LeftJoin { left, right, .. } | GraphPattern::Union { left, right } => {
             basic_parts(left, parts);
             basic_parts(right, parts);
         }

@@ -61,6 +61,8 @@ pub enum Bind {
     Keep(Expr),
     /// What these make of a row, or the row itself.
     Optional(Vec<Bind>),
+    /// What each of these makes of a row.
+    Each(Vec<Vec<Bind>>),
 }
 
 /// A bind join: what it does, with which variables, and about how many rows it makes.
@@ -155,6 +157,13 @@ fn fmt_steps(steps: &[Bind], f: &mut fmt::Formatter) -> fmt::Result {
                 fmt_steps(steps, f)?;
                 write!(f, " }}")?;
             }
+            Bind::Each(parts) => {
+                for (i, steps) in parts.iter().enumerate() {
+                    write!(f, "{}{{ ", if i > 0 { " UNION " } else { "" })?;
+                    fmt_steps(steps, f)?;
+                    write!(f, " }}")?;
+                }
+            }
         }
     }
     Ok(())
@@ -233,6 +242,10 @@ fn steps(planned: &[Bind], slots: &[SlotPlan], session: &dyn Session) -> DataFus
         Ok(match step {
             Bind::Match(probe, _) => Step::Match(probe.clone()),
             Bind::Optional(inner) => Step::Optional(steps(inner, slots, session)?),
+            Bind::Each(parts) => {
+                let parts = parts.iter().map(|part| steps(part, slots, session));
+                Step::Each(parts.collect::<DataFusionResult<_>>()?)
+            }
             Bind::Keep(condition) => {
                 let mut fields = Vec::new();
                 let mut seen = Vec::new();

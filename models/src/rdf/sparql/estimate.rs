@@ -2,6 +2,7 @@
 //! (Leis et al., "Cardinality Estimation Done Right: Index-Based Join Sampling", 2017). So correlations between predicates, which statistics of
 //! single predicates do not tell, are seen as they are.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::probe::{Among, Place, Probe, UNBOUND};
@@ -12,6 +13,8 @@ use crate::rdf::term_id::TermId;
 
 /// Solutions of a sample.
 const SAMPLE: usize = 16;
+/// How many times fewer solutions make it worth while to let a condition wait.
+pub const FEWER: f64 = 2.0;
 
 /// A triple pattern and the graphs that it is matched against.
 #[derive(Debug, Clone)]
@@ -74,6 +77,8 @@ pub struct Estimate {
     /// About how many.
     pub rows: f64,
     names: Arc<[String]>,
+    /// Variables that a scan of so many rows brought in, to be joined by hash.
+    scanned: Vec<(String, f64)>,
     /// Some of them: the values of `names`, and for how many solutions each stands.
     sample: Vec<(Vec<u64>, f64)>,
 }
@@ -84,6 +89,7 @@ impl Estimate {
         Estimate {
             rows: 1.0,
             names: Arc::default(),
+            scanned: Vec::new(),
             sample: vec![(Vec::new(), 1.0)],
         }
     }
@@ -94,6 +100,7 @@ impl Estimate {
         let estimate = Estimate {
             rows: count as f64,
             names: names.into(),
+            scanned: Vec::new(),
             sample: rows.into_iter().map(|row| (row, 1.0)).collect(),
         };
         estimate.thinned()
@@ -105,6 +112,7 @@ impl Estimate {
         Estimate {
             rows: self.rows,
             names: kept.iter().map(|&i| self.names[i].clone()).collect(),
+            scanned: self.scanned.iter().filter(|(name, _)| keep(name)).cloned().collect(),
             sample: self
                 .sample
                 .iter()
@@ -120,11 +128,45 @@ impl Estimate {
         estimate
     }
 
+    /// These and others.
+    pub fn and(mut self, others: Estimate) -> Estimate {
+        let mut names = self.names.to_vec();
+        names.extend(others.names.iter().filter(|name| !self.names.contains(name)).cloned());
+        self.sample.iter_mut().for_each(|(row, _)| row.resize(names.len(), UNBOUND));
+        for (values, weight) in others.sample {
+            let mut row = vec![UNBOUND; names.len()];
+            for (name, value) in others.names.iter().zip(values) {
+                if let Some(place) = names.iter().position(|known| known == name) {
+                    row[place] = value;
+                }
+            }
+            self.sample.push((row, weight));
+        }
+        self.names = names.into();
+        self.rows += others.rows;
+        self.thinned()
+    }
+
     fn scale(&mut self, by: f64) {
         if by < 1.0 {
             self.rows *= by;
             self.sample.iter_mut().for_each(|(_, weight)| *weight *= by);
         }
+    }
+
+    /// Notes that a scan of so many rows brings variables in, to be joined by hash.
+    pub fn bring_in<'a>(&mut self, variables: impl Iterator<Item = &'a str>, rows: f64) {
+        self.scanned.extend(variables.map(|name| (name.to_owned(), rows)));
+    }
+
+    /// Whether a condition on variables is better tried on these solutions than on the scan that brings them in: that has many more rows.
+    pub fn waits(&self, variables: &BTreeSet<String>) -> bool {
+        let scan = |name: &String| self.scanned.iter().find(|(known, _)| known == name).map(|(_, rows)| *rows);
+        let Some(rows) = variables.first().and_then(scan) else {
+            return false;
+        };
+        // Those of another scan meet in a join, which has fewer rows already.
+        variables.iter().all(|name| scan(name) == Some(rows)) && self.rows * FEWER <= rows
     }
 
     fn place(&self, name: &str) -> Place {
@@ -166,6 +208,7 @@ impl Estimate {
         let mut next = Estimate {
             rows: 0.0,
             names: names.into(),
+            scanned: self.scanned.clone(),
             sample: Vec::new(),
         };
         if self.sample.is_empty() {

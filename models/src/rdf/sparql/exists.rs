@@ -98,9 +98,26 @@ impl Translator<'_> {
                 self.semi_join(solutions, pattern, graphs, JoinType::LeftAnti)
             }
             _ => {
-                let (solutions, condition) = self.prepare(solutions, condition, graphs)?;
-                let condition = self.expressions(&solutions.variables).boolean(&condition)?;
-                solutions.filter(condition)
+                let waits = |part: &&Expression| {
+                    let estimate = solutions.estimate.as_ref();
+                    estimate.is_some_and(|estimate| estimate.waits(&scope::of_expression(part)))
+                };
+                let (late, early) = scope::conjuncts(condition).into_iter().partition::<Vec<_>, _>(waits);
+                let mut solutions = solutions;
+                for (parts, is_late) in [(early, false), (late, true)] {
+                    let all = parts
+                        .into_iter()
+                        .cloned()
+                        .reduce(|all, part| Expression::And(Box::new(all), Box::new(part)));
+                    let Some(all) = all else { continue };
+                    let (prepared, condition) = self.prepare(solutions, &all, graphs)?;
+                    let condition = self.expressions(&prepared.variables).boolean(&condition)?;
+                    solutions = match is_late {
+                        true => prepared.filter_here(&mut self.names, condition)?,
+                        false => prepared.filter(condition)?,
+                    };
+                }
+                Ok(solutions)
             }
         }
     }

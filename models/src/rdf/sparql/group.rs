@@ -11,6 +11,7 @@ use spargebra::term::Variable;
 
 use super::aggregate::SetFunction;
 use super::conversion::Conversion;
+use super::estimate::Estimate;
 use super::pattern::Translator;
 use super::scope;
 use super::solutions::{Binding, Solutions, is_hidden, unbound};
@@ -78,12 +79,19 @@ impl Translator<'_> {
             functions.push(call.alias(&column));
             results.push((variable.as_str().to_owned(), column, is_count));
         }
+        // One group where there is nothing to group by, and at most as many as there are solutions elsewhere.
+        let estimate = match groups.is_empty() {
+            true => Some(Estimate::one()),
+            false => solutions
+                .estimate
+                .map(|estimate| estimate.of_variables(|name| variables.contains_key(name))),
+        };
         let plan = LogicalPlanBuilder::from(solutions.plan).aggregate(groups, functions)?.build()?;
         let mut grouped = Solutions {
             plan,
             variables,
             order: Vec::new(),
-            estimate: None,
+            estimate,
         };
         let mut columns = grouped.columns();
         for (name, column, is_count) in results {

@@ -21,6 +21,7 @@ mod form;
 mod group;
 mod growth;
 mod guard;
+mod here;
 mod load;
 mod operator;
 mod path;

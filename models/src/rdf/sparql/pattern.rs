@@ -81,6 +81,9 @@ impl Translator<'_> {
                 if let Some(found) = self.join_path(left, right, graphs)? {
                     return Ok(found);
                 }
+                if let Some(found) = self.join_union(left, right, graphs)? {
+                    return Ok(found);
+                }
                 // Triples are joined last, and so to what is known.
                 let (left, right) = match (left.as_ref(), right.as_ref()) {
                     (GraphPattern::Bgp { .. }, GraphPattern::Bgp { .. }) => (left, right),
@@ -120,10 +123,22 @@ impl Translator<'_> {
                 left.left_join(&mut self.names, right, condition)
             }
             GraphPattern::Filter { expr, inner } => {
-                let inner = self.pattern(inner, graphs)?;
-                self.filtered(inner, expr, graphs)
+                let GraphPattern::Bgp { patterns } = inner.as_ref() else {
+                    let inner = self.pattern(inner, graphs)?;
+                    return self.filtered(inner, expr, graphs);
+                };
+                let (found, left) = self.basic_where(patterns, expr, graphs)?;
+                let found = self.leaf(found, graphs)?;
+                let left = left.into_iter().cloned();
+                match left.reduce(|all, part| SparqlExpression::And(Box::new(all), Box::new(part))) {
+                    Some(left) => self.filtered(found, &left, graphs),
+                    None => Ok(found),
+                }
             }
             GraphPattern::Union { left, right } => {
+                if let Some(found) = self.lookup_union(pattern, graphs)? {
+                    return Ok(found);
+                }
                 let left = self.pattern(left, graphs)?.visible();
                 let right = self.pattern(right, graphs)?.visible();
                 left.union(&mut self.names, right)

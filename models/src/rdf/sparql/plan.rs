@@ -22,7 +22,7 @@ use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
-use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use datafusion::physical_plan::execute_stream;
 
 use super::bind::bind_rows;
@@ -33,21 +33,27 @@ use crate::session::Session;
 
 static ANALYZER: LazyLock<Analyzer> = LazyLock::new(|| Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]));
 
-static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
-    Optimizer::with_rules(vec![
-        Arc::new(SimplifyExpressions::new()),
-        Arc::new(ReplaceDistinctWithAggregate::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
-        Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
-        Arc::new(EliminateLimit::new()),
-        Arc::new(PropagateEmptyRelation::new()),
-        Arc::new(PushDownLimit::new()),
-        Arc::new(PushDownFilter::new()),
-        Arc::new(SingleDistinctToGroupBy::new()),
-        Arc::new(EliminateGroupByConstant::new()),
-        Arc::new(OptimizeProjections::new()),
-    ])
+type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+
+/// Rules in the order in which they run, and for which plans.
+static RULES: LazyLock<Vec<(fn(&Shape) -> bool, Rule)>> = LazyLock::new(|| {
+    let has_distinct: fn(&Shape) -> bool = |shape| shape.has_distinct;
+    let is_limited: fn(&Shape) -> bool = |shape| shape.has_limit;
+    let is_joined: fn(&Shape) -> bool = |shape| !shape.is_plain;
+    vec![
+        (is_joined, Arc::new(SimplifyExpressions::new())),
+        (has_distinct, Arc::new(ReplaceDistinctWithAggregate::new())),
+        (is_joined, Arc::new(ExtractEquijoinPredicate::new())),
+        (is_joined, Arc::new(EliminateFilter::new())),
+        (is_joined, Arc::new(EliminateCrossJoin::new())),
+        (is_limited, Arc::new(EliminateLimit::new())),
+        (is_joined, Arc::new(PropagateEmptyRelation::new())),
+        (is_limited, Arc::new(PushDownLimit::new())),
+        (is_joined, Arc::new(PushDownFilter::new())),
+        (is_joined, Arc::new(SingleDistinctToGroupBy::new())),
+        (is_joined, Arc::new(EliminateGroupByConstant::new())),
+        (is_joined, Arc::new(OptimizeProjections::new())),
+    ]
 });
 
 /// Rows of a scan or a bind join, or edges of a path, above which a plan is not small.
@@ -60,6 +66,8 @@ pub struct Runner {
     state: Arc<SessionState>,
     /// For plans that read little.
     small: Arc<SessionState>,
+    /// For those of them that have one order of operators, on one thread.
+    plain: Arc<SessionState>,
 }
 
 impl Runner {
@@ -67,7 +75,8 @@ impl Runner {
     pub fn new(session: &Session) -> Runner {
         Runner {
             state: session.shared_state(),
-            small: Arc::clone(&session.engine().small_state),
+            small: Arc::clone(&session.engine().small_states.small),
+            plain: Arc::clone(&session.engine().small_states.plain),
         }
     }
 
@@ -78,10 +87,13 @@ impl Runner {
 
     /// Starts a plan.
     pub async fn start(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-        match is_small(plan) {
-            true => start(&self.small, plan).await,
-            false => start(&self.state, plan).await,
-        }
+        let shape = Shape::of(plan)?;
+        let state = match (shape.is_plain, shape.is_small) {
+            (true, _) => &self.plain,
+            (_, true) => &self.small,
+            _ => &self.state,
+        };
+        start(state, plan, &shape).await
     }
 }
 
@@ -91,33 +103,66 @@ fn scanned_rows(scan: &TableScan) -> Option<f64> {
     table.downcast_ref::<RelationTable>()?.expected_rows()
 }
 
-/// Whether a plan is expected to scan and look up little.
-fn is_small(plan: &LogicalPlan) -> bool {
-    let mut small = true;
-    let walked = plan.apply(|node| {
-        small &= match node {
-            LogicalPlan::TableScan(scan) => scanned_rows(scan).is_some_and(|rows| rows <= SMALL),
-            LogicalPlan::Extension(extension) => {
-                let node = extension.node.as_ref();
-                bind_rows(node).or_else(|| expand_rows(node)).is_none_or(|rows| rows <= SMALL)
-            }
-            _ => true,
-        };
-        Ok(if small {
-            TreeNodeRecursion::Continue
-        } else {
-            TreeNodeRecursion::Stop
-        })
-    });
-    walked.is_ok() && small
+/// What tells how much of planning a plan needs.
+struct Shape {
+    /// Whether it is expected to scan and look up little.
+    is_small: bool,
+    /// Whether it only looks up, computes, filters, groups, sorts and cuts, in one order: nothing is to be moved, spread or converted.
+    is_plain: bool,
+    has_distinct: bool,
+    has_limit: bool,
 }
 
-async fn start(state: &SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+impl Shape {
+    fn of(plan: &LogicalPlan) -> Result<Shape> {
+        let mut shape = Shape {
+            is_small: true,
+            is_plain: true,
+            has_distinct: false,
+            has_limit: false,
+        };
+        plan.apply(|node| {
+            match node {
+                LogicalPlan::TableScan(scan) => {
+                    shape.is_plain = false;
+                    shape.is_small &= scanned_rows(scan).is_some_and(|rows| rows <= SMALL);
+                }
+                LogicalPlan::Extension(extension) => {
+                    let node = extension.node.as_ref();
+                    let rows = bind_rows(node).or_else(|| expand_rows(node));
+                    shape.is_small &= rows.is_none_or(|rows| rows <= SMALL);
+                }
+                LogicalPlan::Distinct(_) => shape.has_distinct = true,
+                LogicalPlan::Limit(_) => shape.has_limit = true,
+                LogicalPlan::EmptyRelation(_)
+                | LogicalPlan::Projection(_)
+                | LogicalPlan::Filter(_)
+                | LogicalPlan::Aggregate(_)
+                | LogicalPlan::Sort(_) => {}
+                _ => shape.is_plain = false,
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        shape.is_plain &= shape.is_small;
+        Ok(shape)
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let rules = RULES.iter().filter(|(is_needed, _)| is_needed(self));
+        rules.map(|(_, rule)| Arc::clone(rule)).collect()
+    }
+}
+
+async fn start(state: &SessionState, plan: &LogicalPlan, shape: &Shape) -> Result<SendableRecordBatchStream> {
     let options = Arc::clone(state.config_options());
-    let analyzed = ANALYZER.execute_and_check(plan.clone(), &options, |_, _| {})?;
+    // What translations of queries compare has one type already; what unions, joins and functions of SQL take together may not.
+    let analyzed = match shape.is_plain {
+        true => plan.clone(),
+        false => ANALYZER.execute_and_check(plan.clone(), &options, |_, _| {})?,
+    };
     // Once: a second pass finds next to nothing in such plans.
     let context = OptimizerContext::new_with_config_options(options).with_max_passes(1);
-    let optimized = OPTIMIZER.optimize(analyzed, &context, |_, _| {})?;
+    let optimized = Optimizer::with_rules(shape.rules()).optimize(analyzed, &context, |_, _| {})?;
     let physical = state.query_planner().create_physical_plan(&optimized, state).await?;
     Ok(execute_stream(physical, state.task_ctx())?)
 }

@@ -119,10 +119,12 @@ pub enum Step {
     Keep(Condition),
     /// What the steps make of a row, or the row itself where they make nothing.
     Optional(Arc<[Step]>),
+    /// What each of several sequences of steps makes of a row.
+    Each(Arc<[Arc<[Step]>]>),
 }
 
 /// Rows of slots.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rows {
     width: usize,
     values: Vec<u64>,
@@ -210,6 +212,8 @@ enum State {
     Rows(usize, Option<Matches>),
     /// The rows are in an optional part, and these had something there.
     Optional(Box<Machine>, Vec<bool>),
+    /// The rows are in one of several parts.
+    Each(Box<Machine>, usize),
 }
 
 impl Machine {
@@ -259,6 +263,7 @@ impl Machine {
                 }
                 Some(Step::Match(probe)) => self.look_up(probe, frame, budget)?,
                 Some(Step::Optional(steps)) => self.optional(steps, frame, budget)?,
+                Some(Step::Each(parts)) => self.each(parts, frame, budget)?,
             }
         }
         Ok(Progress::Done)
@@ -329,6 +334,35 @@ impl Machine {
             }
         }
         Ok(kept)
+    }
+
+    fn each(&mut self, parts: &[Arc<[Step]>], mut frame: Frame, budget: &mut usize) -> Result<()> {
+        let begin = |rows: &Rows, part: usize| -> Option<State> {
+            let machine = Machine::new(Arc::clone(&self.index), Arc::clone(parts.get(part)?), rows.clone());
+            Some(State::Each(Box::new(machine), part))
+        };
+        if let State::Rows(..) = frame.state {
+            let Some(state) = begin(&frame.rows, 0) else { return Ok(()) };
+            frame.state = state;
+        }
+        let State::Each(machine, part) = &mut frame.state else {
+            return Ok(());
+        };
+        match machine.work(budget)? {
+            Progress::Worked => self.stack.push(frame),
+            Progress::Rows(rows) => {
+                let next = frame.step + 1;
+                self.stack.push(frame);
+                self.go_on(next, rows);
+            }
+            Progress::Done => {
+                if let Some(state) = begin(&frame.rows, *part + 1) {
+                    frame.state = state;
+                    self.stack.push(frame);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn optional(&mut self, steps: &Arc<[Step]>, mut frame: Frame, budget: &mut usize) -> Result<()> {

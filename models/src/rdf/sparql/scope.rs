@@ -15,6 +15,13 @@ pub fn mentioned(pattern: &GraphPattern) -> Names {
     names
 }
 
+/// All variables of triple patterns.
+pub fn mentioned_in(patterns: &[TriplePattern]) -> Names {
+    let mut names = Names::new();
+    patterns.iter().for_each(|triple| of_triple(triple, &mut names));
+    names
+}
+
 fn collect(pattern: &GraphPattern, names: &mut Names) {
     match pattern {
         GraphPattern::Bgp { patterns } => patterns.iter().for_each(|triple| of_triple(triple, names)),
@@ -238,6 +245,18 @@ pub fn labels_blank_nodes(expression: &Expression) -> bool {
     found
 }
 
+/// Whether an expression has another value each time.
+pub fn is_made_anew(expression: &Expression) -> bool {
+    let mut found = false;
+    visit(expression, &mut |inner| {
+        found |= matches!(
+            inner,
+            Expression::FunctionCall(Function::Rand | Function::Uuid | Function::StrUuid | Function::BNode, _)
+        );
+    });
+    found
+}
+
 /// The patterns of EXISTS in an expression, without those in patterns.
 pub fn has_exists(expression: &Expression) -> bool {
     let mut found = false;
@@ -280,6 +299,18 @@ fn visit<'a>(expression: &'a Expression, see: &mut impl FnMut(&'a Expression)) {
         Expression::If(condition, yes, no) => [condition, yes, no].into_iter().for_each(|inner| visit(inner, see)),
         Expression::Coalesce(list) | Expression::FunctionCall(_, list) => list.iter().for_each(|item| visit(item, see)),
     }
+}
+
+/// The conditions of which all must be true for the whole to be.
+pub fn conjuncts(condition: &Expression) -> Vec<&Expression> {
+    let (mut found, mut left) = (Vec::new(), vec![condition]);
+    while let Some(next) = left.pop() {
+        match next {
+            Expression::And(first, second) => left.extend([second.as_ref(), first.as_ref()]),
+            other => found.push(other),
+        }
+    }
+    found
 }
 
 /// The expression with other expressions in place of its EXISTS.

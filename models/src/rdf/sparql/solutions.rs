@@ -210,7 +210,14 @@ impl Solutions {
             return Ok(self);
         }
         let on = compatible(&self, &other);
-        self.combine(names, other, JoinType::Inner, on)
+        // Beside one solution that shares nothing with them, it is as many.
+        let estimate = match (&self.estimate, &other.estimate) {
+            (Some(first), Some(second)) if on.is_empty() && second.rows <= 1.0 => Some(first.clone()),
+            (Some(first), Some(second)) if on.is_empty() && first.rows <= 1.0 => Some(second.clone()),
+            _ => None,
+        };
+        let joined = self.combine(names, other, JoinType::Inner, on)?;
+        Ok(Solutions { estimate, ..joined })
     }
 
     /// Each solution with the others that agree with it and fulfil a condition, or alone where there are none. The condition is made from the

@@ -18,6 +18,7 @@ use pyralog_models::rdf::{SparqlQuery, SparqlResult, TermColumn, quads};
 use pyralog_models::{Error, ErrorKind};
 use sparesults::{QueryResultsFormat, QueryResultsSerializer, WriterSolutionsSerializer};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::error::from_stream;
@@ -29,6 +30,8 @@ use crate::http::statement::{CHUNKS_IN_FLIGHT, Deadline};
 const PIECE_BYTES: usize = 64 << 10;
 /// Rows that are written down at once.
 const ROWS: usize = 1024;
+/// For how long more rows are waited for, so that a short answer goes out as one piece: each piece wakes the client once more.
+const TOGETHER_WITHIN: Duration = Duration::from_millis(2);
 
 /// The forms that a client takes.
 pub struct Forms {
@@ -164,7 +167,7 @@ enum Answer {
 }
 
 async fn begin(result: impl Future<Output = Result<SparqlResult, Error>>, forms: Forms, deadline: &Deadline) -> Result<Answer, Problem> {
-    let (media, writer, mut rows) = match deadline.keep(result).await?? {
+    let (media, mut writer, mut rows) = match deadline.keep(result).await?? {
         SparqlResult::Boolean(value) => {
             let form = forms.results?;
             let buffer = QueryResultsSerializer::from_format(form).serialize_boolean_to_writer(Vec::new(), value);
@@ -180,8 +183,22 @@ async fn begin(result: impl Future<Output = Result<SparqlResult, Error>>, forms:
             (form.media_type(), Writer::graph(form), rows)
         }
     };
-    let first = deadline.keep(rows.next()).await?.transpose().map_err(|error| from_stream(&error))?;
-    Ok(Answer::Rows(media, writer, first, rows))
+    let Some(first) = next_of(&mut rows, deadline).await? else {
+        return Ok(Answer::Whole(media, writer.finish()?));
+    };
+    if pieces(&first).len() > 1 {
+        return Ok(Answer::Rows(media, writer, Some(first), rows));
+    }
+    writer.write(&first)?;
+    match timeout(TOGETHER_WITHIN, next_of(&mut rows, deadline)).await {
+        Ok(Ok(None)) => Ok(Answer::Whole(media, writer.finish()?)),
+        Ok(next) => Ok(Answer::Rows(media, writer, next?, rows)),
+        Err(_) => Ok(Answer::Rows(media, writer, None, rows)),
+    }
+}
+
+async fn next_of(rows: &mut SendableRecordBatchStream, deadline: &Deadline) -> Result<Option<RecordBatch>, Error> {
+    deadline.keep(rows.next()).await?.transpose().map_err(|error| from_stream(&error))
 }
 
 /// Rows on their way into text.
@@ -275,14 +292,20 @@ fn pieces(batch: &RecordBatch) -> Vec<Range<usize>> {
     pieces
 }
 
+/// Sends what is written down already, then further rows: the next ones, where they are there, and those that follow.
 async fn deliver(
     mut writer: Writer,
-    first: Option<RecordBatch>,
+    mut next: Option<RecordBatch>,
     mut rows: SendableRecordBatchStream,
     deadline: &Deadline,
     chunks: &mpsc::Sender<Result<Bytes, Problem>>,
 ) -> Result<(), Error> {
-    let mut next = first;
+    if next.is_none() {
+        if deadline.keep(chunks.send(Ok(writer.buffer.take()))).await?.is_err() {
+            return Ok(());
+        }
+        next = next_of(&mut rows, deadline).await?;
+    }
     while let Some(batch) = next {
         for piece in pieces(&batch) {
             writer.write(&batch.slice(piece.start, piece.len()))?;
@@ -290,7 +313,7 @@ async fn deliver(
                 return Ok(());
             }
         }
-        next = deadline.keep(rows.next()).await?.transpose().map_err(|error| from_stream(&error))?;
+        next = next_of(&mut rows, deadline).await?;
     }
     let last = writer.finish()?;
     let _gone = chunks.send(Ok(last)).await;
