@@ -9,7 +9,8 @@ pub(crate) fn batch_bytes(rows: &RecordBatch) -> u64 {
     rows.columns().iter().map(array_bytes).sum()
 }
 
-fn array_bytes(array: &ArrayRef) -> u64 {
+/// The same of one column.
+pub(crate) fn array_bytes(array: &ArrayRef) -> u64 {
     let len = array.len() as u64;
     let nulls = if array.nulls().is_some() { len.div_ceil(8) } else { 0 };
     nulls

@@ -26,7 +26,7 @@ const WHAT: &str = "Arrow file";
 pub struct IpcFile {
     path: PathBuf,
     mapping: Arc<Mapping>,
-    data: Buffer,
+    data: Bytes,
 }
 
 /// What the arrays of a file keep alive.
@@ -73,20 +73,21 @@ impl IpcFile {
         let mapping = Mapping::new(map);
         Ok(IpcFile {
             path: path.to_owned(),
-            data: Buffer::from(Bytes::from_owner(Owner(Arc::clone(&mapping)))),
+            data: Bytes::from_owner(Owner(Arc::clone(&mapping))),
             mapping,
         })
     }
 
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.data.as_slice()
+        &self.data
     }
 
-    /// A part of the file, without copying; `None` where it does not lie within.
+    /// A part of the file, without copying; `None` where it does not lie within. Who asks what its arrays take is told no more than the part.
     pub fn slice(&self, offset: u64, length: u64) -> Option<Buffer> {
         let (offset, length) = (usize::try_from(offset).ok()?, usize::try_from(length).ok()?);
-        (offset.checked_add(length)? <= self.data.len()).then(|| self.data.slice_with_length(offset, length))
+        let end = offset.checked_add(length).filter(|end| *end <= self.data.len())?;
+        Some(Buffer::from(self.data.slice(offset..end)))
     }
 
     /// Says that so many bytes are about to be read, whoever holds them: the pages they lie in become the process's.

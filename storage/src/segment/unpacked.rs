@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use arrow_array::{Array, ArrayRef};
+use arrow_array::ArrayRef;
 use parking_lot::{Mutex, RwLock};
+
+use crate::memory_size::array_bytes;
 
 /// Bytes of unpacked columns; 0: any number.
 static LIMIT: AtomicU64 = AtomicU64::new(0);
@@ -40,7 +42,8 @@ impl Unpacked {
 
     /// Keeps the column.
     pub fn put(self: &Arc<Self>, array: &ArrayRef) {
-        let bytes = array.get_buffer_memory_size() as u64;
+        // What it shows, not what it keeps alive: buffers that would not shrink lie in the mapped file.
+        let bytes = array_bytes(array);
         {
             let mut place = self.array.write();
             if place.is_some() {
@@ -99,7 +102,7 @@ mod tests {
     fn column(clock: &Mutex<VecDeque<Weak<Unpacked>>>, held: &AtomicU64) -> Arc<Unpacked> {
         let column = Arc::new(Unpacked::default());
         let array: ArrayRef = Arc::new(UInt64Array::from(vec![7; 100]));
-        let bytes = array.get_buffer_memory_size() as u64;
+        let bytes = array_bytes(&array);
         *column.array.write() = Some(array);
         column.bytes.store(bytes, Ordering::Relaxed);
         held.fetch_add(bytes, Ordering::Relaxed);
@@ -124,6 +127,15 @@ mod tests {
         assert_eq!(held.load(Ordering::Relaxed), 0);
         assert!(columns.iter().all(|column| column.get().is_none()));
         assert_eq!(kept.len(), 100, "who has an array keeps it");
+    }
+
+    #[test]
+    fn a_part_of_a_file_counts_as_the_part() {
+        let file = arrow_buffer::Buffer::from(vec![0_u8; 1 << 20]);
+        let array: ArrayRef = Arc::new(UInt64Array::new(file.slice_with_length(4096, 800).into(), None));
+        let column = Arc::new(Unpacked::default());
+        column.put(&array);
+        assert_eq!(column.bytes.load(Ordering::Relaxed), 800);
     }
 
     #[test]

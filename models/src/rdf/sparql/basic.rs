@@ -94,7 +94,8 @@ impl Steps {
 impl Translator<'_> {
     /// The solutions that agree with a basic graph pattern.
     pub fn join_basic(&mut self, left: Solutions, patterns: &[TriplePattern], graphs: &Graphs) -> Result<Solutions> {
-        self.join_where(left, patterns, &mut Vec::new(), graphs)
+        let wanted = self.wanted(patterns, graphs)?;
+        self.join_where(left, wanted, &mut Vec::new(), graphs)
     }
 
     /// A basic graph pattern with conditions: the solutions, and the conditions that are still to be tried.
@@ -105,12 +106,12 @@ impl Translator<'_> {
         graphs: &Graphs,
     ) -> Result<(Solutions, Vec<&'c Expression>)> {
         let names = scope::mentioned_in(patterns);
-        let is_within = |part: &&Expression| {
-            let seen = scope::of_expression(part);
-            self.injected.is_none() && is_plain(part) && !scope::is_made_anew(part) && !seen.is_empty() && seen.is_subset(&names)
+        let (mut pending, others) = match self.injected.is_none() {
+            true => conditions_on(condition, &names),
+            false => (Vec::new(), vec![condition]),
         };
-        let (mut pending, others) = scope::conjuncts(condition).into_iter().partition::<Vec<_>, _>(is_within);
-        let found = self.join_where(Solutions::one()?, patterns, &mut pending, graphs)?;
+        let wanted = self.wanted(patterns, graphs)?;
+        let found = self.join_where(Solutions::one()?, wanted, &mut pending, graphs)?;
         pending.extend(others);
         Ok((found, pending))
     }
@@ -118,13 +119,11 @@ impl Translator<'_> {
     /// As [`Self::join_basic`], with conditions on the pattern's variables; takes those away that are tried between lookups.
     fn join_where(
         &mut self,
-        left: Solutions,
-        patterns: &[TriplePattern],
+        mut left: Solutions,
+        mut wanted: Vec<Wanted>,
         pending: &mut Vec<&Expression>,
         graphs: &Graphs,
     ) -> Result<Solutions> {
-        let mut left = left;
-        let mut wanted = self.wanted(patterns, graphs)?;
         let index = Arc::clone(&self.index);
         let mut estimate = left
             .estimate
@@ -134,8 +133,20 @@ impl Translator<'_> {
         let mut bound: Vec<String> = left.variables.keys().cloned().collect();
         while !wanted.is_empty() {
             let (next, expected) = self.next(&wanted, &bound, estimate.as_ref())?;
-            let next = wanted.remove(next);
             let before = estimate.as_ref().map_or(f64::MAX, |estimate| estimate.rows);
+            if before > FEW && !bound.is_empty() && !is_connected(&wanted[next], &bound) {
+                if let Some(apart) = connected_to(&mut wanted, next) {
+                    // Joined by themselves, they are not looked up for every one of the solutions that they have nothing to do with.
+                    left = self.bound(left, std::mem::replace(&mut steps, Steps::new()), before)?;
+                    left.estimate = estimate;
+                    let apart = self.join_where(Solutions::one()?, apart, pending, graphs)?;
+                    bound.extend(apart.variables.keys().cloned());
+                    left = left.join(&mut self.names, apart)?;
+                    estimate = left.estimate.take();
+                    continue;
+                }
+            }
+            let next = wanted.remove(next);
             let by_lookup = before * LOOKUP + expected * FOUND;
             let alone = next.alone(&index)?;
             let by_hash = JOIN + alone * SCANNED + (before + expected) * HASHED;
@@ -196,14 +207,10 @@ impl Translator<'_> {
 
     /// The pattern to go on with, and how many solutions are expected then.
     fn next(&self, wanted: &[Wanted], bound: &[String], estimate: Option<&Estimate>) -> Result<(usize, f64)> {
-        let is_connected = |wanted: &Wanted| {
-            let mut variables = wanted.variables().peekable();
-            variables.peek().is_none() || variables.any(|name| bound.iter().any(|bound| bound == name))
-        };
-        let any_connected = wanted.iter().any(is_connected);
+        let any_connected = wanted.iter().any(|wanted| is_connected(wanted, bound));
         let mut best: Option<(usize, f64)> = None;
         for (i, candidate) in wanted.iter().enumerate() {
-            if any_connected && !is_connected(candidate) {
+            if any_connected && !is_connected(candidate, bound) {
                 continue;
             }
             let expected = match estimate {
@@ -458,6 +465,39 @@ fn can_bind(pattern: &GraphPattern, outer: &scope::Names) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a pattern asks for something that has a value, or for nothing that varies.
+fn is_connected(wanted: &Wanted, bound: &[String]) -> bool {
+    let mut variables = wanted.variables().peekable();
+    variables.peek().is_none() || variables.any(|name| bound.iter().any(|bound| bound == name))
+}
+
+/// Takes one of the patterns and those that share variables with it, also by way of others; `None` where there are no others.
+fn connected_to(wanted: &mut Vec<Wanted>, first: usize) -> Option<Vec<Wanted>> {
+    let mut names: Vec<String> = wanted[first].variables().map(str::to_owned).collect();
+    let mut found = vec![first];
+    while let Some(next) = (0..wanted.len()).find(|i| !found.contains(i) && is_connected(&wanted[*i], &names)) {
+        names.extend(wanted[next].variables().map(str::to_owned));
+        found.push(next);
+    }
+    if found.len() == 1 {
+        return None;
+    }
+    let (taken, left) = std::mem::take(wanted)
+        .into_iter()
+        .enumerate()
+        .partition::<Vec<_>, _>(|(i, _)| found.contains(i));
+    *wanted = left.into_iter().map(|(_, wanted)| wanted).collect();
+    Some(taken.into_iter().map(|(_, wanted)| wanted).collect())
+}
+
+/// The parts of a condition that can be tried as soon as some variables have values, and the others.
+pub fn conditions_on<'c>(condition: &'c Expression, names: &scope::Names) -> (Vec<&'c Expression>, Vec<&'c Expression>) {
+    scope::conjuncts(condition).into_iter().partition(|part| {
+        let seen = scope::of_expression(part);
+        is_plain(part) && !scope::is_made_anew(part) && !seen.is_empty() && seen.is_subset(names)
+    })
 }
 
 /// Whether a condition needs nothing but the values of variables.

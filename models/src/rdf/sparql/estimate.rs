@@ -147,6 +147,17 @@ impl Estimate {
         self.thinned()
     }
 
+    /// All pairs of these and others; nothing is known of the values of the fewer ones.
+    pub fn crossed(&self, others: &Estimate) -> Estimate {
+        let (mut more, times) = match self.rows >= others.rows {
+            true => (self.clone(), others.rows.max(1.0)),
+            false => (others.clone(), self.rows.max(1.0)),
+        };
+        more.rows *= times;
+        more.sample.iter_mut().for_each(|(_, weight)| *weight *= times);
+        more
+    }
+
     fn scale(&mut self, by: f64) {
         if by < 1.0 {
             self.rows *= by;

@@ -10,6 +10,7 @@ use oxrdf::NamedNode;
 use spargebra::algebra::{Expression as SparqlExpression, GraphPattern, OrderExpression};
 use spargebra::term::{GroundTerm, NamedNodePattern, TermPattern, Variable};
 
+use super::basic::conditions_on;
 use super::context::QueryContext;
 use super::conversion::Conversion;
 use super::estimate::Estimate;
@@ -123,14 +124,16 @@ impl Translator<'_> {
                 left.left_join(&mut self.names, right, condition)
             }
             GraphPattern::Filter { expr, inner } => {
+                if let Some(other) = self.condition_first(expr, inner) {
+                    return self.pattern(&other, graphs);
+                }
                 let GraphPattern::Bgp { patterns } = inner.as_ref() else {
                     let inner = self.pattern(inner, graphs)?;
                     return self.filtered(inner, expr, graphs);
                 };
                 let (found, left) = self.basic_where(patterns, expr, graphs)?;
                 let found = self.leaf(found, graphs)?;
-                let left = left.into_iter().cloned();
-                match left.reduce(|all, part| SparqlExpression::And(Box::new(all), Box::new(part))) {
+                match scope::all_of(left) {
                     Some(left) => self.filtered(found, &left, graphs),
                     None => Ok(found),
                 }
@@ -216,6 +219,30 @@ impl Translator<'_> {
                 self.in_each(found, graphs)
             }
         }
+    }
+
+    /// OPTIONAL and a condition behind it, some of which sees only what is surely bound before: that part goes before it.
+    fn condition_first(&self, condition: &SparqlExpression, pattern: &GraphPattern) -> Option<GraphPattern> {
+        let GraphPattern::LeftJoin { left, right, expression } = pattern else {
+            return None;
+        };
+        let (first, behind) = conditions_on(condition, &scope::certain(left));
+        if first.is_empty() || self.injected.is_some() {
+            return None;
+        }
+        let filtered = |condition: Option<SparqlExpression>, inner: GraphPattern| match condition {
+            Some(expr) => GraphPattern::Filter {
+                expr,
+                inner: Box::new(inner),
+            },
+            None => inner,
+        };
+        let joined = GraphPattern::LeftJoin {
+            left: Box::new(filtered(scope::all_of(first), (**left).clone())),
+            right: right.clone(),
+            expression: expression.clone(),
+        };
+        Some(filtered(scope::all_of(behind), joined))
     }
 
     /// The solutions with the columns they are to be sorted by.

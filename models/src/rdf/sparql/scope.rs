@@ -313,6 +313,12 @@ pub fn conjuncts(condition: &Expression) -> Vec<&Expression> {
     found
 }
 
+/// The condition that all of these are true.
+pub fn all_of(conditions: Vec<&Expression>) -> Option<Expression> {
+    let conditions = conditions.into_iter().cloned();
+    conditions.reduce(|all, condition| Expression::And(Box::new(all), Box::new(condition)))
+}
+
 /// The expression with other expressions in place of its EXISTS.
 pub fn replace_exists<E>(expression: Expression, with: &mut impl FnMut(GraphPattern) -> Result<Expression, E>) -> Result<Expression, E> {
     let mut boxed = |inner: Box<Expression>| Ok::<_, E>(Box::new(replace_exists(*inner, with)?));

@@ -210,10 +210,8 @@ impl Solutions {
             return Ok(self);
         }
         let on = compatible(&self, &other);
-        // Beside one solution that shares nothing with them, it is as many.
         let estimate = match (&self.estimate, &other.estimate) {
-            (Some(first), Some(second)) if on.is_empty() && second.rows <= 1.0 => Some(first.clone()),
-            (Some(first), Some(second)) if on.is_empty() && first.rows <= 1.0 => Some(second.clone()),
+            (Some(first), Some(second)) if on.is_empty() => Some(first.crossed(second)),
             _ => None,
         };
         let joined = self.combine(names, other, JoinType::Inner, on)?;
