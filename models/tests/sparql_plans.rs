@@ -1,6 +1,41 @@
 //! How queries of SPARQL are planned, as `EXPLAIN` shows it.
 
+use futures::TryStreamExt;
+use pyralog_models::rdf::{SparqlJoin, SparqlQuery, SparqlResult};
+
+use crate::fixture::Fixture;
 use crate::sparql::{open, select, update};
+
+/// What `EXPLAIN` says about the solutions of a pattern: the physical plan.
+async fn plan(f: &Fixture, pattern: &str) -> String {
+    let sql = format!("EXPLAIN SELECT * FROM sparql('kb', 'SELECT * {{ {pattern} }}')");
+    let text = f.rows(&sql).await.join("\n").replace("\\n", "\n");
+    text[text.rfind("physical_plan").unwrap()..].to_owned()
+}
+
+fn place(plan: &str, text: &str) -> usize {
+    plan.find(text).unwrap_or_else(|| panic!("no {text}: {plan}"))
+}
+
+/// How many solutions a pattern has, however its triples are joined.
+async fn count(f: &Fixture, pattern: &str) -> String {
+    let mut counts = Vec::new();
+    for join in [SparqlJoin::Auto, SparqlJoin::Lookup, SparqlJoin::Hash] {
+        let query = SparqlQuery {
+            dataset: "kb".to_owned(),
+            text: format!("SELECT * {{ {pattern} }}"),
+            join,
+            ..SparqlQuery::default()
+        };
+        let SparqlResult::Solutions(_, rows) = f.session.sparql(query).await.unwrap() else {
+            panic!("no solutions of {pattern}");
+        };
+        let batches: Vec<_> = rows.try_collect().await.unwrap();
+        counts.push(batches.iter().map(|batch| batch.num_rows()).sum::<usize>());
+    }
+    assert!(counts.iter().all(|count| *count == counts[0]), "{pattern}: {counts:?}");
+    counts[0].to_string()
+}
 
 /// A condition on what many have is tried on the few that are asked for, once they are joined; one on what few have goes to its scan.
 #[tokio::test(flavor = "multi_thread")]
@@ -15,31 +50,110 @@ async fn conditions_wait_for_joins_that_leave_less() {
         .collect();
     update(&f, &format!("INSERT DATA {{ {things} }}")).await.unwrap();
     f.run("CHECKPOINT").await;
-    let plan = async |pattern: &str| {
-        let sql = format!("EXPLAIN SELECT * FROM sparql('kb', 'SELECT * {{ {pattern} }}')");
-        f.rows(&sql).await.join("\n").replace("\\n", "\n")
-    };
-    let number = |text: &str, line: &str| {
-        let found = text.lines().position(|it| it.contains(line));
-        found.unwrap_or_else(|| panic!("no {line}: {text}"))
-    };
     let waiting = r#"?t a <urn:Kind0> . ?t <urn:label> ?l . FILTER(REGEX(?l, "number 1.*0$") && CONTAINS(?l, "long"))"#;
-    let physical = plan(waiting).await;
-    let physical = &physical[physical.rfind("physical_plan").unwrap()..];
-    assert!(number(physical, "sparql_here") < number(physical, "HashJoinExec"), "{physical}");
-    assert!(
-        !physical[physical.find("HashJoinExec").unwrap()..].contains("sparql_function"),
-        "{physical}"
-    );
+    let physical = plan(&f, waiting).await;
+    let join = place(&physical, "HashJoinExec");
+    assert!(place(&physical, "sparql_here") < join, "{physical}");
+    assert!(!physical[join..].contains("sparql_function"), "{physical}");
     let counted = format!("SELECT (COUNT(*) AS ?n) {{ {waiting} }}");
     let expected = (0..4000)
         .filter(|i| i % 4 == 0 && i.to_string().starts_with('1') && i % 10 == 0)
         .count();
     assert_eq!(select(&f, &counted).await, [expected.to_string()]);
     // Without the join there is nothing to wait for.
-    let alone = plan(r#"?t <urn:label> ?l FILTER REGEX(?l, "number 1.*0$")"#).await;
+    let alone = plan(&f, r#"?t <urn:label> ?l FILTER REGEX(?l, "number 1.*0$")"#).await;
     assert!(!alone.contains("sparql_here"), "{alone}");
     // As many solutions as rows: less is joined where the condition goes first.
-    let same = plan(r#"?t <urn:label> ?l . ?t <urn:label> ?m . FILTER REGEX(?m, "number 1.*0$")"#).await;
+    let same = plan(&f, r#"?t <urn:label> ?l . ?t <urn:label> ?m . FILTER REGEX(?m, "number 1.*0$")"#).await;
     assert!(!same.contains("sparql_here"), "{same}");
+}
+
+/// A condition is tried between lookups as soon as its variables have values; one behind an OPTIONAL, before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_go_between_lookups() {
+    let f = open().await;
+    let pattern = "?s <urn:age> ?a . ?s <urn:knows> ?o . ?o <urn:age> ?b . FILTER(?a > 40) FILTER(?s != ?o && ?b < 10)";
+    let physical = plan(&f, pattern).await;
+    assert!(!physical.contains("FilterExec"), "{physical}");
+    assert!(place(&physical, "FILTER") < place(&physical, "?o <urn:age>"), "{physical}");
+    assert_eq!(count(&f, pattern).await, "1");
+    let optional = "?s <urn:age> ?a . OPTIONAL { ?s <urn:name> ?n } FILTER(?a = 42 && !BOUND(?n))";
+    let physical = plan(&f, optional).await;
+    assert!(place(&physical, "FilterExec") < place(&physical, "OPTIONAL"), "{physical}");
+    assert!(place(&physical, "OPTIONAL") < place(&physical, "FILTER"), "{physical}");
+    assert_eq!(count(&f, optional).await, "1");
+    // Each solution has a chance of its own, and what sees an optional variable waits for it.
+    for (pattern, expected) in [
+        ("?s <urn:age> ?a . FILTER(RAND() < 2 && STRLEN(STR(UUID())) = 36 + 9)", "4"),
+        ("?s <urn:age> ?a . FILTER(1 = 2)", "0"),
+        ("?s <urn:age> ?a . FILTER(?nobody = 2 || ?a = 7)", "1"),
+        ("?s <urn:age> ?a . OPTIONAL { ?s <urn:name> ?n } FILTER(?n = \"Ann\")", "1"),
+        (
+            "?s <urn:age> ?a . OPTIONAL { ?s <urn:name> ?n FILTER(?a = 42) } FILTER(?a = 42 || ?a = 7)",
+            "3",
+        ),
+        ("GRAPH ?g { ?s <urn:likes> ?o FILTER(?o = <urn:jam>) } FILTER(?g = <urn:g2>)", "1"),
+        // Within GRAPH its variable has no value yet.
+        ("GRAPH ?g { ?s <urn:likes> ?o FILTER(?g = <urn:g2> && ?o = <urn:jam>) }", "0"),
+    ] {
+        assert_eq!(count(&f, pattern).await, expected, "{pattern}");
+    }
+}
+
+/// The parts of a UNION are looked up for each solution that they are joined to, and by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn unions_are_looked_up() {
+    let f = open().await;
+    for (pattern, expected) in [
+        ("{ <urn:ann> ?p ?o } UNION { ?s ?p <urn:bob> }", "4"),
+        (
+            "?s <urn:age> ?a . { ?s <urn:name> ?n } UNION { ?s <urn:knows> ?o } UNION { ?o <urn:knows> ?s }",
+            "9",
+        ),
+        (
+            "{ ?s <urn:name> ?n } UNION { ?s <urn:knows> ?o FILTER(?o != ?s) } ?s <urn:age> ?a",
+            "5",
+        ),
+        ("?s <urn:age> ?a OPTIONAL { { ?s <urn:name> ?n } UNION { ?s <urn:knows> ?s } }", "4"),
+        (
+            "{ SELECT (COUNT(*) AS ?n) { ?x <urn:age> ?y } } ?s <urn:age> ?a . { ?s <urn:name> ?m } UNION { ?s <urn:knows> ?m }",
+            "6",
+        ),
+        (
+            "OPTIONAL { ?s <urn:none> ?n } { ?s <urn:name> ?n } UNION { ?s <urn:knows> ?n }",
+            "6",
+        ),
+        (
+            "GRAPH ?g { ?s <urn:likes> <urn:tea> { ?s <urn:likes> ?o } UNION { ?t <urn:likes> ?o } }",
+            "10",
+        ),
+    ] {
+        let physical = plan(&f, pattern).await;
+        assert!(
+            physical.contains("UNION {") && !physical.contains("UnionExec"),
+            "{pattern}: {physical}"
+        );
+        assert_eq!(count(&f, pattern).await, expected, "{pattern}");
+    }
+}
+
+/// Patterns that share no variable are joined by themselves before they meet.
+#[tokio::test(flavor = "multi_thread")]
+async fn unrelated_patterns_meet_last() {
+    let f = open().await;
+    let all: String = (0..300)
+        .map(|i| {
+            format!(
+                "<urn:a{i}> <urn:x> <urn:b{i}> . <urn:b{i}> <urn:y> {} . <urn:c{i}> <urn:z> <urn:d{i}> . <urn:d{i}> <urn:w> {i} . ",
+                i % 7
+            )
+        })
+        .collect();
+    update(&f, &format!("INSERT DATA {{ {all} }}")).await.unwrap();
+    let apart = "?a <urn:x> ?b . ?b <urn:y> ?n . ?c <urn:z> ?d . ?d <urn:w> ?m";
+    let physical = plan(&f, apart).await;
+    assert!(physical.contains("CrossJoinExec"), "{physical}");
+    let filtered = format!("{apart} FILTER(?n = 3 && ?m < 2) FILTER(?n + ?m = 4)");
+    assert_eq!(count(&f, &filtered).await, "43");
+    assert_eq!(count(&f, apart).await, "90000");
 }

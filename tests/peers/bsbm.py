@@ -149,6 +149,7 @@ def templates(kind, count, parameters):
 
 
 def main():
+    sys.stdout.reconfigure(line_buffering=True)
     with tempfile.NamedTemporaryFile(suffix=".nt") as plain, Server() as server:
         file = sys.argv[1] if len(sys.argv) > 1 else plain.name
         if file == plain.name:

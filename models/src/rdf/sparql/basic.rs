@@ -134,17 +134,19 @@ impl Translator<'_> {
         while !wanted.is_empty() {
             let (next, expected) = self.next(&wanted, &bound, estimate.as_ref())?;
             let before = estimate.as_ref().map_or(f64::MAX, |estimate| estimate.rows);
-            if before > FEW && !bound.is_empty() && !is_connected(&wanted[next], &bound) {
-                if let Some(apart) = connected_to(&mut wanted, next) {
-                    // Joined by themselves, they are not looked up for every one of the solutions that they have nothing to do with.
-                    left = self.bound(left, std::mem::replace(&mut steps, Steps::new()), before)?;
-                    left.estimate = estimate;
-                    let apart = self.join_where(Solutions::one()?, apart, pending, graphs)?;
-                    bound.extend(apart.variables.keys().cloned());
-                    left = left.join(&mut self.names, apart)?;
-                    estimate = left.estimate.take();
-                    continue;
-                }
+            if before > FEW
+                && !bound.is_empty()
+                && !is_connected(&wanted[next], &bound)
+                && let Some(apart) = connected_to(&mut wanted, next)
+            {
+                // Joined by themselves, they are not looked up for every one of the solutions that they have nothing to do with.
+                left = self.bound(left, std::mem::replace(&mut steps, Steps::new()), before)?;
+                left.estimate = estimate;
+                let apart = self.join_where(Solutions::one()?, apart, pending, graphs)?;
+                bound.extend(apart.variables.keys().cloned());
+                left = left.join(&mut self.names, apart)?;
+                estimate = left.estimate.take();
+                continue;
             }
             let next = wanted.remove(next);
             let by_lookup = before * LOOKUP + expected * FOUND;

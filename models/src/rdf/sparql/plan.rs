@@ -35,11 +35,14 @@ static ANALYZER: LazyLock<Analyzer> = LazyLock::new(|| Analyzer::with_rules(vec!
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
+/// Which plans need a rule.
+type Needed = fn(&Shape) -> bool;
+
 /// Rules in the order in which they run, and for which plans.
-static RULES: LazyLock<Vec<(fn(&Shape) -> bool, Rule)>> = LazyLock::new(|| {
-    let has_distinct: fn(&Shape) -> bool = |shape| shape.has_distinct;
-    let is_limited: fn(&Shape) -> bool = |shape| shape.has_limit;
-    let is_joined: fn(&Shape) -> bool = |shape| !shape.is_plain;
+static RULES: LazyLock<Vec<(Needed, Rule)>> = LazyLock::new(|| {
+    let has_distinct: Needed = |shape| shape.has_distinct;
+    let is_limited: Needed = |shape| shape.has_limit;
+    let is_joined: Needed = |shape| !shape.is_plain;
     vec![
         (is_joined, Arc::new(SimplifyExpressions::new())),
         (has_distinct, Arc::new(ReplaceDistinctWithAggregate::new())),
