@@ -21,6 +21,7 @@ mod query_page;
 mod requests;
 mod rolling_restart;
 mod sdk;
+mod sparql_answers;
 mod sparql_oracle;
 mod sqllogic;
 mod tpch;
