@@ -135,6 +135,13 @@ async fn unions_are_looked_up() {
         );
         assert_eq!(count(&f, pattern).await, expected, "{pattern}");
     }
+    // What is drawn is drawn once for each solution of a part, not for each that it is joined to.
+    let drawn = plan(
+        &f,
+        "?s <urn:age> ?a . { ?x <urn:name> ?o FILTER(RAND() < 2) } UNION { ?x <urn:knows> ?o }",
+    )
+    .await;
+    assert!(!drawn.contains("UNION {"), "{drawn}");
 }
 
 /// Patterns that share no variable are joined by themselves before they meet.

@@ -33,6 +33,9 @@ const JOIN: f64 = 300.0;
 /// With so few solutions, a triple that makes them no more is as good as any.
 const FEW: f64 = 50.0;
 
+/// With more solutions, a product with others is made as they come: one side of it would be held.
+const HELD: f64 = 1_000_000.0;
+
 /// Steps of a bind join that is being planned, and the variables that they speak of.
 struct Steps {
     steps: Vec<Bind>,
@@ -134,7 +137,7 @@ impl Translator<'_> {
         while !wanted.is_empty() {
             let (next, expected) = self.next(&wanted, &bound, estimate.as_ref())?;
             let before = estimate.as_ref().map_or(f64::MAX, |estimate| estimate.rows);
-            if before > FEW
+            if (FEW..=HELD).contains(&before)
                 && !bound.is_empty()
                 && !is_connected(&wanted[next], &bound)
                 && let Some(apart) = connected_to(&mut wanted, next)
@@ -498,13 +501,13 @@ fn connected_to(wanted: &mut Vec<Wanted>, first: usize) -> Option<Vec<Wanted>> {
 pub fn conditions_on<'c>(condition: &'c Expression, names: &scope::Names) -> (Vec<&'c Expression>, Vec<&'c Expression>) {
     scope::conjuncts(condition).into_iter().partition(|part| {
         let seen = scope::of_expression(part);
-        is_plain(part) && !scope::is_made_anew(part) && !seen.is_empty() && seen.is_subset(names)
+        is_plain(part) && !seen.is_empty() && seen.is_subset(names)
     })
 }
 
-/// Whether a condition needs nothing but the values of variables.
+/// Whether a condition needs nothing but the values of variables, and is the same however often it is tried.
 fn is_plain(condition: &Expression) -> bool {
-    !scope::has_exists(condition) && !scope::labels_blank_nodes(condition)
+    !scope::has_exists(condition) && !scope::is_made_anew(condition)
 }
 
 /// The triple patterns of a pattern that [`can_bind`] holds for.

@@ -43,6 +43,8 @@ static RULES: LazyLock<Vec<(Needed, Rule)>> = LazyLock::new(|| {
     let has_distinct: Needed = |shape| shape.has_distinct;
     let is_limited: Needed = |shape| shape.has_limit;
     let is_joined: Needed = |shape| !shape.is_plain;
+    // Different values are counted by groups, which spill; a set of them would be measured anew for each batch.
+    let is_grouped: Needed = |shape| shape.has_aggregate;
     vec![
         (is_joined, Arc::new(SimplifyExpressions::new())),
         (has_distinct, Arc::new(ReplaceDistinctWithAggregate::new())),
@@ -53,7 +55,7 @@ static RULES: LazyLock<Vec<(Needed, Rule)>> = LazyLock::new(|| {
         (is_joined, Arc::new(PropagateEmptyRelation::new())),
         (is_limited, Arc::new(PushDownLimit::new())),
         (is_joined, Arc::new(PushDownFilter::new())),
-        (is_joined, Arc::new(SingleDistinctToGroupBy::new())),
+        (is_grouped, Arc::new(SingleDistinctToGroupBy::new())),
         (is_joined, Arc::new(EliminateGroupByConstant::new())),
         (is_joined, Arc::new(OptimizeProjections::new())),
     ]
@@ -113,6 +115,7 @@ struct Shape {
     /// Whether it only looks up, computes, filters, groups, sorts and cuts, in one order: nothing is to be moved, spread or converted.
     is_plain: bool,
     has_distinct: bool,
+    has_aggregate: bool,
     has_limit: bool,
 }
 
@@ -122,6 +125,7 @@ impl Shape {
             is_small: true,
             is_plain: true,
             has_distinct: false,
+            has_aggregate: false,
             has_limit: false,
         };
         plan.apply(|node| {
@@ -136,12 +140,9 @@ impl Shape {
                     shape.is_small &= rows.is_none_or(|rows| rows <= SMALL);
                 }
                 LogicalPlan::Distinct(_) => shape.has_distinct = true,
+                LogicalPlan::Aggregate(_) => shape.has_aggregate = true,
                 LogicalPlan::Limit(_) => shape.has_limit = true,
-                LogicalPlan::EmptyRelation(_)
-                | LogicalPlan::Projection(_)
-                | LogicalPlan::Filter(_)
-                | LogicalPlan::Aggregate(_)
-                | LogicalPlan::Sort(_) => {}
+                LogicalPlan::EmptyRelation(_) | LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {}
                 _ => shape.is_plain = false,
             }
             Ok(TreeNodeRecursion::Continue)

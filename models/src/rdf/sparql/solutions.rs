@@ -15,6 +15,9 @@ use super::estimate::Estimate;
 use super::exists::Injected;
 use crate::error::Result;
 
+/// More solutions than a hash table is made of where it can be made of fewer.
+const MANY: f64 = 100_000.0;
+
 /// The column of a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
@@ -166,7 +169,15 @@ impl Solutions {
         if on.is_empty() {
             on.push(lit(true));
         }
-        let plan = LogicalPlanBuilder::from(self.plan).join_on(other.plan, kind, on)?.build()?;
+        // The side on the left is the one that a hash table is made of, and must fit into memory.
+        let many = |own: &Estimate| own.rows > MANY && other.estimate.as_ref().is_some_and(|other| other.rows < own.rows);
+        let is_turned = self.estimate.as_ref().is_some_and(many);
+        let plan = match (kind, is_turned) {
+            (JoinType::LeftSemi, true) => LogicalPlanBuilder::from(other.plan).join_on(self.plan, JoinType::RightSemi, on)?,
+            (JoinType::LeftAnti, true) => LogicalPlanBuilder::from(other.plan).join_on(self.plan, JoinType::RightAnti, on)?,
+            _ => LogicalPlanBuilder::from(self.plan).join_on(other.plan, kind, on)?,
+        };
+        let plan = plan.build()?;
         Ok(Solutions {
             plan,
             variables: self.variables,
