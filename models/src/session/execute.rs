@@ -440,8 +440,8 @@ pub(crate) fn bind(plan: LogicalPlan, parameters: &Parameters) -> Result<Logical
 
 /// Puts parameters into an expression that is evaluated outside a plan.
 pub(crate) fn bind_expr(expr: Expr, schema: &DFSchema, parameters: &Parameters) -> Result<Expr> {
-    let (expr, has_placeholder) = expr.infer_placeholder_types(schema)?;
-    if !has_placeholder {
+    let (expr, has_parameters) = expr.infer_placeholder_types(schema)?;
+    if !has_parameters {
         return Ok(expr);
     }
     let values = match parameters {

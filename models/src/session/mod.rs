@@ -30,7 +30,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::large_stack::OnLargeStack;
 use crate::request;
 
-/// Values for a statement's placeholders (`$1`, `$2`, … or `?`, in order; or `$name`).
+/// Values for a statement's parameters (`$1`, `$2`, … or `?`, in order; or `$name`).
 #[derive(Debug, Clone, Default)]
 pub enum Parameters {
     /// None.
@@ -40,7 +40,7 @@ pub enum Parameters {
     Positional(Vec<ScalarValue>),
     /// By name (without `$`).
     Named(Vec<(String, ScalarValue)>),
-    /// Placeholders stay open: for planning without running.
+    /// Parameters stay open: for planning without running.
     #[doc(hidden)]
     Open,
 }
@@ -64,7 +64,7 @@ pub struct Prepared {
     pub sql: String,
     /// Columns of the result; empty for DML and DDL.
     pub schema: SchemaRef,
-    /// One field a placeholder, in order; type `Null` where unknown.
+    /// One field a parameter, in order; type `Null` where unknown.
     pub parameters: SchemaRef,
     /// Whether it gives rows (as opposed to an update count).
     pub returns_rows: bool,

@@ -117,7 +117,7 @@ impl Session {
         Ok(parameters.map(|parameters| in_order(parameters.into_iter().map(|(name, field)| (name, Some(field))))))
     }
 
-    /// The plan of a write with its placeholders open.
+    /// The plan of a write with its parameters open.
     async fn plan_write(&self, statement: SqlStatement) -> Result<LogicalPlan> {
         let state = self.statement_state();
         let mut transaction = OpenTransaction::begin(self.engine())?;
@@ -136,7 +136,7 @@ impl Session {
     }
 }
 
-/// Adds the placeholders that the plan of a write's rows does not hold: those of ON CONFLICT and RETURNING. Their types are not known.
+/// Adds the parameters that the plan of a write's rows does not hold: those of ON CONFLICT and RETURNING. Their types are not known.
 fn with_named_in(known: SchemaRef, statement: &SqlStatement) -> SchemaRef {
     let mut fields: Vec<FieldRef> = known.fields().iter().cloned().collect();
     for name in names_in(statement) {
@@ -148,7 +148,7 @@ fn with_named_in(known: SchemaRef, statement: &SqlStatement) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The placeholders of a statement that takes texts.
+/// The parameters of a statement that takes texts.
 fn texts_in(statement: &SqlStatement) -> SchemaRef {
     let text = |name: String| {
         let field = Field::new(&name, DataType::Utf8, true);
@@ -157,7 +157,7 @@ fn texts_in(statement: &SqlStatement) -> SchemaRef {
     in_order(names_in(statement).into_iter().map(text))
 }
 
-/// A numbered placeholder's number; named ones come last.
+/// A numbered parameter's number; named ones come last.
 fn parameter_number(name: &str) -> usize {
     name.trim_start_matches('$').parse().unwrap_or(usize::MAX)
 }
