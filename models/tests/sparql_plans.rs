@@ -60,6 +60,12 @@ async fn conditions_wait_for_joins_that_leave_less() {
         .filter(|i| i % 4 == 0 && i.to_string().starts_with('1') && i % 10 == 0)
         .count();
     assert_eq!(select(&f, &counted).await, [expected.to_string()]);
+    // A union of few goes before triples that many have.
+    let few = "?t <urn:label> ?l . { ?t <urn:label> \"a long label, number 7\" } UNION { ?t <urn:label> \"a long label, number 8\" }";
+    let physical = plan(&f, few).await;
+    assert!(!physical.contains("HashJoinExec"), "{physical}");
+    assert!(place(&physical, "?t <urn:label> ?l") < place(&physical, "UNION {"), "{physical}");
+    assert_eq!(count(&f, few).await, "2");
     // Without the join there is nothing to wait for.
     let alone = plan(&f, r#"?t <urn:label> ?l FILTER REGEX(?l, "number 1.*0$")"#).await;
     assert!(!alone.contains("sparql_here"), "{alone}");

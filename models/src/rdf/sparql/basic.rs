@@ -333,9 +333,12 @@ impl Translator<'_> {
         if self.injected.is_some() || !can_bind(union, &scope::mentioned(left)) {
             return Ok(None);
         }
+        let is_basic = matches!(left, GraphPattern::Bgp { .. });
         let left = self.pattern(left, graphs)?.visible();
         match self.union_of_each(left, union, graphs)? {
             Ok(joined) => Ok(Some(joined)),
+            // The union may have few solutions, for which triples are looked up.
+            Err(_) if is_basic => Ok(None),
             Err(left) => {
                 let union = self.pattern(union, graphs)?.visible();
                 left.join(&mut self.names, union).map(Some)

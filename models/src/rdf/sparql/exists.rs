@@ -105,11 +105,7 @@ impl Translator<'_> {
                 let (late, early) = scope::conjuncts(condition).into_iter().partition::<Vec<_>, _>(waits);
                 let mut solutions = solutions;
                 for (parts, is_late) in [(early, false), (late, true)] {
-                    let all = parts
-                        .into_iter()
-                        .cloned()
-                        .reduce(|all, part| Expression::And(Box::new(all), Box::new(part)));
-                    let Some(all) = all else { continue };
+                    let Some(all) = scope::all_of(parts) else { continue };
                     let (prepared, condition) = self.prepare(solutions, &all, graphs)?;
                     let condition = self.expressions(&prepared.variables).boolean(&condition)?;
                     solutions = match is_late {
