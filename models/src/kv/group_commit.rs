@@ -404,3 +404,40 @@ fn rows<'a>(puts: impl Iterator<Item = &'a Put<'a>> + Clone) -> Result<RecordBat
     ];
     Ok(RecordBatch::try_new(Arc::clone(first.schema), columns)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::Schema;
+
+    use super::*;
+
+    fn waiting(key: u8) -> (Waiting, oneshot::Receiver<Result<u64>>) {
+        let (answer, answered) = oneshot::channel();
+        let schema = Arc::new(Schema::empty());
+        let put = Put {
+            relation: RelationId(1),
+            schema: &schema,
+            key: &[key],
+            value: b"value",
+            expires: None,
+        };
+        (put.waiting(answer), answered)
+    }
+
+    #[test]
+    fn who_has_left_does_not_go_along() {
+        let mut state = State::default();
+        let mut authors = Vec::new();
+        for key in 0..4 {
+            let (waiting, author) = waiting(key);
+            state.waiting_bytes += waiting.bytes();
+            state.waiting.push_back(waiting);
+            authors.push(author);
+        }
+        authors.remove(2);
+        authors.remove(0);
+        let keys: Vec<_> = state.next().into_iter().map(|put| put.key).collect();
+        assert_eq!(keys, [[1], [3]]);
+        assert_eq!((state.waiting.len(), state.waiting_bytes), (0, 0));
+    }
+}
