@@ -14,7 +14,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use pyralog_consensus::{Node, NodeConfig};
 use pyralog_storage::PartitionOptions;
@@ -24,7 +24,7 @@ use crate::cooperative_joins::CooperativeJoins;
 use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::GroupCommit;
-use crate::rdf::sparql::{BindPlanner, ExpandPlanner, ServicePlanner};
+use crate::rdf::sparql::{BindPlanner, CountedPlanner, ExpandPlanner, ServicePlanner};
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
 use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
@@ -181,7 +181,13 @@ struct PhysicalPlans;
 #[async_trait]
 impl QueryPlanner for PhysicalPlans {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ExpandPlanner), Arc::new(BindPlanner), Arc::new(ServicePlanner)])
+        let own: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![
+            Arc::new(ExpandPlanner),
+            Arc::new(BindPlanner),
+            Arc::new(ServicePlanner),
+            Arc::new(CountedPlanner),
+        ];
+        DefaultPhysicalPlanner::with_extension_planners(own)
             .create_physical_plan(plan, session)
             .await
     }

@@ -170,3 +170,52 @@ async fn unrelated_patterns_meet_last() {
     assert_eq!(count(&f, &filtered).await, "43");
     assert_eq!(count(&f, apart).await, "90000");
 }
+
+/// Where a product is what a NOT EXISTS is asked for, the hash table is made of the pattern within, and the product of joined triples.
+#[tokio::test(flavor = "multi_thread")]
+async fn products_are_not_held() {
+    let f = open().await;
+    let all: String = (0..400)
+        .map(|i| {
+            format!(
+                "<urn:p{i}> <urn:f> <urn:f{i}>, <urn:f{}> . <urn:o{i}> <urn:of> <urn:p{i}> ; <urn:price> {i} . ",
+                (i + 1) % 400
+            )
+        })
+        .collect();
+    update(&f, &format!("INSERT DATA {{ {all} }}")).await.unwrap();
+    let pattern = "{ SELECT DISTINCT ?f { ?x <urn:f> ?f } } ?o <urn:of> ?p . ?o <urn:price> ?n FILTER NOT EXISTS { ?p <urn:f> ?f }";
+    let physical = plan(&f, pattern).await;
+    let anti = place(&physical, "RightAnti");
+    let product = place(&physical, "CrossJoinExec");
+    assert!(anti < product, "{physical}");
+    assert!(place(&physical, "<urn:price>") > product, "{physical}");
+    assert!(!physical[anti..product].contains("Inner"), "{physical}");
+    assert_eq!(count(&f, pattern).await, (400 * 400 - 2 * 400).to_string());
+    // Conditions pass through.
+    assert_eq!(
+        count(&f, &format!("{pattern} FILTER(?n < 10 && ?o != <urn:o3>)")).await,
+        (9 * 398).to_string()
+    );
+}
+
+/// What functions make of terms is kept from batch to batch: for the terms that it was made of, and by the functions that made it.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_terms_that_come_again() {
+    let f = open().await;
+    let all: String = (0..150)
+        .map(|i| format!("<urn:a{i}> <urn:n> {} . <urn:b{i}> <urn:m> \"{}.50\" . ", i, i % 10))
+        .collect();
+    update(&f, &format!("INSERT DATA {{ {all} <urn:b0> <urn:m> \"x\" }}"))
+        .await
+        .unwrap();
+    let of = |value: &str, filter: &str| format!("SELECT ({value} AS ?x) {{ ?a <urn:n> ?n . ?b <urn:m> ?m {filter} }}");
+    // 22,650 solutions, in each of which the price is one of eleven.
+    let numbers = "FILTER(?m != \"x\")";
+    let sum = "SUM(<http://www.w3.org/2001/XMLSchema#decimal>(?m))";
+    assert_eq!(select(&f, &of(sum, numbers)).await, ["112500"]);
+    assert_eq!(select(&f, &of(&format!("COALESCE({sum}, \"none\")"), "")).await, ["none"]);
+    let both = "SUM(STRLEN(?m) + STRLEN(STR(?n)) + STRLEN(UCASE(?m)))";
+    let digits: usize = (0..150).map(|i: usize| i.to_string().len()).sum();
+    assert_eq!(select(&f, &of(both, numbers)).await, [(150 * 150 * 8 + 150 * digits).to_string()]);
+}

@@ -218,7 +218,7 @@ impl Generator {
             0 | 1 => format!("OPTIONAL {} ", self.group(depth - 1)),
             2 => format!("{} UNION {} ", self.group(depth - 1), self.group(depth - 1)),
             3 => match self.group(depth - 1) {
-                // Within GRAPH, Oxigraph lets an empty group see the graph's variable.
+                // Within GRAPH, Oxigraph lets an empty group see the graph's variable, on either side.
                 empty if empty == "{ }" => String::new(),
                 group => format!("MINUS {group} "),
             },
@@ -241,7 +241,10 @@ impl Generator {
             ),
             9 => match self.chance(50) {
                 true => format!("GRAPH {} {} ", self.one(&GRAPHS), self.group(depth - 1)),
-                false => format!("GRAPH ?g {} ", self.group(depth - 1)),
+                false => match self.group(depth - 1) {
+                    first if first.starts_with("{ MINUS") => String::new(),
+                    group => format!("GRAPH ?g {group} "),
+                },
             },
             10 => format!("{{ SELECT {} {} {} }} ", VARIABLES[0], VARIABLES[1], self.group(depth - 1)),
             _ => self.triples(),

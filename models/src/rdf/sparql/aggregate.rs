@@ -24,6 +24,9 @@ use crate::rdf::blocking;
 use crate::rdf::term_id::{Class, Encoded, Scope, TermId};
 use crate::rdf::values::{GroupConcat, Sum, Value, sort_key};
 
+/// Values of numbers that are kept from batch to batch, at most, and those of one more batch.
+const MOST_NUMBERS: usize = 1 << 16;
+
 /// Which of the set functions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SetFunction {
@@ -282,12 +285,20 @@ impl Group {
     }
 }
 
+fn is_number(value: &Value) -> bool {
+    matches!(value, Value::Integer(_) | Value::Decimal(_) | Value::Float(_) | Value::Double(_))
+}
+
 /// All groups of one phase.
 struct Groups {
     function: AggregateFunction,
     groups: Vec<Group>,
     /// What they take beside their own size.
     bytes: usize,
+    /// The values behind ids of batches so far, where they are numbers that are added: of joined solutions many have the same.
+    numbers: HashMap<TermId, Value>,
+    /// Whether the last batch had others.
+    has_others: bool,
 }
 
 impl Groups {
@@ -296,6 +307,8 @@ impl Groups {
             function,
             groups: Vec::new(),
             bytes: 0,
+            numbers: HashMap::new(),
+            has_others: false,
         }
     }
 
@@ -306,14 +319,34 @@ impl Groups {
     }
 
     /// The values behind ids that do not tell them; none for functions that need none.
-    fn values(&self, ids: &UInt64Array) -> Result<HashMap<TermId, Value>> {
-        if self.function.function == SetFunction::Sample {
-            return Ok(HashMap::new());
-        }
-        let ids = ids.iter().flatten().map(TermId).filter(|id| id.integer().is_none()).collect();
+    fn values(&mut self, ids: &UInt64Array) -> Result<HashMap<TermId, Value>> {
+        let context = &self.function.context;
+        let ids = || ids.iter().flatten().map(TermId).filter(|id| id.integer().is_none());
         match self.function.function {
-            SetFunction::GroupConcat(_) => self.function.context.values(ids),
-            _ => self.function.context.numbers_or_values(ids),
+            SetFunction::Sample => Ok(HashMap::new()),
+            SetFunction::GroupConcat(_) => context.values(ids().collect()),
+            SetFunction::Min | SetFunction::Max => context.numbers_or_values(ids().collect()),
+            SetFunction::Sum | SetFunction::Avg => {
+                let mut values = std::mem::take(&mut self.numbers);
+                if values.len() > MOST_NUMBERS {
+                    values.clear();
+                }
+                let new = ids().filter(|id| !values.contains_key(id)).collect();
+                let new = context.numbers_or_values(new)?;
+                self.has_others = new.values().any(|value| !is_number(value));
+                values.extend(new);
+                Ok(values)
+            }
+        }
+    }
+
+    /// Keeps values for the next batch.
+    fn keep(&mut self, values: HashMap<TermId, Value>) {
+        if matches!(self.function.function, SetFunction::Sum | SetFunction::Avg) {
+            self.numbers = values;
+            if self.has_others {
+                self.numbers.retain(|_, value| is_number(value));
+            }
         }
     }
 
@@ -335,6 +368,7 @@ impl Groups {
             }
             self.check_bytes()?;
         }
+        self.keep(values);
         Ok(())
     }
 
@@ -359,6 +393,7 @@ impl Groups {
             self.bytes += group.bytes().saturating_sub(bytes);
             self.check_bytes()?;
         }
+        self.keep(values);
         Ok(())
     }
 
@@ -432,7 +467,7 @@ impl GroupsAccumulator for Groups {
     }
 
     fn size(&self) -> usize {
-        self.groups.capacity() * size_of::<Group>() + self.bytes
+        self.groups.capacity() * size_of::<Group>() + self.numbers.capacity() * size_of::<(TermId, Value)>() + self.bytes
     }
 }
 

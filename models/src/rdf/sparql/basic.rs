@@ -10,6 +10,7 @@ use spargebra::algebra::{Expression, GraphPattern};
 use spargebra::term::{NamedNodePattern, TriplePattern};
 
 use super::bind::{self, Bind, BindJoin, SlotPlan};
+use super::counted::counted;
 use super::estimate::{Estimate, FEWER, Wanted};
 use super::pattern::Translator;
 use super::probe::{Place, Probe};
@@ -145,7 +146,10 @@ impl Translator<'_> {
                 // Joined by themselves, they are not looked up for every one of the solutions that they have nothing to do with.
                 left = self.bound(left, std::mem::replace(&mut steps, Steps::new()), before)?;
                 left.estimate = estimate;
-                let apart = self.join_where(Solutions::one()?, apart, pending, graphs)?;
+                let mut apart = self.join_where(Solutions::one()?, apart, pending, graphs)?;
+                if let Some(estimate) = &apart.estimate {
+                    apart.plan = counted(apart.plan, estimate.rows);
+                }
                 bound.extend(apart.variables.keys().cloned());
                 left = left.join(&mut self.names, apart)?;
                 estimate = left.estimate.take();

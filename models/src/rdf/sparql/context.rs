@@ -9,6 +9,7 @@ use oxrdf::{Literal, Term};
 use oxsdatatypes::{DateTime, Decimal};
 use parking_lot::RwLock;
 
+use super::memo::Memo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rdf::dictionary::Dictionary;
 use crate::rdf::remote::Remote;
@@ -32,6 +33,7 @@ struct Inner {
     /// Terms that the query made and that ids do not tell; the dictionary may have them too.
     made: RwLock<HashMap<TermId, Entry>>,
     made_bytes: AtomicUsize,
+    memo: Memo,
     now: Literal,
 }
 
@@ -44,6 +46,7 @@ impl QueryContext {
                 remote,
                 made: RwLock::default(),
                 made_bytes: AtomicUsize::new(0),
+                memo: Memo::default(),
                 now: Literal::new_typed_literal(DateTime::now().to_string(), xsd::DATE_TIME),
             }),
         }
@@ -52,6 +55,11 @@ impl QueryContext {
     /// What lies elsewhere, if anything may be reached.
     pub fn remote(&self) -> Option<&Arc<dyn Remote>> {
         self.inner.remote.as_ref()
+    }
+
+    /// What its operators made of single terms.
+    pub fn memo(&self) -> &Memo {
+        &self.inner.memo
     }
 
     /// When the query began, as `xsd:dateTime`.

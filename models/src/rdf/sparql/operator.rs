@@ -191,11 +191,18 @@ impl ScalarUDFImpl for OperatorFunction {
 
 impl OperatorFunction {
     fn evaluate(&self, columns: &[&UInt64Array], rows: usize) -> Result<ArrayRef> {
+        let each_row_anew = self.operator.volatility() == Volatility::Volatile;
+        if let [column] = columns
+            && !each_row_anew
+            && !self.operator.is_condition()
+            && self.context.memo().pays()
+        {
+            return self.evaluate_terms(column);
+        }
         // The distinct combinations, and which of them each row has; an argument that is null makes an error.
         let mut combinations: Vec<Vec<TermId>> = Vec::new();
         let mut known: HashMap<Vec<TermId>, usize> = HashMap::new();
         let mut of_row: Vec<Option<usize>> = Vec::with_capacity(rows);
-        let each_row_anew = self.operator.volatility() == Volatility::Volatile;
         for row in 0..rows {
             if columns.iter().any(|column| column.is_null(row)) {
                 of_row.push(None);
@@ -224,6 +231,24 @@ impl OperatorFunction {
                 Ok(Arc::new(UInt64Array::from_iter(rows.map(|id| id.map(|id| id.0)))))
             }
         }
+    }
+
+    /// As [`Self::evaluate`], of one argument, and what was worked out before is not worked out again.
+    fn evaluate_terms(&self, column: &UInt64Array) -> Result<ArrayRef> {
+        let memo = self.context.memo();
+        let (mut answers, left) = memo.known(self.operator, column.iter().map(|id| id.map(TermId)));
+        if !left.is_empty() {
+            let mut terms: Vec<TermId> = left.iter().map(|(_, term)| *term).collect();
+            terms.sort_unstable();
+            terms.dedup();
+            let combinations: Vec<Vec<TermId>> = terms.iter().map(|term| vec![*term]).collect();
+            let found = self.compute_all(&combinations)?;
+            for (row, term) in left {
+                answers[row] = terms.binary_search(&term).ok().and_then(|at| found[at]);
+            }
+            memo.keep(self.operator, terms.into_iter().zip(found));
+        }
+        Ok(Arc::new(UInt64Array::from_iter(answers.into_iter().map(|id| id.map(|id| id.0)))))
     }
 
     fn test_all(&self, combinations: &[Vec<TermId>]) -> Result<Vec<Option<bool>>> {

@@ -26,6 +26,7 @@ use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use datafusion::physical_plan::execute_stream;
 
 use super::bind::bind_rows;
+use super::counted::counted_rows;
 use super::expand::expand_rows;
 use crate::error::Result;
 use crate::scan::RelationTable;
@@ -136,7 +137,7 @@ impl Shape {
                 }
                 LogicalPlan::Extension(extension) => {
                     let node = extension.node.as_ref();
-                    let rows = bind_rows(node).or_else(|| expand_rows(node));
+                    let rows = bind_rows(node).or_else(|| expand_rows(node)).or_else(|| counted_rows(node));
                     shape.is_small &= rows.is_none_or(|rows| rows <= SMALL);
                 }
                 LogicalPlan::Distinct(_) => shape.has_distinct = true,

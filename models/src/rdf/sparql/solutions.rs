@@ -11,6 +11,7 @@ use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Case, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{ident, lit};
 
+use super::counted::counted;
 use super::estimate::Estimate;
 use super::exists::Injected;
 use crate::error::Result;
@@ -170,11 +171,16 @@ impl Solutions {
             on.push(lit(true));
         }
         // The side on the left is the one that a hash table is made of, and must fit into memory.
-        let many = |own: &Estimate| own.rows > MANY && other.estimate.as_ref().is_some_and(|other| other.rows < own.rows);
-        let is_turned = self.estimate.as_ref().is_some_and(many);
-        let plan = match (kind, is_turned) {
-            (JoinType::LeftSemi, true) => LogicalPlanBuilder::from(other.plan).join_on(self.plan, JoinType::RightSemi, on)?,
-            (JoinType::LeftAnti, true) => LogicalPlanBuilder::from(other.plan).join_on(self.plan, JoinType::RightAnti, on)?,
+        let turned = match kind {
+            JoinType::LeftSemi => Some(JoinType::RightSemi),
+            JoinType::LeftAnti => Some(JoinType::RightAnti),
+            _ => None,
+        };
+        let is_many = |own: f64| own > MANY && other.estimate.as_ref().is_some_and(|other| other.rows < own);
+        let rows = self.estimate.as_ref().map(|own| own.rows).filter(|own| is_many(*own));
+        let plan = match (turned, rows) {
+            // Or it would be turned back.
+            (Some(turned), Some(rows)) => LogicalPlanBuilder::from(other.plan).join_on(counted(self.plan, rows), turned, on)?,
             _ => LogicalPlanBuilder::from(self.plan).join_on(other.plan, kind, on)?,
         };
         let plan = plan.build()?;
