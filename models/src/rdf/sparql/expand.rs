@@ -16,6 +16,7 @@ use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
@@ -29,7 +30,7 @@ use datafusion::physical_plan::{
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, stream};
 
-use super::reach::{Edges, Indexed, Source};
+use super::reach::{Edges, Indexed, Source, reached};
 use crate::error::Result;
 
 /// Where a search begins and what it gives.
@@ -337,6 +338,7 @@ impl ExecutionPlan for ExpandExec {
             reflexive: self.search.reflexive,
             edges: Arc::clone(&self.edges),
             schema: Arc::clone(&schema),
+            memory: reached(&context),
             context,
         };
         let batches = stream::try_unfold(
@@ -373,6 +375,8 @@ struct Found {
     reflexive: bool,
     edges: Arc<Edges>,
     schema: SchemaRef,
+    /// For what the last search reached.
+    memory: MemoryReservation,
     context: Arc<TaskContext>,
 }
 
@@ -422,7 +426,8 @@ impl Found {
                 }
                 let graph = rows.graphs.as_ref().map_or(0, |graphs| graphs.value(rows.row));
                 let start = rows.starts.value(rows.row);
-                let reached = self.edges.reach(graph, start, self.reflexive, &self.context).await?;
+                let reach = self.edges.reach(graph, start, self.reflexive, &self.context, &self.memory);
+                let reached = reach.await?;
                 rows.left = (rows.row as u32, reached.into());
                 rows.row += 1;
             }

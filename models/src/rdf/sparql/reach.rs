@@ -31,8 +31,10 @@ pub type Edge = [u64; 3];
 const FREE_LOOKUPS: u64 = 256;
 /// Edges that are read in the time of one lookup, about.
 const EDGES_A_LOOKUP: u64 = 16;
-/// Edges that are read before others have their turn.
+/// Edges that are read, or looked at, before others have their turn.
 const TOGETHER: usize = 64 << 10;
+/// Lookups that are made before others have their turn.
+const LOOKUPS_TOGETHER: u64 = 4 << 10;
 
 /// Edges that are quads with certain predicates.
 #[derive(Clone)]
@@ -166,56 +168,97 @@ impl Table {
         starts
     }
 
-    /// What can be reached from a node, each once.
-    pub fn reach(&self, graph: u64, start: u64, reflexive: bool) -> Vec<u64> {
-        let neighbours = |node: u64, see: &mut dyn FnMut(u64)| {
-            if let Some(edges) = self.of.get(&(graph, node)) {
-                self.sorted[edges.clone()].iter().for_each(|edge| see(edge[2]));
-            }
-            Ok::<bool, std::convert::Infallible>(true)
-        };
-        match search(start, reflexive, neighbours) {
-            Ok(Some(reached)) => reached,
-            Ok(None) => Vec::new(),
-            Err(never) => match never {},
+    /// Calls `see` for each node that an edge leads to from this one.
+    fn neighbours(&self, graph: u64, node: u64, see: &mut dyn FnMut(u64)) {
+        if let Some(edges) = self.of.get(&(graph, node)) {
+            self.sorted[edges.clone()].iter().for_each(|edge| see(edge[2]));
         }
     }
 }
 
-/// A breadth-first search. `neighbours` gives the nodes behind one, and whether the search goes on; `None` where it does not.
-fn search<E>(
-    start: u64,
-    reflexive: bool,
-    mut neighbours: impl FnMut(u64, &mut dyn FnMut(u64)) -> std::result::Result<bool, E>,
-) -> std::result::Result<Option<Vec<u64>>, E> {
-    let mut reached = Vec::new();
-    let mut seen = HashSet::new();
-    if reflexive {
-        seen.insert(start);
-        reached.push(start);
+/// How far a search has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Everything was reached.
+    Done,
+    /// There is more to do.
+    Paused,
+    /// Whoever knows the edges does not go on.
+    GivenUp,
+}
+
+/// A breadth-first search that can be left and taken up again, so that others have their turn, and so that it ends where nobody waits for it.
+struct Walk<'a> {
+    start: Option<u64>,
+    reached: Vec<u64>,
+    seen: HashSet<u64>,
+    /// The node of `reached` from which to go on.
+    next: usize,
+    memory: &'a MemoryReservation,
+}
+
+/// A node that was reached stands in the list and in the table of those that were seen.
+const NODE_BYTES: usize = size_of::<u64>() + 2 * (size_of::<u64>() + 1);
+
+impl<'a> Walk<'a> {
+    fn new(start: u64, reflexive: bool, memory: &'a MemoryReservation) -> Walk<'a> {
+        if memory.size() > 0 {
+            memory.free();
+        }
+        let mut walk = Walk {
+            start: (!reflexive).then_some(start),
+            reached: Vec::new(),
+            seen: HashSet::new(),
+            next: 0,
+            memory,
+        };
+        if reflexive {
+            walk.seen.insert(start);
+            walk.reached.push(start);
+        }
+        walk
     }
-    let mut visit = |node: u64, reached: &mut Vec<u64>| {
-        neighbours(node, &mut |to| {
-            if seen.insert(to) {
-                reached.push(to);
+
+    /// Goes on until about `most` nodes and edges were looked at. `neighbours` gives the nodes behind one, and whether the search goes on.
+    fn advance<E: From<DataFusionError>>(
+        &mut self,
+        most: usize,
+        mut neighbours: impl FnMut(u64, &mut dyn FnMut(u64)) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<Progress, E> {
+        let mut looked_at = 0;
+        loop {
+            let Some(node) = self
+                .start
+                .take()
+                .or_else(|| self.reached.get(self.next).copied().inspect(|_| self.next += 1))
+            else {
+                return Ok(Progress::Done);
+            };
+            looked_at += 1;
+            let goes_on = neighbours(node, &mut |to| {
+                looked_at += 1;
+                if self.seen.insert(to) {
+                    self.reached.push(to);
+                }
+            })?;
+            if !goes_on {
+                return Ok(Progress::GivenUp);
             }
-        })
-    };
-    if !reflexive && !visit(start, &mut reached)? {
-        return Ok(None);
-    }
-    let mut next = 0;
-    while let Some(&node) = reached.get(next) {
-        next += 1;
-        if !visit(node, &mut reached)? {
-            return Ok(None);
+            if looked_at >= most {
+                self.memory.try_resize(self.reached.len() * NODE_BYTES)?;
+                return Ok(Progress::Paused);
+            }
         }
     }
-    Ok(Some(reached))
 }
 
 fn reservation(context: &TaskContext) -> MemoryReservation {
     MemoryConsumer::new("edges of a path").register(context.memory_pool())
+}
+
+/// Where what a search reaches is counted.
+pub fn reached(context: &TaskContext) -> MemoryReservation {
+    MemoryConsumer::new("nodes that a path reaches").register(context.memory_pool())
 }
 
 /// Where edges come from.
@@ -268,61 +311,130 @@ impl Edges {
         }
     }
 
-    /// What can be reached from a node, each once.
-    pub async fn reach(&self, graph: u64, start: u64, reflexive: bool, context: &Arc<TaskContext>) -> DataFusionResult<Vec<u64>> {
+    /// What can be reached from a node, each once. `memory` is resized to what is held of it.
+    pub async fn reach(
+        &self,
+        graph: u64,
+        start: u64,
+        reflexive: bool,
+        context: &Arc<TaskContext>,
+        memory: &MemoryReservation,
+    ) -> DataFusionResult<Vec<u64>> {
         if let Source::Index(indexed) = &self.source
             && self.reading.lock().is_none()
         {
-            if let Some(reached) = self.look_up(indexed, start, reflexive, FREE_LOOKUPS)? {
+            if let Some(reached) = self.look_up(indexed, start, reflexive, FREE_LOOKUPS, memory).await? {
                 return Ok(reached);
             }
             let most = indexed.count()? / EDGES_A_LOOKUP;
-            if most > FREE_LOOKUPS {
-                let lookups = usize::try_from(most).unwrap_or(usize::MAX);
-                if let Some(reached) = blocking(lookups, || self.look_up(indexed, start, reflexive, most))? {
-                    return Ok(reached);
-                }
+            if most > FREE_LOOKUPS
+                && let Some(reached) = self.look_up(indexed, start, reflexive, most, memory).await?
+            {
+                return Ok(reached);
             }
         }
-        Ok(self.all(context).await?.reach(graph, start, reflexive))
+        let table = self.all(context).await?;
+        let mut walk = Walk::new(start, reflexive, memory);
+        loop {
+            let progress = blocking(walk.reached.len(), || {
+                walk.advance(TOGETHER, |node, see| {
+                    table.neighbours(graph, node, see);
+                    Ok::<bool, DataFusionError>(true)
+                })
+            })?;
+            match progress {
+                Progress::Paused => tokio::task::yield_now().await,
+                Progress::Done | Progress::GivenUp => return Ok(walk.reached),
+            }
+        }
     }
 
     /// The same by lookups; `None` where all searches together would have made more than so many.
-    fn look_up(&self, indexed: &Indexed, start: u64, reflexive: bool, most: u64) -> Result<Option<Vec<u64>>> {
+    async fn look_up(
+        &self,
+        indexed: &Indexed,
+        start: u64,
+        reflexive: bool,
+        most: u64,
+        memory: &MemoryReservation,
+    ) -> DataFusionResult<Option<Vec<u64>>> {
         let mut matches = Matches::default();
-        search(start, reflexive, |node, see| {
-            if self.lookups.fetch_add(1, Ordering::Relaxed) >= most {
-                return Ok(false);
+        let mut walk = Walk::new(start, reflexive, memory);
+        loop {
+            let lookups = usize::try_from(most.min(LOOKUPS_TOGETHER)).unwrap_or(usize::MAX);
+            let progress = blocking(lookups, || {
+                walk.advance(lookups, |node, see| {
+                    if self.lookups.fetch_add(1, Ordering::Relaxed) >= most {
+                        return Ok(false);
+                    }
+                    indexed.neighbours(node, &mut matches, see)?;
+                    Ok::<bool, DataFusionError>(true)
+                })
+            })?;
+            match progress {
+                Progress::Done => return Ok(Some(walk.reached)),
+                Progress::GivenUp => return Ok(None),
+                Progress::Paused => tokio::task::yield_now().await,
             }
-            indexed.neighbours(node, &mut matches, see)?;
-            Ok(true)
-        })
+        }
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool, UnboundedMemoryPool};
 
     use super::*;
+
+    fn walk(table: &Table, graph: u64, start: u64, reflexive: bool, pool: &Arc<dyn MemoryPool>) -> Vec<u64> {
+        let memory = MemoryConsumer::new("test").register(pool);
+        let mut walk = Walk::new(start, reflexive, &memory);
+        let neighbours = |node: u64, see: &mut dyn FnMut(u64)| {
+            table.neighbours(graph, node, see);
+            Ok::<bool, DataFusionError>(true)
+        };
+        // By and by, so that each step but the last one pauses.
+        while walk.advance(1, neighbours).unwrap() == Progress::Paused {}
+        walk.reached
+    }
 
     #[test]
     fn a_search_visits_each_node_once() {
         let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
         let edges = [[0, 1, 2], [0, 2, 3], [0, 3, 1], [0, 2, 4], [1, 1, 9], [0, 5, 5], [0, 2, 4]];
-        let graph = Table::new(edges.to_vec(), MemoryConsumer::new("test").register(&pool));
-        assert_eq!(graph.reach(0, 1, false), [2, 3, 4, 1]);
-        assert_eq!(graph.reach(0, 1, true), [1, 2, 3, 4]);
-        assert_eq!(graph.reach(0, 4, true), [4]);
-        assert!(graph.reach(0, 4, false).is_empty());
-        assert_eq!(graph.reach(0, 5, false), [5]);
-        assert_eq!(graph.reach(1, 1, false), [9]);
-        let none: Option<Vec<u64>> = search(1, true, |node, see| {
+        let table = Table::new(edges.to_vec(), MemoryConsumer::new("test").register(&pool));
+        let reach = |graph, start, reflexive| walk(&table, graph, start, reflexive, &pool);
+        assert_eq!(reach(0, 1, false), [2, 3, 4, 1]);
+        assert_eq!(reach(0, 1, true), [1, 2, 3, 4]);
+        assert_eq!(reach(0, 4, true), [4]);
+        assert!(reach(0, 4, false).is_empty());
+        assert_eq!(reach(0, 5, false), [5]);
+        assert_eq!(reach(1, 1, false), [9]);
+        let memory = MemoryConsumer::new("test").register(&pool);
+        let mut endless = Walk::new(1, true, &memory);
+        let progress = endless.advance(usize::MAX, |node, see| {
             see(node + 1);
-            Ok::<bool, ()>(node < 3)
-        })
-        .unwrap();
-        assert!(none.is_none());
+            Ok::<bool, DataFusionError>(node < 3)
+        });
+        assert_eq!(progress.unwrap(), Progress::GivenUp);
+    }
+
+    #[test]
+    fn what_a_search_holds_is_counted() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(1 << 20));
+        let memory = MemoryConsumer::new("test").register(&pool);
+        let mut endless = Walk::new(1, true, &memory);
+        let error = loop {
+            match endless.advance(1_000, |node, see| {
+                see(node + 1);
+                Ok::<bool, DataFusionError>(true)
+            }) {
+                Ok(progress) => assert_eq!(progress, Progress::Paused),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, DataFusionError::ResourcesExhausted(_)), "{error}");
+        assert!(endless.reached.len() < 60_000, "{}", endless.reached.len());
     }
 }
