@@ -76,6 +76,23 @@ fn stoppable(join: &NestedLoopJoinExec, filter: &JoinFilter) -> Result<Arc<dyn E
     Ok(Arc::new(YieldExec::new(Arc::new(join), Some(is_stopped))))
 }
 
+/// Over another input, of which nothing has been run, the same operator, if it is one that waits for joins.
+pub(crate) fn anew(plan: &dyn ExecutionPlan, input: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if !plan.is::<YieldExec>() {
+        return Ok(None);
+    }
+    // A run that was left has stopped its filter for good.
+    if let Some(join) = input.downcast_ref::<NestedLoopJoinExec>()
+        && let Some(filter) = join.filter()
+        && let Some(stopped) = filter.expression().downcast_ref::<Stoppable>()
+    {
+        let condition = Arc::clone(&stopped.condition);
+        let filter = JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()));
+        return Ok(Some(stoppable(join, &filter)?));
+    }
+    Ok(Some(Arc::new(YieldExec::new(Arc::clone(input), None))))
+}
+
 /// Hands its input's batches on, and yields between them when its turn is over.
 #[derive(Debug)]
 struct YieldExec {

@@ -68,6 +68,8 @@ pub struct DatabaseStatus {
     pub statements: u64,
     /// Statements that failed since start.
     pub statement_errors: u64,
+    /// Runs of plans of SPARQL that were kept, since start.
+    pub plans_reused: u64,
     /// Bytes of query memory in use.
     pub query_memory_bytes: u64,
     /// Bytes of query memory allowed.
@@ -176,6 +178,7 @@ impl Database {
             sessions: counters.sessions.load(Ordering::Relaxed),
             statements: counters.statements.load(Ordering::Relaxed),
             statement_errors: counters.errors.load(Ordering::Relaxed),
+            plans_reused: self.engine.plans.runs(),
             query_memory_bytes: self.engine.runtime.memory_pool.reserved() as u64,
             query_memory_limit: self.engine.query_memory_limit,
         }
@@ -222,6 +225,7 @@ impl Database {
         if let Some(expiry) = self.background.lock().take() {
             expiry.abort();
         }
+        self.engine.plans.clear();
         Ok(self.engine.node.close().await?)
     }
 }

@@ -11,7 +11,7 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
@@ -24,7 +24,7 @@ use crate::cooperative_joins::CooperativeJoins;
 use crate::database::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::GroupCommit;
-use crate::rdf::sparql::{BindPlanner, CountedPlanner, ExpandPlanner, ServicePlanner};
+use crate::rdf::sparql::{BindPlanner, CountedPlanner, ExpandPlanner, PlanCache, ServicePlanner};
 use crate::row_ids::RowIds;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
 use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
@@ -58,6 +58,7 @@ pub(crate) struct Engine {
     pub(crate) base_state: Arc<SessionState>,
     /// For plans that read little: no threads of their own, and few rules.
     pub(crate) small_states: SmallStates,
+    pub(crate) plans: PlanCache,
     pub(crate) row_ids: RowIds,
     pub(crate) puts: GroupCommit,
     pub(crate) counters: Counters,
@@ -110,6 +111,7 @@ impl Engine {
             config,
             runtime,
             small_states: SmallStates::of(&base_state),
+            plans: PlanCache::default(),
             base_state: Arc::new(base_state),
             row_ids,
             puts: GroupCommit::start(engine.clone()),
@@ -197,9 +199,18 @@ impl QueryPlanner for PhysicalPlans {
 /// them.
 pub(crate) struct SmallStates {
     /// For any of them.
-    pub small: Arc<SessionState>,
+    pub small: SmallState,
     /// For those in which nothing is joined or merged, so that each operator takes rows as the one before gives them.
-    pub plain: Arc<SessionState>,
+    pub plain: SmallState,
+}
+
+/// A state, and what its plans run with: to make that anew for each plan would copy the names of all functions.
+#[derive(Clone)]
+pub(crate) struct SmallState {
+    /// Plans.
+    pub state: Arc<SessionState>,
+    /// Runs.
+    pub task: Arc<TaskContext>,
 }
 
 impl SmallStates {
@@ -208,7 +219,11 @@ impl SmallStates {
             let builder = SessionStateBuilder::new_from_existing(base.clone())
                 .with_config(base.config().clone().with_target_partitions(1))
                 .with_physical_optimizer_rules(rules);
-            Arc::new(builder.build())
+            let state = Arc::new(builder.build());
+            SmallState {
+                task: state.task_ctx(),
+                state,
+            }
         };
         SmallStates {
             small: with(vec![

@@ -14,4 +14,5 @@ mod same_names;
 mod schema_change;
 mod sparql;
 mod sparql_call;
+mod sparql_plan_cache;
 mod sparql_plans;

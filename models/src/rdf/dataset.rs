@@ -25,7 +25,7 @@ const TERM_BATCH: usize = 1024;
 const HASH_BITS: u32 = 60;
 
 /// A dataset.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetDefinition {
     /// Its name.
     pub name: ObjectName,

@@ -45,6 +45,15 @@ impl QuadIndex {
         }))
     }
 
+    /// The same quads, of which nothing has been read.
+    pub fn anew(&self) -> Arc<QuadIndex> {
+        let orders = self.orders.each_ref().map(|order| OrderIndex {
+            views: order.views.clone(),
+            opened: OnceLock::new(),
+        });
+        Arc::new(QuadIndex { orders })
+    }
+
     fn order(&self, order: Order) -> Result<&[IntegerIndex<4>]> {
         let index = &self.orders[order as usize];
         if let Some(opened) = index.opened.get() {

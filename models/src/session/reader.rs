@@ -28,6 +28,27 @@ impl Reader {
         Ok(Reader::Snapshot(Arc::new(snapshots(engine)?)))
     }
 
+    /// Whether both read the same state, and no transaction's own.
+    pub(crate) fn is_same(&self, other: &Reader) -> bool {
+        match (self, other) {
+            (Reader::Snapshot(ours), Reader::Snapshot(theirs)) => {
+                ours.iter().map(Snapshot::timestamp).eq(theirs.iter().map(Snapshot::timestamp))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether nothing was committed since.
+    pub(crate) fn is_newest(&self, engine: &Engine) -> bool {
+        let (Reader::Snapshot(base) | Reader::Transaction { base, .. }) = self;
+        let newest = engine
+            .node
+            .partitions()
+            .iter()
+            .map(|partition| partition.storage().last_timestamp());
+        base.iter().map(Snapshot::timestamp).eq(newest)
+    }
+
     /// The views of one relation, one a partition.
     pub(crate) fn relation(&self, id: RelationId) -> Result<Vec<RelationView>> {
         let base = match self {

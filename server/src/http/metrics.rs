@@ -201,6 +201,12 @@ fn database(text: &mut Exposition, status: &DatabaseStatus) {
             status.statement_errors,
         ),
         (
+            "pyralog_sparql_plans_reused_total",
+            "counter",
+            "Runs of kept plans of SPARQL queries since the start.",
+            status.plans_reused,
+        ),
+        (
             "pyralog_query_memory_bytes",
             "gauge",
             "Query memory in use.",

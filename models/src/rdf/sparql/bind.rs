@@ -281,7 +281,8 @@ struct Work {
     text: String,
 }
 
-struct BindExec {
+/// The operator.
+pub struct BindExec {
     input: Arc<dyn ExecutionPlan>,
     work: Arc<Work>,
     properties: Arc<PlanProperties>,
@@ -300,6 +301,24 @@ impl BindExec {
             input,
             work,
             properties: Arc::new(properties),
+        }
+    }
+
+    /// The same with another input, and with nothing of the index opened: what was read of it would stay in memory.
+    pub fn anew(&self, input: Arc<dyn ExecutionPlan>) -> BindExec {
+        let work = Work {
+            index: self.work.index.anew(),
+            steps: Arc::clone(&self.work.steps),
+            columns: self.work.columns.clone(),
+            outputs: self.work.outputs.clone(),
+            schema: Arc::clone(&self.work.schema),
+            rows: self.work.rows,
+            text: self.work.text.clone(),
+        };
+        BindExec {
+            input,
+            work: Arc::new(work),
+            properties: Arc::clone(&self.properties),
         }
     }
 }

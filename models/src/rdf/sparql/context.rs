@@ -57,6 +57,11 @@ impl QueryContext {
         self.inner.remote.as_ref()
     }
 
+    /// Bytes of the terms that it made, and of what its operators made of single ones, about.
+    pub fn held_bytes(&self) -> usize {
+        self.inner.made_bytes.load(Ordering::Relaxed) + self.inner.memo.held_bytes()
+    }
+
     /// What its operators made of single terms.
     pub fn memo(&self) -> &Memo {
         &self.inner.memo

@@ -11,6 +11,9 @@ use crate::rdf::term_id::TermId;
 /// Results that are kept, at most.
 const MOST: usize = 1 << 18;
 
+/// Bytes of a result in the table, about.
+const RESULT_BYTES: usize = 2 * size_of::<((Operator, TermId), Option<TermId>)>();
+
 /// Results of the operators of one query.
 #[derive(Default)]
 pub struct Memo {
@@ -25,6 +28,11 @@ impl Memo {
     pub fn pays(&self) -> bool {
         let (hits, misses) = (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
         misses < MOST || hits > misses
+    }
+
+    /// Bytes of the results, about.
+    pub fn held_bytes(&self) -> usize {
+        self.results.read().len() * RESULT_BYTES
     }
 
     /// The results for terms, in their order; those that are not known are left out, and their places told.

@@ -4,9 +4,11 @@
 use std::sync::{Arc, LazyLock};
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
@@ -23,11 +25,13 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions, execute_stream};
 
-use super::bind::bind_rows;
+use super::bind::{BindExec, bind_rows};
 use super::counted::counted_rows;
 use super::expand::expand_rows;
+use crate::cooperative_joins;
+use crate::engine::SmallState;
 use crate::error::Result;
 use crate::scan::RelationTable;
 use crate::session::Session;
@@ -71,9 +75,86 @@ pub struct Runner {
     /// The session's state.
     state: Arc<SessionState>,
     /// For plans that read little.
-    small: Arc<SessionState>,
+    small: SmallState,
     /// For those of them that have one order of operators, on one thread.
-    plain: Arc<SessionState>,
+    plain: SmallState,
+}
+
+/// Operators that can be made anew without planning: none of them keeps what it has read.
+const REPEATABLE: [&str; 18] = [
+    "AggregateExec",
+    "BindJoinExec",
+    "CoalescePartitionsExec",
+    "CooperativeExec",
+    "CountedExec",
+    "CrossJoinExec",
+    "EmptyExec",
+    "FilterExec",
+    "GlobalLimitExec",
+    "HashJoinExec",
+    "LocalLimitExec",
+    "NestedLoopJoinExec",
+    "PlaceholderRowExec",
+    "ProjectionExec",
+    "SortExec",
+    "SortExec(TopK)",
+    "UnionExec",
+    "YieldExec",
+];
+
+/// A plan that is ready to be run, once.
+pub struct Prepared {
+    plan: Arc<dyn ExecutionPlan>,
+    task: Arc<TaskContext>,
+    is_small: bool,
+}
+
+impl Prepared {
+    /// Runs it.
+    pub fn run(self) -> Result<SendableRecordBatchStream> {
+        Ok(execute_stream(self.plan, self.task)?)
+    }
+
+    /// Another one of the same plan; `None` where that would have to be planned.
+    pub fn again(&self) -> Result<Option<Prepared>> {
+        let mut is_repeatable = self.is_small;
+        self.plan.apply(|node| {
+            is_repeatable &= REPEATABLE.contains(&node.name()) || is_values(node.as_ref());
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if !is_repeatable {
+            return Ok(None);
+        }
+        Ok(Some(Prepared {
+            plan: anew(&self.plan)?,
+            task: Arc::clone(&self.task),
+            is_small: true,
+        }))
+    }
+}
+
+/// Whether a plan is rows of VALUES.
+fn is_values(plan: &dyn ExecutionPlan) -> bool {
+    let source = plan.downcast_ref::<DataSourceExec>();
+    source.is_some_and(|source| source.data_source().downcast_ref::<MemorySourceConfig>().is_some())
+}
+
+/// The same operators, of which nothing has been run.
+fn anew(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let children = plan.children().into_iter().map(anew).collect::<Result<Vec<_>>>()?;
+    if let [input] = children.as_slice() {
+        if let Some(bind) = plan.downcast_ref::<BindExec>() {
+            return Ok(Arc::new(bind.anew(Arc::clone(input))));
+        }
+        if let Some(own) = cooperative_joins::anew(plan.as_ref(), input)? {
+            return Ok(own);
+        }
+    }
+    if children.is_empty() {
+        return Ok(Arc::clone(plan));
+    }
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
+    Ok(Arc::clone(plan).replace_children(children, options)?.reset_state()?)
 }
 
 impl Runner {
@@ -81,8 +162,8 @@ impl Runner {
     pub fn new(session: &Session) -> Runner {
         Runner {
             state: session.shared_state(),
-            small: Arc::clone(&session.engine().small_states.small),
-            plain: Arc::clone(&session.engine().small_states.plain),
+            small: session.engine().small_states.small.clone(),
+            plain: session.engine().small_states.plain.clone(),
         }
     }
 
@@ -93,13 +174,23 @@ impl Runner {
 
     /// Starts a plan.
     pub async fn start(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+        self.prepare(plan).await?.run()
+    }
+
+    /// Plans a plan.
+    pub async fn prepare(&self, plan: &LogicalPlan) -> Result<Prepared> {
         let shape = Shape::of(plan)?;
-        let state = match (shape.is_plain, shape.is_small) {
-            (true, _) => &self.plain,
-            (_, true) => &self.small,
-            _ => &self.state,
+        let small = match (shape.is_plain, shape.is_small) {
+            (true, _) => Some(&self.plain),
+            (_, true) => Some(&self.small),
+            _ => None,
         };
-        start(state, plan, &shape).await
+        let state = small.map_or(&self.state, |small| &small.state);
+        Ok(Prepared {
+            plan: planned(state, plan, &shape).await?,
+            task: small.map_or_else(|| state.task_ctx(), |small| Arc::clone(&small.task)),
+            is_small: shape.is_small,
+        })
     }
 }
 
@@ -158,7 +249,7 @@ impl Shape {
     }
 }
 
-async fn start(state: &SessionState, plan: &LogicalPlan, shape: &Shape) -> Result<SendableRecordBatchStream> {
+async fn planned(state: &SessionState, plan: &LogicalPlan, shape: &Shape) -> Result<Arc<dyn ExecutionPlan>> {
     let options = Arc::clone(state.config_options());
     // What translations of queries compare has one type already; what unions, joins and functions of SQL take together may not.
     let analyzed = match shape.is_plain {
@@ -168,6 +259,5 @@ async fn start(state: &SessionState, plan: &LogicalPlan, shape: &Shape) -> Resul
     // Once: a second pass finds next to nothing in such plans.
     let context = OptimizerContext::new_with_config_options(options).with_max_passes(1);
     let optimized = Optimizer::with_rules(shape.rules()).optimize(analyzed, &context, |_, _| {})?;
-    let physical = state.query_planner().create_physical_plan(&optimized, state).await?;
-    Ok(execute_stream(physical, state.task_ctx())?)
+    Ok(state.query_planner().create_physical_plan(&optimized, state).await?)
 }

@@ -18,6 +18,7 @@ use super::context::QueryContext;
 use super::growth::{self, Growth};
 use super::pattern::{QueryDataset, Translator};
 use super::plan::Runner;
+use super::plan_cache::{self, Asks, Kept, Known};
 use super::solutions::{Binding, Names, Solutions, unbound};
 use super::triple::{Graphs, Quads};
 use super::{describe, scope, template, text};
@@ -36,7 +37,7 @@ use crate::session::{Deadline, Reader, Session, timed_out};
 const MAX_OPERATORS: usize = 160;
 
 /// A query of SPARQL.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct SparqlQuery {
     /// The dataset's name.
     pub dataset: String,
@@ -55,7 +56,7 @@ pub struct SparqlQuery {
 }
 
 /// How the triples of patterns are joined.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum SparqlJoin {
     /// As is expected to be the fastest.
     #[default]
@@ -225,6 +226,22 @@ pub fn clauses_of(query: &SparqlQuery) -> Result<Option<Clauses>> {
     }))
 }
 
+impl Asks {
+    async fn answer(self, mut rows: SendableRecordBatchStream) -> Result<SparqlResult> {
+        match self {
+            Asks::Select => Ok(SparqlResult::Solutions(rows.schema(), rows)),
+            Asks::Ask => {
+                while let Some(batch) = rows.next().await {
+                    if batch?.num_rows() > 0 {
+                        return Ok(SparqlResult::Boolean(true));
+                    }
+                }
+                Ok(SparqlResult::Boolean(false))
+            }
+        }
+    }
+}
+
 impl Session {
     /// Runs a query of SPARQL: in the open transaction, or at the newest snapshot.
     pub async fn sparql(&self, query: SparqlQuery) -> Result<SparqlResult> {
@@ -247,13 +264,31 @@ impl Session {
     }
 
     async fn run_sparql(&self, query: &SparqlQuery) -> Result<SparqlResult> {
+        let plans = &self.engine().plans;
+        let known = plans.find(query);
+        if let Known::Kept(kept) = &known {
+            self.fresh_to_read().await?;
+            let dataset = self.dataset(&query.dataset)?;
+            if kept.is_of(&dataset, &self.reader().await?)
+                && let Some(plan) = kept.plan.again()?
+            {
+                plans.count_run();
+                return kept.asks.answer(plan.run()?).await;
+            }
+        }
         let parsed = text::query(&query.text, query.base.as_deref())?;
         self.fresh_to_read().await?;
-        self.answer(query, parsed).await
+        let is_kept = !matches!(known, Known::New) && plan_cache::is_repeatable(&query.text);
+        self.evaluate(query, parsed, is_kept).await
     }
 
     /// Answers a query of which the text is parsed, from what is fresh.
     pub(crate) async fn answer(&self, query: &SparqlQuery, parsed: Query) -> Result<SparqlResult> {
+        self.evaluate(query, parsed, false).await
+    }
+
+    /// Answers a query; its plan is kept if that is wanted and possible.
+    async fn evaluate(&self, query: &SparqlQuery, parsed: Query, is_kept: bool) -> Result<SparqlResult> {
         let dataset = self.dataset(&query.dataset)?;
         let reader = self.reader().await?;
         let mut evaluation = Evaluation::new(&dataset, &reader, self.engine().config.remote.clone())?;
@@ -261,7 +296,7 @@ impl Session {
         let given = clauses_of(query)?;
         let graphs_of = |clauses: Option<&Clauses>| evaluation.graphs(given.as_ref().or(clauses), query.union_default_graph);
         let runner = Runner::new(self);
-        match parsed {
+        let (asks, plan) = match parsed {
             Query::Select {
                 dataset: clauses,
                 pattern,
@@ -269,8 +304,7 @@ impl Session {
             } => {
                 let solutions = evaluation.solutions(&pattern, graphs_of(clauses.as_ref())?, base_of(base_iri))?;
                 let plan = evaluation.terms(solutions, &selected(&query.text, &pattern)?, Face::Parts)?;
-                let stream = runner.start(&plan).await?;
-                Ok(SparqlResult::Solutions(stream.schema(), stream))
+                (Asks::Select, plan)
             }
             Query::Ask {
                 dataset: clauses,
@@ -278,14 +312,7 @@ impl Session {
                 base_iri,
             } => {
                 let solutions = evaluation.solutions(&pattern, graphs_of(clauses.as_ref())?, base_of(base_iri))?;
-                let plan = solutions.slice(0, Some(1))?.plan;
-                let mut stream = runner.start(&plan).await?;
-                while let Some(batch) = stream.next().await {
-                    if batch?.num_rows() > 0 {
-                        return Ok(SparqlResult::Boolean(true));
-                    }
-                }
-                Ok(SparqlResult::Boolean(false))
+                (Asks::Ask, solutions.slice(0, Some(1))?.plan)
             }
             Query::Construct {
                 template,
@@ -295,7 +322,7 @@ impl Session {
             } => {
                 let solutions = evaluation.solutions(&pattern, graphs_of(clauses.as_ref())?, base_of(base_iri))?;
                 let stream = template::construct(&evaluation.context, &template, solutions, &runner).await?;
-                Ok(SparqlResult::Graph(stream))
+                return Ok(SparqlResult::Graph(stream));
             }
             Query::Describe {
                 dataset: clauses,
@@ -306,9 +333,25 @@ impl Session {
                 let default = graphs.default.clone();
                 let solutions = evaluation.solutions(&pattern, graphs, base_of(base_iri))?;
                 let stream = describe::describe(&evaluation, solutions, &default, &runner).await?;
-                Ok(SparqlResult::Graph(stream))
+                return Ok(SparqlResult::Graph(stream));
             }
+        };
+        let prepared = runner.prepare(&plan).await?;
+        if is_kept
+            && matches!(reader, Reader::Snapshot(_))
+            && let Some(plan) = prepared.again()?
+        {
+            let context = evaluation.context.clone();
+            let kept = Kept {
+                asks,
+                plan,
+                context,
+                dataset,
+                reader,
+            };
+            self.engine().plans.keep(self.engine(), query, kept);
         }
+        asks.answer(prepared.run()?).await
     }
 
     /// All quads of a dataset, as rows of `kb.quads`: in the open transaction, or at the newest snapshot.
