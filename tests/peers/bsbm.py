@@ -5,9 +5,10 @@
 Without FILE with the 374,911 triples in `shared`; bsbm_data.py makes larger ones. Both answer with SPARQL JSON as text, both from one thread of questions;
 every query is asked once to warm up and then PYRALOG_RUNS times (5).
 PYRALOG_BSBM names the parts to run (explore business analytic), PYRALOG_QUERIES what is to be in the names of their queries (a regular expression). Values of a
-query's parameters for which the peer has no answer in PYRALOG_PEER_LIMIT seconds (120) do not count; how long they take here is printed. Needs pyoxigraph and `shared` beside the repository, or PYRALOG_SHARED, for data and queries.
+query's parameters for which the peer has no answer in PYRALOG_PEER_LIMIT seconds (120) do not count; how long they take here is printed. With PYRALOG_FRESH=1 no text comes twice (each
+ends with another comment), so that no plan that was kept is used. Needs pyoxigraph and `shared` beside the repository, or PYRALOG_SHARED, for data and queries.
 """
-import gzip, http.client, math, os, pathlib, random, re, signal, statistics, sys, tempfile, time, urllib.parse
+import gzip, http.client, itertools, math, os, pathlib, random, re, signal, statistics, sys, tempfile, time, urllib.parse
 
 import pyoxigraph as ox
 
@@ -17,6 +18,7 @@ from pyralog import Server
 
 RUNS = int(os.environ.get("PYRALOG_RUNS", "5"))
 PEER_LIMIT = int(os.environ.get("PYRALOG_PEER_LIMIT", "120"))
+FRESH = itertools.count() if os.environ.get("PYRALOG_FRESH") == "1" else None
 QUERIES = re.compile(os.environ.get("PYRALOG_QUERIES", ""))
 FILLS = 4
 DATA = SHARED / "data/bsbm/bsbm-1000.nt.gz"
@@ -93,7 +95,8 @@ class Endpoint:
             self.connection.close()
         self.last = time.time()
         headers = {"Content-Type": "application/sparql-query", "Accept": "application/sparql-results+json, application/n-triples", **more}
-        self.connection.request("POST", "/rdf/kb/query", query.encode(), headers)
+        text = query if FRESH is None else f"{query}\n# {next(FRESH)}"
+        self.connection.request("POST", "/rdf/kb/query", text.encode(), headers)
         answer = self.connection.getresponse()
         body = answer.read()
         if answer.status != 200:
