@@ -20,7 +20,7 @@ fn place(plan: &str, text: &str) -> usize {
 /// How many solutions a pattern has, however its triples are joined.
 async fn count(f: &Fixture, pattern: &str) -> String {
     let mut counts = Vec::new();
-    for join in [SparqlJoin::Auto, SparqlJoin::Lookup, SparqlJoin::Hash] {
+    for join in [SparqlJoin::Auto, SparqlJoin::Lookup, SparqlJoin::Hash, SparqlJoin::Search] {
         let query = SparqlQuery {
             dataset: "kb".to_owned(),
             text: format!("SELECT * {{ {pattern} }}"),
@@ -218,4 +218,99 @@ async fn functions_of_terms_that_come_again() {
     let both = "SUM(STRLEN(?m) + STRLEN(STR(?n)) + STRLEN(UCASE(?m)))";
     let digits: usize = (0..150).map(|i: usize| i.to_string().len()).sum();
     assert_eq!(select(&f, &of(both, numbers)).await, [(150 * 150 * 8 + 150 * digits).to_string()]);
+}
+
+/// The pattern with the fewest quads is a bad one to begin with where what it leads to is much: the order is searched for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_cheap_at_first_and_dear_then_is_not_taken() {
+    let f = open().await;
+    let mut data = String::new();
+    for i in 0..100 {
+        data += &format!("<urn:a{i}> <urn:small> <urn:hub> . ");
+    }
+    for i in 0..10_000 {
+        data += &format!("<urn:hub> <urn:fan> <urn:c{i}> . ");
+        if i % 50 == 0 {
+            data += &format!("<urn:c{i}> <urn:tag> <urn:rare> . ");
+        }
+    }
+    update(&f, &format!("INSERT DATA {{ {data} }}")).await.unwrap();
+    let pattern = "?a <urn:small> ?b . ?b <urn:fan> ?c . ?c <urn:tag> <urn:rare>";
+    let physical = plan(&f, pattern).await;
+    place(&physical, "?c <urn:tag> <urn:rare> · ?b <urn:fan> ?c");
+    assert_eq!(count(&f, pattern).await, "20000");
+}
+
+/// Two parts that have few solutions each and many in between are joined by themselves first.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_with_few_solutions_are_joined_before_they_meet() {
+    let f = open().await;
+    let mut data = String::new();
+    for i in 0..60_000 {
+        data += &format!("<urn:x{i}> <urn:left> <urn:y{0}> . <urn:z{i}> <urn:right> <urn:y{0}> . ", i % 30);
+        if i % 600 == 0 {
+            data += &format!("<urn:x{i}> <urn:is> <urn:chosen> . <urn:z{i}> <urn:was> <urn:chosen> . ");
+        }
+    }
+    update(&f, &format!("INSERT DATA {{ {data} }}")).await.unwrap();
+    f.run("CHECKPOINT").await;
+    let pattern = "?x <urn:is> <urn:chosen> . ?x <urn:left> ?y . ?z <urn:right> ?y . ?z <urn:was> <urn:chosen>";
+    let physical = plan(&f, pattern).await;
+    let joined = place(&physical, "HashJoinExec");
+    for part in ["urn:left", "urn:right"] {
+        assert!(joined < place(&physical, part), "{physical}");
+    }
+    assert_eq!(count(&f, pattern).await, "10000");
+}
+
+/// How many quads match one triple is known without reading them, as long as all of them are in one graph.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_triple_is_counted_without_reading() {
+    let f = open().await;
+    update(&f, "DROP ALL").await.unwrap();
+    let data: String = (0..6000).map(|i| format!("<urn:s{i}> a <urn:Kind{}> ; <urn:n> {i} . ", i % 3)).collect();
+    update(&f, &format!("INSERT DATA {{ {data} }}")).await.unwrap();
+    let counts = [
+        ("(COUNT(*) AS ?n) { ?s ?p ?o }", 12_000),
+        ("(COUNT(?o) AS ?n) { ?s <urn:n> ?o }", 6000),
+        ("(COUNT(DISTINCT ?s) AS ?n) { ?s a <urn:Kind1> }", 2000),
+        ("(COUNT(DISTINCT *) AS ?n) { <urn:s7> ?p ?o }", 2),
+        ("(COUNT(*) AS ?n) { ?s a <urn:None> }", 0),
+        ("(COUNT(*) AS ?n) { <urn:s9> <urn:n> 9 }", 1),
+    ];
+    let others = [
+        ("(COUNT(DISTINCT ?p) AS ?n) { ?s ?p ?o }", 2),
+        ("(COUNT(DISTINCT *) AS ?n) { [] ?p ?o }", 6003),
+        ("(COUNT(*) AS ?n) { ?s ?p ?s }", 0),
+        ("(COUNT(?x) AS ?n) { ?s ?p ?o }", 0),
+        ("(COUNT(*) AS ?n) { ?s ?p ?o FILTER(?o = 5) }", 1),
+    ];
+    let reads = async |query: &str| {
+        let sql = format!("EXPLAIN SELECT * FROM sparql('kb', 'SELECT {query}')");
+        let text = f.rows(&sql).await.join("\n");
+        text.contains("DataSourceExec") || text.contains("BindJoinExec")
+    };
+    let check = async |query: &str, expected: i32| {
+        assert_eq!(select(&f, &format!("SELECT {query}")).await, [format!("{expected}")], "{query}");
+    };
+    for flushed in [false, true] {
+        if flushed {
+            f.run("CHECKPOINT").await;
+        }
+        for (query, expected) in counts {
+            check(query, expected).await;
+            assert!(!flushed || !reads(query).await, "{query}");
+        }
+        for (query, expected) in others {
+            check(query, expected).await;
+            assert!(reads(query).await, "{query}");
+        }
+    }
+    update(&f, "DELETE DATA { <urn:s7> <urn:n> 7 } ; INSERT DATA { <urn:s7> <urn:n> 77, 777 }").await.unwrap();
+    check("(COUNT(*) AS ?n) { <urn:s7> ?p ?o }", 3).await;
+    check("(COUNT(*) AS ?n) { ?s ?p ?o }", 12_001).await;
+    update(&f, "INSERT DATA { GRAPH <urn:g> { <urn:s7> <urn:n> 77 } }").await.unwrap();
+    check("(COUNT(*) AS ?n) { ?s ?p ?o }", 12_001).await;
+    check("(COUNT(*) AS ?n) { GRAPH ?g { ?s ?p ?o } }", 1).await;
+    check("(COUNT(*) AS ?n) { GRAPH <urn:g> { ?s ?p ?o } }", 1).await;
 }

@@ -95,6 +95,17 @@ impl QuadIndex {
             .sum())
     }
 
+    /// How many quads have these terms in these places, from what is known of segments; `None` where quads would have to be read for it.
+    pub fn exact_count(&self, bound: [Option<u64>; 4]) -> Result<Option<u64>> {
+        let mut matches = Matches::default();
+        self.seek(bound, &mut matches)?;
+        let (None, Some(order)) = (matches.graph, matches.order) else {
+            return Ok(None);
+        };
+        let indexes = self.order(order)?.iter().zip(&matches.ranges);
+        Ok(indexes.map(|(index, range)| index.exact_count(range)).sum())
+    }
+
     /// Gives up to `limit` further quads; whether there may be more.
     pub fn read(&self, matches: &mut Matches, limit: usize, mut see: impl FnMut(Quad)) -> Result<bool> {
         let Some(order) = matches.order else { return Ok(false) };

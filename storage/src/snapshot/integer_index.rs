@@ -117,22 +117,35 @@ impl<const N: usize> IntegerIndex<N> {
 
     /// How many rows are in a range: exact, but for memtables, of which a few thousand keys are counted at most.
     pub fn count(&self, range: &IntegerRange) -> u64 {
+        self.counted(range).0
+    }
+
+    /// How many rows are in a range; `None` where that cannot be told without reading many.
+    pub fn exact_count(&self, range: &IntegerRange) -> Option<u64> {
+        let (count, is_exact) = self.counted(range);
+        is_exact.then_some(count)
+    }
+
+    /// Rows, and whether these are all.
+    fn counted(&self, range: &IntegerRange) -> (u64, bool) {
         let in_segments = range.segments.iter().map(|(i, rows)| {
             let masked = self.segments[*i].piece.masked_within(rows.clone());
             u64::from(rows.end - rows.start).saturating_sub(masked)
         });
-        let in_memtables = range.memtables.iter().map(|(i, from)| {
+        let mut is_exact = true;
+        let mut in_memtables = 0;
+        for (i, from) in &range.memtables {
             let piece = &self.memtables[*i];
-            let (mut count, mut from) = (0, Some(from.clone()));
+            let mut from = Some(from.clone());
             for _ in 0..COUNTED_PAGES {
                 let Some(bound) = from.take() else { break };
                 let page = piece.page(&bound, &range.end, PAGE);
-                count += page.0.len() as u64;
+                in_memtables += page.0.len() as u64;
                 from = page.1;
             }
-            count
-        });
-        in_segments.sum::<u64>() + in_memtables.sum::<u64>()
+            is_exact &= from.is_none();
+        }
+        (in_segments.sum::<u64>() + in_memtables, is_exact)
     }
 
     /// Gives the keys of up to `limit` further rows of a range, in no certain order; whether there may be more.

@@ -51,7 +51,7 @@ fn some_step() -> impl Strategy<Value = Step> {
 fn found(index: &IntegerIndex<3>, prefix: &[u64], limit: usize) -> Vec<Key> {
     let mut range = IntegerRange::default();
     index.seek(prefix, &mut range).unwrap();
-    let count = index.count(&range);
+    let (count, exact) = (index.count(&range), index.exact_count(&range));
     let mut sampled = Vec::new();
     index.sample(&range, 4, |key| sampled.push(key)).unwrap();
     let mut keys = Vec::new();
@@ -64,6 +64,7 @@ fn found(index: &IntegerIndex<3>, prefix: &[u64], limit: usize) -> Vec<Key> {
         }
     }
     assert_eq!(count, keys.len() as u64);
+    assert_eq!(exact, Some(count));
     assert!(sampled.iter().all(|key| keys.contains(key)));
     keys.sort_unstable();
     keys

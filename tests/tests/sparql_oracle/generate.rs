@@ -268,9 +268,11 @@ impl Generator {
                 format!("({variable} && isNumeric({variable}))")
             }
             7 => format!("BOUND({})", self.one(&VARIABLES)),
+            8 => format!("{} {} {}", self.expression(1), self.one(&["=", "!="]), self.expression(1)),
             _ => {
-                let operator = self.one(&["=", "!=", "<", "<=", ">", ">="]);
-                format!("{} {operator} {}", self.expression(1), self.expression(1))
+                // Oxigraph does not order booleans.
+                let (left, operator) = (self.expression(1), self.one(&["<", "<=", ">", ">="]));
+                format!("(DATATYPE({left}) != xsd:boolean && {left} {operator} {})", self.expression(1))
             }
         }
     }

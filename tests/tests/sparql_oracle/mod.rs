@@ -70,7 +70,7 @@ fn query_differs(server: &Server, oracle: &mut Oracle, query: &str) -> Option<St
     ];
     let expected = oracle.ask(&json!({ "query": query }));
     // However triples are joined, it is the same, and whether its plan is new or was kept when it was asked before.
-    ["auto", "hash", "auto", "auto"].into_iter().find_map(|join| {
+    ["auto", "hash", "search", "auto", "auto"].into_iter().find_map(|join| {
         let answer = server.http("POST", &format!("/rdf/kb/query?join={join}"), &headers, query.as_bytes());
         Some(format!("join={join}: {}", answer_differs(&answer, &expected)?))
     })

@@ -10,8 +10,8 @@ use spargebra::algebra::{Expression, GraphPattern};
 use spargebra::term::{NamedNodePattern, TriplePattern};
 
 use super::bind::{self, Bind, BindJoin, SlotPlan};
-use super::counted::counted;
-use super::estimate::{Estimate, FEWER, Wanted};
+use super::estimate::{Estimate, Wanted};
+use super::order::{HASHED, JOIN, LOOKUP, SCANNED};
 use super::pattern::Translator;
 use super::probe::{Place, Probe};
 use super::query::SparqlJoin;
@@ -21,25 +21,10 @@ use super::triple::{Graphs, Slot};
 use crate::error::Result;
 use crate::rdf::term_id::Encoded;
 
-/// Microseconds, about, on one core. To look something up for a row:
-const LOOKUP: f64 = 0.7;
-/// to make a row that was looked up,
-const FOUND: f64 = 0.1;
-/// to read a quad in a scan,
-const SCANNED: f64 = 0.02;
-/// to take a row through a hash join,
-const HASHED: f64 = 0.05;
-/// to plan and start a scan and a join.
-const JOIN: f64 = 300.0;
-/// With so few solutions, a triple that makes them no more is as good as any.
-const FEW: f64 = 50.0;
-
-/// With more solutions, a product with others is made as they come: one side of it would be held.
-const HELD: f64 = 1_000_000.0;
-
 /// Steps of a bind join that is being planned, and the variables that they speak of.
-struct Steps {
-    steps: Vec<Bind>,
+pub struct Steps {
+    /// In their order.
+    pub steps: Vec<Bind>,
     names: Vec<String>,
     slots: Vec<SlotPlan>,
     /// The variables that have a value at the end.
@@ -47,7 +32,8 @@ struct Steps {
 }
 
 impl Steps {
-    fn new() -> Steps {
+    /// None.
+    pub fn new() -> Steps {
         Steps {
             steps: Vec::new(),
             names: Vec::new(),
@@ -77,7 +63,7 @@ impl Steps {
     }
 
     /// A pattern that each row must match.
-    fn require(&mut self, names: &mut Names, input: &BTreeMap<String, Binding>, wanted: &Wanted) {
+    pub fn require(&mut self, names: &mut Names, input: &BTreeMap<String, Binding>, wanted: &Wanted) {
         let probe = self.probe(names, input, wanted);
         for place in probe.places {
             if let Place::Slot(slot) = place {
@@ -120,86 +106,8 @@ impl Translator<'_> {
         Ok((found, pending))
     }
 
-    /// As [`Self::join_basic`], with conditions on the pattern's variables; takes those away that are tried between lookups.
-    fn join_where(
-        &mut self,
-        mut left: Solutions,
-        mut wanted: Vec<Wanted>,
-        pending: &mut Vec<&Expression>,
-        graphs: &Graphs,
-    ) -> Result<Solutions> {
-        let index = Arc::clone(&self.index);
-        let mut estimate = left
-            .estimate
-            .take()
-            .map(|estimate| estimate.of_variables(|name| left.variables.contains_key(name)));
-        let mut steps = Steps::new();
-        let mut bound: Vec<String> = left.variables.keys().cloned().collect();
-        while !wanted.is_empty() {
-            let (next, expected) = self.next(&wanted, &bound, estimate.as_ref())?;
-            let before = estimate.as_ref().map_or(f64::MAX, |estimate| estimate.rows);
-            if (FEW..=HELD).contains(&before)
-                && !bound.is_empty()
-                && !is_connected(&wanted[next], &bound)
-                && let Some(apart) = connected_to(&mut wanted, next)
-            {
-                // Joined by themselves, they are not looked up for every one of the solutions that they have nothing to do with.
-                left = self.bound(left, std::mem::replace(&mut steps, Steps::new()), before)?;
-                left.estimate = estimate;
-                let mut apart = self.join_where(Solutions::one()?, apart, pending, graphs)?;
-                if let Some(estimate) = &apart.estimate {
-                    apart.plan = counted(apart.plan, estimate.rows);
-                }
-                bound.extend(apart.variables.keys().cloned());
-                left = left.join(&mut self.names, apart)?;
-                estimate = left.estimate.take();
-                continue;
-            }
-            let next = wanted.remove(next);
-            let by_lookup = before * LOOKUP + expected * FOUND;
-            let alone = next.alone(&index)?;
-            let by_hash = JOIN + alone * SCANNED + (before + expected) * HASHED;
-            let looks_up = match self.join {
-                SparqlJoin::Auto => by_lookup <= by_hash,
-                SparqlJoin::Lookup => true,
-                SparqlJoin::Hash => false,
-            };
-            if looks_up {
-                // What takes more solutions away than conditions may goes first.
-                if expected * FEWER > before {
-                    self.keep_bound(pending, &bound, &mut steps, &left.variables)?;
-                }
-                steps.require(&mut self.names, &left.variables, &next);
-            } else {
-                left = self.bound(left, steps, before)?;
-                steps = Steps::new();
-                let [subject, predicate, object] = &next.slots;
-                let found = self
-                    .quads
-                    .matching(&mut self.names, [subject, predicate, object], graphs, &next.text)?;
-                left = left.join(&mut self.names, found)?;
-                if let Some(estimate) = &mut estimate {
-                    let is_new = |name: &&str| !bound.iter().any(|bound| bound == name);
-                    estimate.bring_in(next.variables().filter(is_new), alone);
-                }
-            }
-            estimate = match estimate {
-                Some(estimate) => Some(estimate.joined(&index, &next)?),
-                None => None,
-            };
-            bound.extend(next.variables().map(str::to_owned));
-        }
-        let rows = estimate.as_ref().map_or(f64::MAX, |estimate| estimate.rows);
-        if !steps.steps.is_empty() {
-            self.keep_bound(pending, &bound, &mut steps, &left.variables)?;
-        }
-        left = self.bound(left, steps, rows)?;
-        left.estimate = estimate;
-        Ok(left)
-    }
-
     /// Tries the conditions of which all variables have values by now.
-    fn keep_bound(
+    pub fn keep_bound(
         &mut self,
         pending: &mut Vec<&Expression>,
         bound: &[String],
@@ -214,29 +122,8 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// The pattern to go on with, and how many solutions are expected then.
-    fn next(&self, wanted: &[Wanted], bound: &[String], estimate: Option<&Estimate>) -> Result<(usize, f64)> {
-        let any_connected = wanted.iter().any(|wanted| is_connected(wanted, bound));
-        let mut best: Option<(usize, f64)> = None;
-        for (i, candidate) in wanted.iter().enumerate() {
-            if any_connected && !is_connected(candidate, bound) {
-                continue;
-            }
-            let expected = match estimate {
-                Some(estimate) => estimate.expected(&self.index, candidate)?,
-                None => candidate.alone(&self.index)?,
-            };
-            if estimate.is_some_and(|estimate| any_connected && estimate.rows <= FEW && expected <= estimate.rows) {
-                return Ok((i, expected));
-            }
-            if best.is_none_or(|(_, least)| expected < least) {
-                best = Some((i, expected));
-            }
-        }
-        best.ok_or_else(|| crate::Error::internal("no pattern to go on with"))
-    }
-
-    fn wanted(&self, patterns: &[TriplePattern], graphs: &Graphs) -> Result<Vec<Wanted>> {
+    /// Triple patterns with the ids of their terms.
+    pub fn wanted(&self, patterns: &[TriplePattern], graphs: &Graphs) -> Result<Vec<Wanted>> {
         let wanted = patterns.iter().map(|pattern| {
             let predicate = match &pattern.predicate {
                 NamedNodePattern::NamedNode(iri) => Slot::Constant(self.context.id(Encoded::iri(iri.as_ref()))?),
@@ -252,7 +139,7 @@ impl Translator<'_> {
     }
 
     /// The solutions after some steps.
-    fn bound(&mut self, left: Solutions, steps: Steps, rows: f64) -> Result<Solutions> {
+    pub fn bound(&mut self, left: Solutions, steps: Steps, rows: f64) -> Result<Solutions> {
         if steps.steps.is_empty() {
             return Ok(left);
         }
@@ -321,7 +208,7 @@ impl Translator<'_> {
         }
         let by_lookup = rows * LOOKUP * patterns.len() as f64;
         Ok(match self.join {
-            SparqlJoin::Auto => by_lookup <= by_hash,
+            SparqlJoin::Auto | SparqlJoin::Search => by_lookup <= by_hash,
             SparqlJoin::Lookup => true,
             SparqlJoin::Hash => false,
         })
@@ -477,31 +364,6 @@ fn can_bind(pattern: &GraphPattern, outer: &scope::Names) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether a pattern asks for something that has a value, or for nothing that varies.
-fn is_connected(wanted: &Wanted, bound: &[String]) -> bool {
-    let mut variables = wanted.variables().peekable();
-    variables.peek().is_none() || variables.any(|name| bound.iter().any(|bound| bound == name))
-}
-
-/// Takes one of the patterns and those that share variables with it, also by way of others; `None` where there are no others.
-fn connected_to(wanted: &mut Vec<Wanted>, first: usize) -> Option<Vec<Wanted>> {
-    let mut names: Vec<String> = wanted[first].variables().map(str::to_owned).collect();
-    let mut found = vec![first];
-    while let Some(next) = (0..wanted.len()).find(|i| !found.contains(i) && is_connected(&wanted[*i], &names)) {
-        names.extend(wanted[next].variables().map(str::to_owned));
-        found.push(next);
-    }
-    if found.len() == 1 {
-        return None;
-    }
-    let (taken, left) = std::mem::take(wanted)
-        .into_iter()
-        .enumerate()
-        .partition::<Vec<_>, _>(|(i, _)| found.contains(i));
-    *wanted = left.into_iter().map(|(_, wanted)| wanted).collect();
-    Some(taken.into_iter().map(|(_, wanted)| wanted).collect())
 }
 
 /// The parts of a condition that can be tried as soon as some variables have values, and the others.

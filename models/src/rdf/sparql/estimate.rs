@@ -165,6 +165,16 @@ impl Estimate {
         }
     }
 
+    /// How often something is looked up to tell how many solutions there are with a further pattern.
+    pub fn lookups(&self) -> f64 {
+        self.sample.len() as f64
+    }
+
+    /// Takes over what scans bring into other solutions.
+    pub fn bring_in_from(&mut self, others: &Estimate) {
+        self.scanned.extend(others.scanned.iter().cloned());
+    }
+
     /// Notes that a scan of so many rows brings variables in, to be joined by hash.
     pub fn bring_in<'a>(&mut self, variables: impl Iterator<Item = &'a str>, rows: f64) {
         self.scanned.extend(variables.map(|name| (name.to_owned(), rows)));

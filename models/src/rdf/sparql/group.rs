@@ -6,17 +6,19 @@ use datafusion::functions::core::expr_fn::r#struct;
 use datafusion::functions_aggregate::expr_fn::{count, count_distinct};
 use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder};
 use datafusion::prelude::{ident, lit};
-use spargebra::algebra::{AggregateExpression, AggregateFunction, GraphPattern};
+use spargebra::algebra::{AggregateExpression, AggregateFunction, Expression, GraphPattern};
 use spargebra::term::Variable;
 
 use super::aggregate::SetFunction;
 use super::conversion::Conversion;
-use super::estimate::Estimate;
+use super::estimate::{Estimate, Wanted};
 use super::pattern::Translator;
+use super::query::SparqlJoin;
 use super::scope;
 use super::solutions::{Binding, Solutions, is_hidden, unbound};
-use super::triple::Graphs;
+use super::triple::{Graphs, Slot};
 use crate::error::{Error, Result};
+use crate::rdf::term_id::TermId;
 
 impl Translator<'_> {
     /// One solution a group: what the solutions of it share, and what the aggregates give.
@@ -27,6 +29,9 @@ impl Translator<'_> {
         aggregates: &[(Variable, AggregateExpression)],
         graphs: &Graphs,
     ) -> Result<Solutions> {
+        if let Some(counted) = self.counted_without_reading(inner, keys, aggregates, graphs)? {
+            return Ok(counted);
+        }
         let mut solutions = self.pattern(inner, graphs)?;
         let mut prepared = Vec::new();
         for (variable, aggregate) in aggregates {
@@ -106,6 +111,60 @@ impl Translator<'_> {
         }
         grouped.plan = LogicalPlanBuilder::from(grouped.plan).project(columns)?.build()?;
         Ok(grouped)
+    }
+
+    /// `COUNT` of the quads that match one triple: segments know how many there are.
+    fn counted_without_reading(
+        &mut self,
+        inner: &GraphPattern,
+        keys: &[Variable],
+        aggregates: &[(Variable, AggregateExpression)],
+        graphs: &Graphs,
+    ) -> Result<Option<Solutions>> {
+        let is_one_graph = matches!(graphs, Graphs::One(TermId::DEFAULT_GRAPH) | Graphs::Merged(None));
+        let (GraphPattern::Bgp { patterns }, true, true) = (inner, keys.is_empty(), is_one_graph && self.injected.is_none()) else {
+            return Ok(None);
+        };
+        if patterns.len() != 1 || aggregates.is_empty() || self.join == SparqlJoin::Hash {
+            return Ok(None);
+        }
+        let wanted = self.wanted(patterns, graphs)?;
+        let names: Vec<&str> = wanted.iter().flat_map(Wanted::variables).collect();
+        // A triple is in a graph once, so the values of its variables together are distinct, and that of the only one is.
+        let counts_all = |aggregate: &AggregateExpression| match aggregate {
+            AggregateExpression::CountSolutions { distinct } => !distinct || !names.iter().any(|name| is_hidden(name)),
+            AggregateExpression::FunctionCall {
+                name: AggregateFunction::Count,
+                expr: Expression::Variable(variable),
+                distinct,
+            } => names.contains(&variable.as_str()) && (!distinct || names.len() == 1),
+            AggregateExpression::FunctionCall { .. } => false,
+        };
+        let is_repeated = |name: &&str| names.iter().filter(|other| *other == name).count() > 1;
+        if names.iter().any(is_repeated)
+            || !aggregates.iter().all(|(_, aggregate)| counts_all(aggregate))
+            || !self.quads.have_one_graph()?
+        {
+            return Ok(None);
+        }
+        let bound = |slot: &Slot| match slot {
+            Slot::Constant(id) => Some(id.0),
+            Slot::Variable(_) => None,
+        };
+        let [subject, predicate, object] = wanted[0].slots.each_ref().map(bound);
+        let Some(count) = self.index.exact_count([subject, predicate, object, None])? else {
+            return Ok(None);
+        };
+        let count = i64::try_from(count).map_err(|_| Error::internal("more quads than an integer counts"))?;
+        let mut counted = Solutions::one()?;
+        let mut columns = Vec::new();
+        for (variable, _) in aggregates {
+            let column = self.names.fresh(variable.as_str());
+            columns.push(Conversion::Integer.call(&self.context, lit(count)).alias(&column));
+            counted.variables.insert(variable.as_str().to_owned(), Binding::new(column, false));
+        }
+        counted.plan = LogicalPlanBuilder::from(counted.plan).project(columns)?.build()?;
+        Ok(Some(counted))
     }
 
     /// The aggregate, and whether it gives a number of SQL.

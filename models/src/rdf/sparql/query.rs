@@ -65,6 +65,8 @@ pub enum SparqlJoin {
     Lookup,
     /// By hash, from scans.
     Hash,
+    /// In the best of all orders, also where the search for it is not worth while.
+    Search,
 }
 
 /// The answer to a query. Dropping a stream stops the work.

@@ -130,6 +130,12 @@ impl Quads<'_> {
         Ok(builder.project(QUAD.map(ident))?.build()?)
     }
 
+    /// Whether all quads are in the default graph.
+    pub fn have_one_graph(&self) -> Result<bool> {
+        let views = self.reader.relation(self.dataset.graphs.id)?;
+        Ok(views.iter().all(|view| view.row_count() == 0))
+    }
+
     /// The named graphs, also those without quads.
     pub fn named_graphs(&self, names: &mut Names, variable: &str, among: Option<&[TermId]>) -> Result<Solutions> {
         let views = self.reader.relation(self.dataset.graphs.id)?;

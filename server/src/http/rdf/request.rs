@@ -131,10 +131,11 @@ impl Parameters {
             None | Some("auto") => SparqlJoin::Auto,
             Some("lookup") => SparqlJoin::Lookup,
             Some("hash") => SparqlJoin::Hash,
+            Some("search") => SparqlJoin::Search,
             Some(other) => {
                 return Err(Problem::bad_request(
                     "BAD_JOIN",
-                    format!("join={other} is none of auto, lookup and hash"),
+                    format!("join={other} is none of auto, lookup, hash and search"),
                 ));
             }
         };
