@@ -67,6 +67,7 @@ async fn run(partition: PartitionHandle, schema: RelationSchema, client: i64, ti
         let policy = ConflictPolicy::LastWriteWins;
         let writes = RelationWrites {
             relation: schema.id,
+            emptied: false,
             puts,
             deletes: Vec::new(),
             staged: Vec::new(),

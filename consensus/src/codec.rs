@@ -166,13 +166,43 @@ struct WireWriteSet<'a> {
 #[derive(Serialize, Deserialize)]
 struct WireRelationWrites<'a> {
     relation: RelationId,
-    policy: ConflictPolicy,
+    policy: WirePolicy,
     staged: Vec<StagedSegment>,
     /// IPC streams or [`rows`]; empty for no batches.
     #[serde(borrow)]
     puts: Slice<'a>,
     #[serde(borrow)]
     deletes: Slice<'a>,
+}
+
+/// [`ConflictPolicy`], and whether the relation is emptied: what was there before that was possible is encoded as it was.
+#[derive(Serialize, Deserialize, Clone, Copy)]
+enum WirePolicy {
+    FirstCommitterWins,
+    LastWriteWins,
+    EmptyUnlessChanged,
+    EmptyAnyway,
+}
+
+impl WirePolicy {
+    fn of(writes: &RelationWrites) -> WirePolicy {
+        match (writes.policy, writes.emptied) {
+            (ConflictPolicy::FirstCommitterWins, false) => WirePolicy::FirstCommitterWins,
+            (ConflictPolicy::LastWriteWins, false) => WirePolicy::LastWriteWins,
+            (ConflictPolicy::FirstCommitterWins, true) => WirePolicy::EmptyUnlessChanged,
+            (ConflictPolicy::LastWriteWins, true) => WirePolicy::EmptyAnyway,
+        }
+    }
+
+    /// The policy, and whether the relation is emptied.
+    fn parts(self) -> (ConflictPolicy, bool) {
+        match self {
+            WirePolicy::FirstCommitterWins => (ConflictPolicy::FirstCommitterWins, false),
+            WirePolicy::LastWriteWins => (ConflictPolicy::LastWriteWins, false),
+            WirePolicy::EmptyUnlessChanged => (ConflictPolicy::FirstCommitterWins, true),
+            WirePolicy::EmptyAnyway => (ConflictPolicy::LastWriteWins, true),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -195,7 +225,7 @@ pub fn encode_write_set(write_set: &WriteSet) -> Result<Bytes, CodecError> {
         .zip(&streams)
         .map(|(writes, (puts, deletes))| WireRelationWrites {
             relation: writes.relation,
-            policy: writes.policy,
+            policy: WirePolicy::of(writes),
             staged: writes.staged.clone(),
             puts: Slice(puts),
             deletes: Slice(deletes),
@@ -213,12 +243,14 @@ pub type Schemas<'a> = &'a dyn Fn(RelationId) -> Option<Arc<RelationSchema>>;
 pub fn decode_write_set(bytes: &Bytes, schemas: Schemas<'_>) -> Result<WriteSet, CodecError> {
     let wire: WireWriteSet<'_> = decode_borrowed(bytes)?;
     let relations = wire.relations.into_iter().map(|writes| {
+        let (policy, emptied) = writes.policy.parts();
         Ok(RelationWrites {
             relation: writes.relation,
+            emptied,
             puts: decode_batches(&bytes.slice_ref(writes.puts.0), || Some(schemas(writes.relation)?.schema.clone()))?,
             deletes: decode_batches(&bytes.slice_ref(writes.deletes.0), || Some(schemas(writes.relation)?.key_schema()))?,
             staged: writes.staged,
-            policy: writes.policy,
+            policy,
         })
     });
     Ok(WriteSet {
@@ -235,10 +267,11 @@ pub fn staged_only(encoded: &EncodedWriteSet) -> Result<Option<WriteSet>, CodecE
     }
     let relations = wire.relations.into_iter().map(|writes| RelationWrites {
         relation: writes.relation,
+        emptied: false,
         puts: Vec::new(),
         deletes: Vec::new(),
         staged: writes.staged,
-        policy: writes.policy,
+        policy: writes.policy.parts().0,
     });
     Ok(Some(WriteSet {
         start: wire.start,

@@ -32,6 +32,7 @@ pub fn puts(start: Timestamp, ids: impl IntoIterator<Item = i64>, text: &str, po
     .unwrap();
     let writes = RelationWrites {
         relation: RELATION,
+        emptied: false,
         puts: vec![batch],
         deletes: Vec::new(),
         staged: Vec::new(),

@@ -14,5 +14,6 @@ mod same_names;
 mod schema_change;
 mod sparql;
 mod sparql_call;
+mod sparql_clear;
 mod sparql_plan_cache;
 mod sparql_plans;

@@ -268,7 +268,9 @@ async fn parts_with_few_solutions_are_joined_before_they_meet() {
 async fn one_triple_is_counted_without_reading() {
     let f = open().await;
     update(&f, "DROP ALL").await.unwrap();
-    let data: String = (0..6000).map(|i| format!("<urn:s{i}> a <urn:Kind{}> ; <urn:n> {i} . ", i % 3)).collect();
+    let data: String = (0..6000)
+        .map(|i| format!("<urn:s{i}> a <urn:Kind{}> ; <urn:n> {i} . ", i % 3))
+        .collect();
     update(&f, &format!("INSERT DATA {{ {data} }}")).await.unwrap();
     let counts = [
         ("(COUNT(*) AS ?n) { ?s ?p ?o }", 12_000),
@@ -306,7 +308,9 @@ async fn one_triple_is_counted_without_reading() {
             assert!(reads(query).await, "{query}");
         }
     }
-    update(&f, "DELETE DATA { <urn:s7> <urn:n> 7 } ; INSERT DATA { <urn:s7> <urn:n> 77, 777 }").await.unwrap();
+    update(&f, "DELETE DATA { <urn:s7> <urn:n> 7 } ; INSERT DATA { <urn:s7> <urn:n> 77, 777 }")
+        .await
+        .unwrap();
     check("(COUNT(*) AS ?n) { <urn:s7> ?p ?o }", 3).await;
     check("(COUNT(*) AS ?n) { ?s ?p ?o }", 12_001).await;
     update(&f, "INSERT DATA { GRAPH <urn:g> { <urn:s7> <urn:n> 77 } }").await.unwrap();

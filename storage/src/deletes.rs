@@ -6,7 +6,14 @@
 //! ```text
 //! | base timestamp u64 | bitmap length u64 | roaring bitmap | row u32, timestamp u64 | row u32, timestamp u64 | ...
 //! ```
+//!
+//! Where one commit deleted many rows they are a group, and the file has version 2: between the bitmap and the rows stands
+//!
+//! ```text
+//! | groups u64 | timestamp u64 | bitmap length u64 | roaring bitmap | timestamp u64 | ...
+//! ```
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,15 +22,19 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, StorageError};
-use crate::file::{FileKind, le_u32, le_u64, read_checked, write_checked};
+use crate::file::{FileKind, le_u32, le_u64, read_versioned, write_checked};
 use crate::ids::{SegmentId, Timestamp};
 
 const KIND: FileKind = FileKind {
     magic: *b"PYRA_DEL",
-    version: 1,
+    version: 2,
     name: "delete vector",
 };
+/// Without groups, as builds before them wrote it and read it.
+const WITHOUT_GROUPS: FileKind = FileKind { version: 1, ..KIND };
 const PAIR: usize = 12;
+/// Rows of one timestamp from which on they are a group.
+pub const GROUP_ROWS: u64 = 1024;
 
 /// The file of a persisted delete vector, as the manifest names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +61,8 @@ pub struct DeleteVector {
     base: Arc<RoaringBitmap>,
     /// By row; rows are not in `base`.
     later: Vec<(u32, Timestamp)>,
+    /// By timestamp; rows are neither in `base` nor in `later` nor in two groups.
+    groups: Vec<(Timestamp, RoaringBitmap)>,
     max_timestamp: Timestamp,
     /// The last mask asked for: readers mostly ask at the newest timestamp.
     cached: Mutex<Option<(Timestamp, Arc<RoaringBitmap>)>>,
@@ -61,13 +74,14 @@ impl DeleteVector {
         DeleteVector::default()
     }
 
-    fn new(base_timestamp: Timestamp, base: RoaringBitmap, later: Vec<(u32, Timestamp)>) -> Self {
-        let newest = later.iter().map(|(_, ts)| *ts).max();
+    fn new(base_timestamp: Timestamp, base: RoaringBitmap, later: Vec<(u32, Timestamp)>, groups: Vec<(Timestamp, RoaringBitmap)>) -> Self {
+        let newest = later.iter().map(|(_, ts)| *ts).chain(groups.iter().map(|(ts, _)| *ts)).max();
         let max_timestamp = newest.unwrap_or(if base.is_empty() { Timestamp::ZERO } else { base_timestamp });
         DeleteVector {
             base_timestamp,
             base: Arc::new(base),
             later,
+            groups,
             max_timestamp,
             cached: Mutex::new(None),
         }
@@ -77,20 +91,23 @@ impl DeleteVector {
     pub fn read(dir: &Path, segment: SegmentId, file: &DeleteFile) -> Result<Self> {
         let path = delete_path(dir, segment, file.version);
         let damaged = |detail: String| StorageError::damaged(&path, KIND.name, detail);
-        let (body, header) = read_checked(&path, KIND)?;
+        let (body, header, version) = read_versioned(&path, KIND)?;
         if (header.crc, header.bytes) != (file.crc, file.bytes) {
             return Err(damaged("it is not the file that the manifest names".to_owned()));
         }
-        if body.len() < 16 {
-            return Err(damaged("it ends within its first fields".to_owned()));
+        let mut rest = Fields { bytes: &body, path: &path };
+        let base_timestamp = Timestamp(rest.number()?);
+        let base = rest.bitmap()?;
+        let mut groups = Vec::new();
+        if version >= KIND.version {
+            for _ in 0..rest.number()? {
+                groups.push((Timestamp(rest.number()?), rest.bitmap()?));
+            }
         }
-        let (fields, rest) = body.split_at(16);
-        let bitmap_bytes = usize::try_from(le_u64(&fields[8..])).unwrap_or(usize::MAX);
-        if bitmap_bytes > rest.len() || (rest.len() - bitmap_bytes) % PAIR != 0 {
-            return Err(damaged(format!("a bitmap of {bitmap_bytes} bytes does not fit in it")));
+        let pairs = rest.bytes;
+        if !pairs.len().is_multiple_of(PAIR) {
+            return Err(damaged("it ends within a row".to_owned()));
         }
-        let (bitmap, pairs) = rest.split_at(bitmap_bytes);
-        let base = RoaringBitmap::deserialize_from(bitmap).map_err(|e| damaged(format!("bitmap: {e}")))?;
         let later: Vec<_> = pairs
             .chunks_exact(PAIR)
             .map(|p| (le_u32(&p[..4]), Timestamp(le_u64(&p[4..]))))
@@ -98,21 +115,35 @@ impl DeleteVector {
         if !later.windows(2).all(|w| w[0].0 < w[1].0) {
             return Err(damaged("its rows are not in order".to_owned()));
         }
-        Ok(DeleteVector::new(Timestamp(le_u64(&fields[..8])), base, later))
+        Ok(DeleteVector::new(base_timestamp, base, later, groups))
     }
 
     /// Writes and syncs a new file (not its directory: that goes with the manifest edit).
     pub fn write(&self, dir: &Path, segment: SegmentId, version: u64) -> Result<DeleteFile> {
         let path = delete_path(dir, segment, version);
         let mut body = Vec::with_capacity(16 + self.base.serialized_size() + self.later.len() * PAIR);
+        let put = |bitmap: &RoaringBitmap, body: &mut Vec<u8>| {
+            body.extend_from_slice(&(bitmap.serialized_size() as u64).to_le_bytes());
+            bitmap.serialize_into(body).map_err(StorageError::io(&path, "encode"))
+        };
         body.extend_from_slice(&self.base_timestamp.0.to_le_bytes());
-        body.extend_from_slice(&(self.base.serialized_size() as u64).to_le_bytes());
-        self.base.serialize_into(&mut body).map_err(StorageError::io(&path, "encode"))?;
+        put(&self.base, &mut body)?;
+        let kind = match self.groups.is_empty() {
+            true => WITHOUT_GROUPS,
+            false => {
+                body.extend_from_slice(&(self.groups.len() as u64).to_le_bytes());
+                for (timestamp, rows) in &self.groups {
+                    body.extend_from_slice(&timestamp.0.to_le_bytes());
+                    put(rows, &mut body)?;
+                }
+                KIND
+            }
+        };
         for (row, ts) in &self.later {
             body.extend_from_slice(&row.to_le_bytes());
             body.extend_from_slice(&ts.0.to_le_bytes());
         }
-        let file = write_checked(&path, KIND, &body)?;
+        let file = write_checked(&path, kind, &body)?;
         Ok(DeleteFile {
             version,
             crc: file.crc,
@@ -126,13 +157,15 @@ impl DeleteVector {
         if self.base.contains(row) {
             return Some(self.base_timestamp);
         }
-        let at = self.later.binary_search_by_key(&row, |(row, _)| *row).ok()?;
-        Some(self.later[at].1)
+        match self.later.binary_search_by_key(&row, |(row, _)| *row) {
+            Ok(at) => Some(self.later[at].1),
+            Err(_) => self.groups.iter().find(|(_, rows)| rows.contains(row)).map(|(ts, _)| *ts),
+        }
     }
 
     /// Rows that a reader at `timestamp` (not before the base timestamp) does not see. The last answer is cached.
     pub fn mask_at(&self, timestamp: Timestamp) -> Arc<RoaringBitmap> {
-        if self.later.is_empty() {
+        if self.later.is_empty() && self.groups.is_empty() {
             return self.base.clone();
         }
         // Every timestamp from the newest deletion on gives the same mask.
@@ -145,6 +178,10 @@ impl DeleteVector {
         }
         let mut mask = RoaringBitmap::clone(&self.base);
         mask.extend(self.later.iter().filter(|(_, ts)| *ts <= timestamp).map(|(row, _)| *row));
+        self.groups
+            .iter()
+            .filter(|(ts, _)| *ts <= timestamp)
+            .for_each(|(_, rows)| mask |= rows);
         let mask = Arc::new(mask);
         *cached = Some((timestamp, mask.clone()));
         mask
@@ -153,6 +190,11 @@ impl DeleteVector {
     /// This vector and `additions` (row, timestamp of deletion), in any order; what was deleted at or before `horizon` loses its own timestamp.
     /// A row that is deleted already stays deleted since then.
     pub fn with(&self, additions: &[(u32, Timestamp)], horizon: Timestamp) -> DeleteVector {
+        self.with_groups(additions, &[], horizon)
+    }
+
+    /// As [`Self::with`], also with rows that were deleted together.
+    pub fn with_groups(&self, additions: &[(u32, Timestamp)], groups: &[(Timestamp, RoaringBitmap)], horizon: Timestamp) -> DeleteVector {
         let base_timestamp = self.base_timestamp.max(horizon);
         let mut all: Vec<(u32, Timestamp)> = self.later.iter().chain(additions).copied().collect();
         all.sort_unstable();
@@ -166,12 +208,49 @@ impl DeleteVector {
                 later.push((row, ts));
             }
         }
-        DeleteVector::new(base_timestamp, base, later)
+        let mut together: BTreeMap<Timestamp, RoaringBitmap> = BTreeMap::new();
+        for (timestamp, rows) in self.groups.iter().chain(groups) {
+            match *timestamp <= base_timestamp {
+                true => base |= rows,
+                false => *together.entry(*timestamp).or_default() |= rows,
+            }
+        }
+        let mut counts: HashMap<Timestamp, u64> = HashMap::new();
+        later.iter().for_each(|(_, ts)| *counts.entry(*ts).or_default() += 1);
+        later.retain(|(row, ts)| {
+            let is_single = counts[ts] < GROUP_ROWS;
+            if !is_single {
+                together.entry(*ts).or_default().insert(*row);
+            }
+            is_single
+        });
+        // The oldest deletion of a row stands.
+        let mut known = base.clone();
+        let mut groups = Vec::new();
+        for (timestamp, mut rows) in together {
+            rows -= &known;
+            for (row, _) in later.iter().filter(|(_, ts)| *ts <= timestamp) {
+                rows.remove(*row);
+            }
+            known |= &rows;
+            if !rows.is_empty() {
+                groups.push((timestamp, rows));
+            }
+        }
+        later.retain(|(row, _)| !known.contains(*row));
+        DeleteVector::new(base_timestamp, base, later, groups)
     }
 
-    /// Deletions that still have their own timestamp, by row.
-    pub fn later(&self) -> &[(u32, Timestamp)] {
-        &self.later
+    /// How many deletions that still have their own timestamp are at or before `until`.
+    pub fn later_until(&self, until: Timestamp) -> u64 {
+        let groups = self.groups.iter().filter(|(ts, _)| *ts <= until);
+        self.later.iter().filter(|(_, ts)| *ts <= until).count() as u64 + groups.map(|(_, rows)| rows.len()).sum::<u64>()
+    }
+
+    /// Deletions that still have their own timestamp, in no certain order.
+    pub fn later(&self) -> impl Iterator<Item = (u32, Timestamp)> {
+        let groups = self.groups.iter().flat_map(|(ts, rows)| rows.iter().map(|row| (row, *ts)));
+        self.later.iter().copied().chain(groups)
     }
 
     /// Rows deleted at or before [`Self::base_timestamp`].
@@ -186,7 +265,7 @@ impl DeleteVector {
 
     /// Deleted rows.
     pub fn len(&self) -> u64 {
-        self.base.len() + self.later.len() as u64
+        self.base.len() + self.later_until(Timestamp::MAX)
     }
 
     /// Whether no row is deleted.
@@ -197,6 +276,34 @@ impl DeleteVector {
     /// The newest deletion's timestamp (the base timestamp where only folded ones are left); zero when there is none.
     pub fn max_timestamp(&self) -> Timestamp {
         self.max_timestamp
+    }
+}
+
+/// What is left of a file's body.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    path: &'a Path,
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, count: u64) -> Result<&'a [u8]> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let Some((taken, rest)) = self.bytes.split_at_checked(count) else {
+            let detail = format!("it has {} bytes where {count} should be", self.bytes.len());
+            return Err(StorageError::damaged(self.path, KIND.name, detail));
+        };
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Result<u64> {
+        self.take(8).map(le_u64)
+    }
+
+    fn bitmap(&mut self) -> Result<RoaringBitmap> {
+        let length = self.number()?;
+        let bytes = self.take(length)?;
+        RoaringBitmap::deserialize_from(bytes).map_err(|e| StorageError::damaged(self.path, KIND.name, format!("bitmap: {e}")))
     }
 }
 
@@ -213,6 +320,64 @@ mod tests {
         mask.iter().collect()
     }
 
+    fn later(vector: &DeleteVector) -> Vec<(u32, Timestamp)> {
+        vector.later().collect()
+    }
+
+    /// Rows that a commit deleted together are one group, in memory and on disk; each mask is that of the rows by themselves.
+    #[test]
+    fn rows_deleted_together_are_a_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = SegmentId(7);
+        let together = |from: u32, to: u32| RoaringBitmap::from_sorted_iter(from..to).unwrap();
+        let singles: Vec<_> = (0..3000).map(|row| (row, ts(10 + u64::from(row % 2) * 20))).collect();
+        let vector = DeleteVector::empty().with_groups(&[(5000, ts(15)), (5, ts(15))], &[(ts(40), together(2500, 6000))], ts(0));
+        let vector = vector.with(&singles, ts(0));
+        assert_eq!(vector.later.len(), 2);
+        assert_eq!(vector.groups.len(), 3);
+        let deleted_at = |row: u32| match row {
+            5000 | 5 => Some(15),
+            0..3000 => Some(10 + u64::from(row % 2) * 20),
+            3000..6000 => Some(40),
+            _ => None,
+        };
+        let check = |vector: &DeleteVector, horizon: u64| {
+            for at in [horizon, 10, 14, 15, 29, 30, 39, 40, 99].into_iter().filter(|at| *at >= horizon) {
+                let expected: Vec<u32> = (0..7000).filter(|row| deleted_at(*row).is_some_and(|ts| ts <= at)).collect();
+                assert_eq!(rows(&vector.mask_at(ts(at))), expected, "at {at}");
+            }
+            for row in [0, 1, 5, 2600, 2999, 3000, 5000, 5999, 6000] {
+                assert_eq!(
+                    vector.deleted_at(row).map(|ts| ts.0),
+                    deleted_at(row).map(|ts| ts.max(horizon)),
+                    "row {row}"
+                );
+            }
+            assert_eq!((vector.len(), vector.max_timestamp()), (6000, ts(40)));
+        };
+        check(&vector, 0);
+        check(&vector.with(&[], ts(20)), 20);
+        let file = vector.write(dir.path(), id, 3).unwrap();
+        check(&DeleteVector::read(dir.path(), id, &file).unwrap(), 0);
+        let path = delete_path(dir.path(), id, 3);
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            std::fs::write(&path, &good[..at]).unwrap();
+            assert!(DeleteVector::read(dir.path(), id, &file).is_err(), "cut at {at}");
+        }
+    }
+
+    /// A file of before there were groups.
+    #[test]
+    fn a_vector_without_groups_is_written_as_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let vector = DeleteVector::empty().with(&[(1, ts(10)), (5, ts(50))], ts(30));
+        let file = vector.write(dir.path(), SegmentId(7), 3).unwrap();
+        let (body, header, version) = read_versioned(&delete_path(dir.path(), SegmentId(7), 3), KIND).unwrap();
+        assert_eq!((version, header.crc), (1, file.crc));
+        assert_eq!(body.len(), 16 + vector.base.serialized_size() + PAIR);
+    }
+
     #[test]
     fn readers_see_rows_deleted_after_them() {
         let vector = DeleteVector::empty().with(&[(5, ts(50)), (1, ts(10)), (9, ts(30))], Timestamp::ZERO);
@@ -227,7 +392,7 @@ mod tests {
     fn folding_keeps_every_mask_from_the_horizon_on() {
         let vector = DeleteVector::empty().with(&[(1, ts(10)), (9, ts(30)), (5, ts(50))], Timestamp::ZERO);
         let folded = vector.with(&[(7, ts(60)), (9, ts(99))], ts(30));
-        assert_eq!((rows(folded.base()), folded.later()), (vec![1, 9], &[(5, ts(50)), (7, ts(60))][..]));
+        assert_eq!((rows(folded.base()), later(&folded)), (vec![1, 9], vec![(5, ts(50)), (7, ts(60))]));
         assert_eq!(folded.base_timestamp(), ts(30));
         for at in [30, 49, 50] {
             assert_eq!(vector.mask_at(ts(at)), folded.mask_at(ts(at)));
@@ -243,8 +408,8 @@ mod tests {
         let file = vector.write(dir.path(), id, 3).unwrap();
         let back = DeleteVector::read(dir.path(), id, &file).unwrap();
         assert_eq!(
-            (back.base(), back.later(), back.base_timestamp()),
-            (vector.base(), vector.later(), ts(30))
+            (back.base(), later(&back), back.base_timestamp()),
+            (vector.base(), later(&vector), ts(30))
         );
         assert_eq!(file.rows, 4);
         let path = delete_path(dir.path(), id, 3);

@@ -57,6 +57,12 @@ pub fn write_checked(path: &Path, kind: FileKind, body: &[u8]) -> Result<Checked
 
 /// Reads a file written by [`write_checked`]: its body, and what [`write_checked`] had returned.
 pub fn read_checked(path: &Path, kind: FileKind) -> Result<(Vec<u8>, CheckedFile)> {
+    let (body, file, _) = read_versioned(path, kind)?;
+    Ok((body, file))
+}
+
+/// As [`read_checked`], with the format version in the file's header.
+pub fn read_versioned(path: &Path, kind: FileKind) -> Result<(Vec<u8>, CheckedFile, u32)> {
     let damaged = |detail: String| StorageError::damaged(path, kind.name, detail);
     let mut file = File::open(path).map_err(StorageError::io(path, "open"))?;
     let size = file.metadata().map_err(StorageError::io(path, "read size"))?.len();
@@ -90,7 +96,7 @@ pub fn read_checked(path: &Path, kind: FileKind) -> Result<(Vec<u8>, CheckedFile
     if stored != found {
         return Err(damaged(format!("checksum is {found:08x}, its header says {stored:08x}")));
     }
-    Ok((body, CheckedFile { bytes: size, crc: stored }))
+    Ok((body, CheckedFile { bytes: size, crc: stored }, version))
 }
 
 /// Replaces the file at `path` atomically and durably: temporary file, sync, rename, sync of the directory.

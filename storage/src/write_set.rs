@@ -19,6 +19,9 @@ pub struct WriteSet {
 pub struct RelationWrites {
     /// The relation.
     pub relation: RelationId,
+    /// Whether all rows that the transaction saw go, before `puts` and `staged` are added. Rows that others added after `start` stay; where
+    /// others removed or replaced one that it saw, that is a concurrent change. `deletes` is empty then.
+    pub emptied: bool,
     /// Whole rows that replace or add, in the relation's schema.
     pub puts: Vec<RecordBatch>,
     /// Key columns (in key order) of rows that go.

@@ -50,6 +50,7 @@ fn write_set() -> WriteSet {
         relations: vec![
             RelationWrites {
                 relation: schema.id,
+                emptied: false,
                 puts: vec![batch(&schema, 0..3), batch(&schema, 10..400)],
                 deletes: vec![keys],
                 staged: vec![staged],
@@ -57,6 +58,7 @@ fn write_set() -> WriteSet {
             },
             RelationWrites {
                 relation: RelationId(6),
+                emptied: true,
                 puts: Vec::new(),
                 deletes: Vec::new(),
                 staged: Vec::new(),
@@ -70,8 +72,8 @@ fn assert_same(a: &WriteSet, b: &WriteSet) {
     assert_eq!((a.start, a.relations.len()), (b.start, b.relations.len()));
     for (a, b) in a.relations.iter().zip(&b.relations) {
         assert_eq!(
-            (a.relation, a.policy, &a.staged, &a.puts, &a.deletes),
-            (b.relation, b.policy, &b.staged, &b.puts, &b.deletes)
+            (a.relation, a.emptied, a.policy, &a.staged, &a.puts, &a.deletes),
+            (b.relation, b.emptied, b.policy, &b.staged, &b.puts, &b.deletes)
         );
     }
 }

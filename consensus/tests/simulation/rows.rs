@@ -58,6 +58,7 @@ fn write_set(relation: RelationId, start: Option<Timestamp>, puts: Vec<RecordBat
     };
     let writes = RelationWrites {
         relation,
+        emptied: false,
         puts,
         deletes,
         staged: Vec::new(),

@@ -378,6 +378,7 @@ async fn commit(engine: &Engine, puts: &[Put<'_>], part: Option<Request>) -> Res
     let writes = relations.into_iter().map(|relation| {
         Ok(RelationWrites {
             relation,
+            emptied: false,
             puts: vec![rows(puts.iter().filter(|put| put.relation == relation))?],
             deletes: Vec::new(),
             staged: Vec::new(),

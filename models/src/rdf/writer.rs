@@ -131,6 +131,14 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Removes all quads of all graphs.
+    pub async fn remove_all(&mut self, transaction: &mut OpenTransaction) -> Result<()> {
+        for order in Order::ALL {
+            transaction.empty(self.dataset.order(order).id).await?;
+        }
+        Ok(())
+    }
+
     /// Notes those of the graphs that this writer has not noted yet.
     pub async fn note_graphs(&mut self, transaction: &mut OpenTransaction, mut graphs: HashSet<TermId>) -> Result<()> {
         graphs.retain(|graph| !self.graphs.contains(graph));

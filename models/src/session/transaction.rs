@@ -123,6 +123,12 @@ impl OpenTransaction {
         self.write(&keys.clone(), move |writes| writes.delete(relation, &keys)).await
     }
 
+    /// Removes all rows, in no more time and memory however many there are. Any concurrent change of the relation is a conflict.
+    pub(crate) async fn empty(&mut self, relation: RelationId) -> Result<u64> {
+        self.written.insert(relation);
+        self.blocking(move |writes| writes.empty(relation)).await
+    }
+
     /// Begins a run of new rows in key order; see [`Transaction::sorted_run`].
     pub(crate) fn sorted_run(&mut self, relation: RelationId) -> Result<SortedRun> {
         self.written.insert(relation);

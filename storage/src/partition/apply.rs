@@ -224,17 +224,22 @@ impl Partition {
 
 /// Checks the puts and deletes of one relation.
 fn prepare_rows(relation: Arc<RelationVersion>, writes: &RelationWrites, start: Option<Timestamp>) -> Result<Change, Refusal> {
-    let mut endings = Endings::default();
+    let mut endings = match writes.emptied {
+        true => relation.all_live(start)?.map_err(|key| conflict(&relation, &key))?,
+        false => Endings::default(),
+    };
     let mut puts = Vec::with_capacity(writes.puts.len());
     for rows in writes.puts.iter().filter(|rows| rows.num_rows() > 0) {
         let rows = conform_by_id(rows, &relation.schema)?;
         let columns: Vec<ArrayRef> = relation.schema.key.iter().map(|&i| rows.column(i).clone()).collect();
         let keys = relation.encoder.encode(&columns)?;
-        check_keys(&relation, &keys, start, |place| match place {
-            // The active memtable ends its own rows when the new ones come.
-            Place::Active(_) => {}
-            place => endings.add(place),
-        })?;
+        if !writes.emptied {
+            check_keys(&relation, &keys, start, |place| match place {
+                // The active memtable ends its own rows when the new ones come.
+                Place::Active(_) => {}
+                place => endings.add(place),
+            })?;
+        }
         puts.push((rows, keys));
     }
     for keys in writes.deletes.iter().filter(|keys| keys.num_rows() > 0) {

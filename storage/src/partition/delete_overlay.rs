@@ -10,11 +10,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 
-use crate::deletes::{DeleteFile, DeleteVector};
+use crate::deletes::{DeleteFile, DeleteVector, GROUP_ROWS};
 use crate::ids::Timestamp;
-
-/// A commit that deletes at least this many rows of one segment is kept as a bitmap.
-const GROUP_ROWS: u64 = 1024;
 
 /// Bytes a single deletion costs in memory, estimated.
 const SINGLE_BYTES: u64 = 32;
@@ -56,16 +53,11 @@ impl DeleteLog {
         }
     }
 
-    /// All deletions by row.
-    pub fn entries(&self) -> Vec<(u32, Timestamp)> {
-        let singles = self.singles.iter().map(|(row, stamp)| (*row, Timestamp(*stamp)));
-        let groups = self
-            .groups
-            .iter()
-            .flat_map(|(stamp, rows)| rows.iter().map(|row| (row, Timestamp(*stamp))));
-        let mut entries: Vec<_> = singles.chain(groups).collect();
-        entries.sort_unstable();
-        entries
+    /// A vector with these deletions.
+    fn folded_into(&self, vector: &DeleteVector, horizon: Timestamp) -> DeleteVector {
+        let singles: Vec<_> = self.singles.iter().map(|(row, stamp)| (*row, Timestamp(*stamp))).collect();
+        let groups: Vec<_> = self.groups.iter().map(|(stamp, rows)| (Timestamp(*stamp), rows.clone())).collect();
+        vector.with_groups(&singles, &groups, horizon)
     }
 
     /// The same deletions at other positions; rows that `map` does not know are left out.
@@ -214,7 +206,7 @@ impl DeleteOverlay {
     /// The persisted vector with the sealed deletions; `None` when there are none.
     pub fn fold(&self, horizon: Timestamp) -> Option<DeleteVector> {
         let state = self.state.read();
-        (!state.sealed.is_empty()).then(|| state.persisted.with(&state.sealed.entries(), horizon))
+        (!state.sealed.is_empty()).then(|| state.sealed.folded_into(&state.persisted, horizon))
     }
 
     /// Ends a flush: the sealed deletions are in `vector` now; gives back the file before it.

@@ -141,6 +141,14 @@ impl LiveSegment {
         Ok(Arc::new(&*deleted | &*unborn))
     }
 
+    /// Rows that begin after `at`.
+    pub fn unborn_since(&self, at: u64) -> Result<Arc<RoaringBitmap>> {
+        match self.segment.max_timestamp().0 <= at {
+            true => Ok(Arc::default()),
+            false => self.unborn_at(at),
+        }
+    }
+
     fn unborn_at(&self, at: u64) -> Result<Arc<RoaringBitmap>> {
         if let Some((_, unborn)) = self.unborn.lock().as_ref().filter(|(t, _)| *t == at) {
             return Ok(unborn.clone());
@@ -175,13 +183,12 @@ impl LiveSegment {
     /// Persisted rows that no reader from `horizon` on sees, and how many of them can go whatever else there is.
     pub fn dead(&self, horizon: Timestamp, floor: Timestamp) -> (u64, u64) {
         let deletes = self.deletes.persisted().0;
-        let later = |until: Timestamp| deletes.later().iter().filter(|(_, deleted)| *deleted <= until).count() as u64;
         let base = if deletes.base_timestamp() <= horizon {
             deletes.base().len()
         } else {
             0
         };
-        (base + later(horizon), base + later(horizon.min(floor)))
+        (base + deletes.later_until(horizon), base + deletes.later_until(horizon.min(floor)))
     }
 
     /// Dead rows that were there when a compaction wrote this segment.

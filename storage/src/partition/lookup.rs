@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 
 use super::version::RelationVersion;
 use crate::error::Result;
+use crate::ids::Timestamp;
 use crate::key::key_hash;
 use crate::memtable::ALIVE;
 
@@ -64,6 +65,53 @@ impl Endings {
 }
 
 impl RelationVersion {
+    /// The places of all live rows. `Err`: the smallest key that was changed after `start`; each change leaves a trace on every replica, while which
+    /// traces differs, so a key that is new since then counts as well.
+    pub(super) fn all_live(&self, start: Option<Timestamp>) -> Result<std::result::Result<Endings, Vec<u8>>> {
+        let mut endings = Endings::default();
+        let mut changed: Option<Vec<u8>> = None;
+        let mut note = |key: &[u8]| {
+            if changed.as_deref().is_none_or(|known| key < known) {
+                changed = Some(key.to_vec());
+            }
+        };
+        let is_late = |stamp: u64| start.is_some_and(|start| stamp > start.0);
+        for (i, memtable) in self.memtables().enumerate() {
+            memtable.for_each_version(|key, version, _| {
+                let is_live = version.end == ALIVE;
+                if is_live {
+                    endings.add(self.memtable_place(i, version.ordinal));
+                }
+                if is_late(version.begin) || (!is_live && is_late(version.end)) {
+                    note(key);
+                }
+            });
+        }
+        for (i, live) in self.segments.all().iter().enumerate() {
+            let deleted = live.deletes().mask_at(u64::MAX);
+            if let Some(start) = start {
+                let before = live.mask_at(start.0)?;
+                // Rows that begin later are no part of what was deleted by then, and deleted later is what was not.
+                let late = &*live.unborn_since(start.0)? | &(&*deleted - &*before);
+                if let Some(row) = late.min() {
+                    let (batch, place) = live.segment().locate(row);
+                    note(live.segment().keys(batch, &self.encoder)?.row(place).data());
+                }
+            }
+            let rows = u32::try_from(live.info().rows).unwrap_or(u32::MAX);
+            let mut rest = RoaringBitmap::new();
+            rest.insert_range(0..rows);
+            rest -= &*deleted;
+            if !rest.is_empty() {
+                endings.segments.insert(i, rest);
+            }
+        }
+        Ok(match changed {
+            Some(key) => Err(key),
+            None => Ok(endings),
+        })
+    }
+
     /// A row of the `i`th of [`RelationVersion::memtables`].
     pub(super) fn memtable_place(&self, i: usize, ordinal: u32) -> Place {
         match self.sealed.len().checked_sub(i) {

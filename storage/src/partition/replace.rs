@@ -191,7 +191,7 @@ pub(super) fn slot<'a>(version: &'a mut Version, applied: &'a mut Applied, id: R
 /// Deletions that `now` has and `start` has not.
 fn deleted_since(start: &DeleteVector, now: &DeleteVector) -> Vec<(u32, Timestamp)> {
     let base = now.base().iter().map(|row| (row, now.base_timestamp()));
-    base.chain(now.later().iter().copied())
+    base.chain(now.later())
         .filter(|(row, _)| start.deleted_at(*row).is_none())
         .collect()
 }

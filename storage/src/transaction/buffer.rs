@@ -41,6 +41,8 @@ pub(super) struct Buffer {
     pub hidden_bytes: u64,
     /// Bytes of the memtable that cannot be staged: older versions that a savepoint needs.
     pub retained_bytes: u64,
+    /// The statement in which all rows of the snapshot were removed.
+    pub emptied: Option<u64>,
 }
 
 impl Buffer {
@@ -54,6 +56,7 @@ impl Buffer {
             deleted_own: false,
             hidden_bytes: 0,
             retained_bytes: 0,
+            emptied: None,
         }
     }
 
@@ -173,6 +176,30 @@ impl Buffer {
         Ok(count)
     }
 
+    /// Removes all rows; how many were visible.
+    pub fn empty(&mut self, statement: Statement) -> Result<u64> {
+        let Statement { stamp, savepoint } = statement;
+        let count = self.view(stamp).row_count();
+        let mut live = Vec::new();
+        self.memtable.for_each_version(|_, version, _| {
+            if version.end == ALIVE {
+                live.push(version.ordinal);
+            }
+        });
+        self.deleted_own |= !live.is_empty() || !self.staged.is_empty();
+        live.into_iter().for_each(|ordinal| self.memtable.end(ordinal, stamp));
+        for staged in &mut self.staged {
+            let rows = staged.info().rows;
+            staged.mask.hide_first(rows, stamp, savepoint);
+        }
+        for (i, piece) in (0_u32..).zip(self.base.pieces()) {
+            let rows = (0..piece.batch_count()).map(|batch| piece.batch_rows(batch) as u64).sum();
+            self.hidden.entry(i).or_default().hide_first(rows, stamp, savepoint);
+        }
+        self.emptied.get_or_insert(stamp);
+        Ok(count)
+    }
+
     fn hide(&mut self, address: RowAddress, key: &[u8], statement: Statement) {
         if self
             .hidden
@@ -221,7 +248,7 @@ impl Buffer {
                 .iter()
                 .any(|chunk| (0..chunk.len()).any(|i| chunk.end(i) == ALIVE))
         };
-        self.staged.is_empty() && self.hidden.values().all(|mask| mask.rows().is_empty()) && !live(&self.memtable)
+        self.emptied.is_none() && self.staged.is_empty() && self.hidden.values().all(|mask| mask.rows().is_empty()) && !live(&self.memtable)
     }
 }
 

@@ -88,6 +88,11 @@ impl Transaction {
         self.write(relation, |buffer, statement| buffer.delete(keys, statement))
     }
 
+    /// Removes all rows; returns how many were visible. What the write set says of it does not grow with them.
+    pub fn empty(&mut self, relation: RelationId) -> Result<u64> {
+        self.write(relation, |buffer, statement| buffer.empty(statement))
+    }
+
     /// Sets what happens on concurrent change of a relation's keys; [`ConflictPolicy::FirstCommitterWins`] unless set.
     pub fn set_policy(&mut self, relation: RelationId, policy: ConflictPolicy) {
         self.policies.insert(relation, policy);
@@ -111,6 +116,7 @@ impl Transaction {
             buffer.memtable.roll_back(savepoint.0);
             buffer.hidden.values_mut().for_each(|mask| mask.roll_back(savepoint.0));
             buffer.deleted.values_mut().for_each(|mask| mask.roll_back(savepoint.0));
+            buffer.emptied = buffer.emptied.filter(|stamp| *stamp <= savepoint.0);
             let (left, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut buffer.staged)
                 .into_iter()
                 .map(|mut staged| (staged.roll_back(savepoint.0), staged))
@@ -186,7 +192,7 @@ impl Transaction {
             let policy = self.policies.get(&id).copied().unwrap_or(ConflictPolicy::FirstCommitterWins);
             let Some(buffer) = self.buffers.get_mut(&id) else { continue };
             let writes = finish(buffer, &self.partition, policy)?;
-            if !(writes.puts.is_empty() && writes.deletes.is_empty() && writes.staged.is_empty()) {
+            if writes.emptied || !(writes.puts.is_empty() && writes.deletes.is_empty() && writes.staged.is_empty()) {
                 relations.push(writes);
             }
         }
@@ -214,7 +220,10 @@ fn finish(buffer: &mut Buffer, partition: &Partition, policy: ConflictPolicy) ->
     if !buffer.staged.is_empty() && buffer.memtable.bytes() > REST_BYTES {
         staging::stage(buffer, partition, &[])?;
     }
-    let deletes = deleted_keys(buffer, partition.options().batch_rows)?;
+    let deletes = match buffer.emptied {
+        Some(_) => Vec::new(),
+        None => deleted_keys(buffer, partition.options().batch_rows)?,
+    };
     let staged = finish_staged(buffer, partition)?;
     let mut live: Vec<Version> = Vec::new();
     buffer.memtable.for_each_version(|_, version, _| {
@@ -227,6 +236,7 @@ fn finish(buffer: &mut Buffer, partition: &Partition, policy: ConflictPolicy) ->
         .collect::<Result<_>>()?;
     Ok(RelationWrites {
         relation: buffer.base.schema().id,
+        emptied: buffer.emptied.is_some(),
         puts,
         deletes,
         staged,

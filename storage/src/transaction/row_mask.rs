@@ -19,15 +19,36 @@ impl RowMask {
             return false;
         }
         Arc::make_mut(&mut self.all).insert(row);
-        match self.log.last_mut() {
-            // Nobody can go back to between these statements.
-            Some((last, rows)) if savepoint.is_none_or(|savepoint| *last > savepoint) => {
+        match self.since(savepoint) {
+            Some((last, rows)) => {
                 rows.insert(row);
                 *last = (*last).max(stamp);
             }
-            _ => self.log.push((stamp, RoaringBitmap::from_iter([row]))),
+            None => self.log.push((stamp, RoaringBitmap::from_iter([row]))),
         }
         true
+    }
+
+    /// Hides the first `count` rows, as [`Self::hide`] does.
+    pub fn hide_first(&mut self, count: u64, stamp: u64, savepoint: Option<u64>) {
+        let mut more = RoaringBitmap::new();
+        // Row numbers have 32 bits.
+        more.insert_range(0..u32::try_from(count).unwrap_or(u32::MAX));
+        more -= &*self.all;
+        *Arc::make_mut(&mut self.all) |= &more;
+        match self.since(savepoint) {
+            Some((last, rows)) => {
+                *rows |= more;
+                *last = (*last).max(stamp);
+            }
+            None => self.log.push((stamp, more)),
+        }
+    }
+
+    /// The last entry, where nobody can go back to between it and now.
+    fn since(&mut self, savepoint: Option<u64>) -> Option<&mut (u64, RoaringBitmap)> {
+        let is_open = |last: &&mut (u64, RoaringBitmap)| savepoint.is_none_or(|savepoint| last.0 > savepoint);
+        self.log.last_mut().filter(is_open)
     }
 
     /// Hides rows for good.

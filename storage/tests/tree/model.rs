@@ -1,6 +1,6 @@
 //! Random histories against a model: a map for every commit, and for every open transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -20,6 +20,7 @@ enum Write {
     Delete(Vec<i64>),
     /// Ascending rows, enough to be staged.
     Bulk(i64, i64),
+    Empty,
     Savepoint,
     RollBack(usize),
 }
@@ -51,6 +52,7 @@ fn some_write() -> impl Strategy<Value = Write> {
         2 => some_keys().prop_map(Write::Insert),
         3 => some_keys().prop_map(Write::Delete),
         1 => (0..100i64, 40..150i64).prop_map(|(start, count)| Write::Bulk(start, count)),
+        1 => Just(Write::Empty),
         1 => Just(Write::Savepoint),
         1 => any::<usize>().prop_map(Write::RollBack),
     ]
@@ -80,7 +82,8 @@ struct Open {
     base: Rows,
     visible: Rows,
     written: BTreeMap<i64, ()>,
-    savepoints: Vec<(Savepoint, Rows, BTreeMap<i64, ()>)>,
+    emptied: bool,
+    savepoints: Vec<(Savepoint, Rows, BTreeMap<i64, ()>, bool)>,
     last_write_wins: bool,
 }
 
@@ -186,6 +189,7 @@ impl World {
             base,
             visible,
             written: BTreeMap::new(),
+            emptied: false,
             savepoints: Vec::new(),
             last_write_wins,
         }
@@ -239,17 +243,23 @@ impl World {
                 assert_eq!(open.transaction.delete(TABLE, &keys(ids.iter().copied())).unwrap(), known as u64);
                 open.written.extend(ids.iter().map(|id| (*id, ())));
             }
+            Write::Empty => {
+                assert_eq!(open.transaction.empty(TABLE).unwrap(), open.visible.len() as u64);
+                open.visible.clear();
+                open.emptied = true;
+            }
             Write::Savepoint => {
                 let savepoint = open.transaction.savepoint();
-                open.savepoints.push((savepoint, open.visible.clone(), open.written.clone()));
+                open.savepoints
+                    .push((savepoint, open.visible.clone(), open.written.clone(), open.emptied));
             }
             Write::RollBack(i) => {
                 if !open.savepoints.is_empty() {
                     let i = i % open.savepoints.len();
                     open.savepoints.truncate(i + 1);
-                    let (savepoint, visible, written) = &open.savepoints[i];
+                    let (savepoint, visible, written, emptied) = &open.savepoints[i];
                     open.transaction.rollback_to(*savepoint).unwrap();
-                    (open.visible, open.written) = (visible.clone(), written.clone());
+                    (open.visible, open.written, open.emptied) = (visible.clone(), written.clone(), *emptied);
                 }
             }
         }
@@ -258,17 +268,23 @@ impl World {
 
     fn commit(&mut self, open: Open) {
         // A key counts as written if a row of it is there at the end, or was there before and is not any more.
-        let changed: Vec<i64> = open
+        let written = open
             .written
             .keys()
             .copied()
-            .filter(|id| open.visible.contains_key(id) || open.base.contains_key(id))
-            .collect();
+            .filter(|id| open.visible.contains_key(id) || open.base.contains_key(id));
+        let gone = self.now.keys().copied().filter(|_| open.emptied);
+        let changed: BTreeSet<i64> = written.chain(gone).collect();
         let set = open.transaction.into_write_set().unwrap();
         let stale = |id: &&i64| self.modified.get(id).is_some_and(|modified| *modified > open.start);
-        let conflict = !open.last_write_wins && !changed.is_empty() && (open.start < self.floor || changed.iter().any(|id| stale(&id)));
+        // Who empties a relation conflicts with every change of it.
+        let is_stale = match open.emptied {
+            true => self.modified.keys().any(|id| stale(&id)),
+            false => changed.iter().any(|id| stale(&id)),
+        };
         let empty = set.relations.is_empty();
-        assert_eq!(empty, changed.is_empty());
+        assert_eq!(empty, changed.is_empty() && !open.emptied);
+        let conflict = !open.last_write_wins && !empty && (open.start < self.floor || is_stale);
         self.replica.receive(&self.store, &set);
         let outcome = self.store.commit_set(set);
         self.follow();

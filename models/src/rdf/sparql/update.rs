@@ -197,6 +197,7 @@ impl Changes<'_> {
 
     async fn clear(&mut self, transaction: &mut OpenTransaction, target: &GraphTarget, silent: bool, drop: bool) -> Result<()> {
         let named = self.named_graphs(transaction).await?;
+        let has_named = !named.is_empty();
         let (graphs, names): (Graphs, Vec<TermId>) = match target {
             GraphTarget::DefaultGraph => (Graphs::One(TermId::DEFAULT_GRAPH), Vec::new()),
             GraphTarget::NamedGraphs => (Graphs::Each("g".to_owned(), None), named.into_iter().collect()),
@@ -210,8 +211,18 @@ impl Changes<'_> {
                 }
             }
         };
-        let quads = self.quads_of(transaction, &graphs).await?;
-        self.writer.remove(transaction, quads).await?;
+        let is_all = match target {
+            GraphTarget::AllGraphs => true,
+            GraphTarget::DefaultGraph => !has_named,
+            GraphTarget::NamedGraphs | GraphTarget::NamedNode(_) => false,
+        };
+        match is_all {
+            true => self.writer.remove_all(transaction).await?,
+            false => {
+                let quads = self.quads_of(transaction, &graphs).await?;
+                self.writer.remove(transaction, quads).await?;
+            }
+        }
         match drop {
             true => self.writer.remove_graphs(transaction, names).await,
             false => Ok(()),

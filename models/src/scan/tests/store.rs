@@ -123,6 +123,7 @@ impl Store {
             .unwrap();
             let writes = RelationWrites {
                 relation: RELATION,
+                emptied: false,
                 puts: if puts.is_empty() { vec![] } else { vec![batch] },
                 deletes: if deletes.is_empty() { vec![] } else { vec![keys] },
                 staged: vec![],
