@@ -64,7 +64,7 @@ async fn conditions_wait_for_joins_that_leave_less() {
     let few = "?t <urn:label> ?l . { ?t <urn:label> \"a long label, number 7\" } UNION { ?t <urn:label> \"a long label, number 8\" }";
     let physical = plan(&f, few).await;
     assert!(!physical.contains("HashJoinExec"), "{physical}");
-    assert!(place(&physical, "?t <urn:label> ?l") < place(&physical, "UNION {"), "{physical}");
+    assert!(place(&physical, "UNION {") < place(&physical, "· ?t <urn:label> ?l"), "{physical}");
     assert_eq!(count(&f, few).await, "2");
     // Without the join there is nothing to wait for.
     let alone = plan(&f, r#"?t <urn:label> ?l FILTER REGEX(?l, "number 1.*0$")"#).await;
@@ -86,7 +86,7 @@ async fn conditions_go_between_lookups() {
     let optional = "?s <urn:age> ?a . OPTIONAL { ?s <urn:name> ?n } FILTER(?a = 42 && !BOUND(?n))";
     let physical = plan(&f, optional).await;
     assert!(place(&physical, "FilterExec") < place(&physical, "OPTIONAL"), "{physical}");
-    assert!(place(&physical, "OPTIONAL") < place(&physical, "FILTER"), "{physical}");
+    assert!(place(&physical, "FILTER") < place(&physical, "OPTIONAL"), "{physical}");
     assert_eq!(count(&f, optional).await, "1");
     // Each solution has a chance of its own, and what sees an optional variable waits for it.
     for (pattern, expected) in [
@@ -317,4 +317,31 @@ async fn one_triple_is_counted_without_reading() {
     check("(COUNT(*) AS ?n) { ?s ?p ?o }", 12_001).await;
     check("(COUNT(*) AS ?n) { GRAPH ?g { ?s ?p ?o } }", 1).await;
     check("(COUNT(*) AS ?n) { GRAPH <urn:g> { ?s ?p ?o } }", 1).await;
+}
+
+/// What is looked up for few solutions is one operator, whichever groups of the text it comes from.
+#[tokio::test(flavor = "multi_thread")]
+async fn lookups_one_after_the_other_are_one_operator() {
+    let f = open().await;
+    let cases = [
+        (
+            "?s <urn:age> ?a OPTIONAL { ?s <urn:name> ?n } OPTIONAL { ?s <urn:knows> ?o OPTIONAL { ?o <urn:age> ?b } }",
+            1,
+        ),
+        (
+            "?s <urn:age> ?a { ?s <urn:name> ?n } UNION { ?s <urn:knows> ?n } OPTIONAL { ?s <urn:knows> ?o }",
+            1,
+        ),
+        // What an OPTIONAL may have left open is bound by what follows, under another name.
+        (
+            "?s <urn:age> ?a OPTIONAL { ?s <urn:knows> ?o } { ?o <urn:name> ?n } UNION { ?o <urn:age> ?n }",
+            2,
+        ),
+    ];
+    for (pattern, operators) in cases {
+        let physical = plan(&f, pattern).await;
+        assert!(physical.matches("BindJoinExec").count() <= operators, "{physical}");
+        // The same as by hash.
+        assert_ne!(count(&f, pattern).await, "0", "{pattern}");
+    }
 }

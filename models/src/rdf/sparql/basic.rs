@@ -156,7 +156,12 @@ impl Translator<'_> {
                 variables.insert(name, Binding::new(column.clone(), *optional));
             }
         }
-        let join = BindJoin { steps, slots, rows };
+        let join = BindJoin {
+            steps,
+            slots,
+            rows,
+            most: rows,
+        };
         Ok(Solutions {
             plan: bind::bind(left.plan, Arc::clone(&self.index), join)?,
             variables,

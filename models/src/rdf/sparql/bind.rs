@@ -30,7 +30,8 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, stream};
 
-use super::probe::{Condition, Machine, Probe, Progress, Rows, Step, UNBOUND};
+use super::plan::SMALL;
+use super::probe::{Condition, Machine, Place, Probe, Progress, Rows, Step, UNBOUND};
 use crate::error::Result;
 use crate::rdf::blocking;
 use crate::rdf::quad_index::QuadIndex;
@@ -74,30 +75,96 @@ pub struct BindJoin {
     pub slots: Vec<SlotPlan>,
     /// Rows that come out, estimated.
     pub rows: f64,
+    /// Rows that there are at most between two steps that were planned one after the other, estimated.
+    pub most: f64,
 }
 
-/// The rows of `input` with what the steps find for each.
+impl BindJoin {
+    /// This and then another one, as one; `None` where that is not possible.
+    fn and_then(&self, next: &BindJoin) -> Option<BindJoin> {
+        let mut slots = self.slots.clone();
+        let mut places = Vec::with_capacity(next.slots.len());
+        for slot in &next.slots {
+            let known = slot
+                .input
+                .as_deref()
+                .and_then(|column| slots.iter().position(|slot| slot.column() == Some(column)));
+            places.push(match (known, &slot.output) {
+                // Conditions before it know the column by its old name.
+                (Some(_), Some(_)) => return None,
+                (Some(place), None) => place,
+                (None, _) => {
+                    slots.push(slot.clone());
+                    slots.len() - 1
+                }
+            });
+        }
+        let mut steps = self.steps.clone();
+        steps.extend(next.steps.iter().map(|step| step.moved(&places)));
+        Some(BindJoin {
+            steps,
+            slots,
+            rows: next.rows,
+            most: self.most.max(next.most),
+        })
+    }
+}
+
+impl Bind {
+    /// The same with its slots at other places.
+    fn moved(&self, places: &[usize]) -> Bind {
+        let all = |steps: &[Bind]| steps.iter().map(|step| step.moved(places)).collect();
+        match self {
+            Bind::Match(probe, text) => {
+                let mut probe = probe.clone();
+                for place in &mut probe.places {
+                    if let Place::Slot(slot) = place {
+                        *slot = places[*slot];
+                    }
+                }
+                Bind::Match(probe, text.clone())
+            }
+            Bind::Keep(condition) => Bind::Keep(condition.clone()),
+            Bind::Optional(steps) => Bind::Optional(all(steps)),
+            Bind::Each(parts) => Bind::Each(parts.iter().map(|part| all(part)).collect()),
+        }
+    }
+}
+
+/// The rows of `input` with what the steps find for each. With few rows, a bind join of a bind join is one.
 pub fn bind(input: LogicalPlan, index: Arc<QuadIndex>, join: BindJoin) -> Result<LogicalPlan> {
-    Ok(LogicalPlan::Extension(Extension {
-        node: Arc::new(Node::new(input, index, join)?),
-    }))
+    let mut node = None;
+    if let LogicalPlan::Extension(extension) = &input
+        && let Some(before) = extension.node.as_any().downcast_ref::<Node>()
+        && Arc::ptr_eq(&before.index, &index)
+        && before.join.most.max(join.most) <= SMALL
+        && let Some(both) = before.join.and_then(&join)
+    {
+        node = Some(Node::new(before.input.clone(), Arc::clone(&index), both)?);
+    }
+    let node = match node {
+        Some(node) => node,
+        None => Node::new(input, index, join)?,
+    };
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 
 /// About how many rows a node makes, if it is a bind join.
 pub fn bind_rows(node: &dyn UserDefinedLogicalNode) -> Option<f64> {
-    node.as_any().downcast_ref::<Node>().map(|node| node.join.rows)
+    node.as_any().downcast_ref::<Node>().map(|node| node.join.most)
 }
 
 #[derive(Clone)]
 struct Node {
     input: LogicalPlan,
     index: Arc<QuadIndex>,
-    join: BindJoin,
+    join: Arc<BindJoin>,
     schema: DFSchemaRef,
 }
 
 impl Node {
-    fn new(input: LogicalPlan, index: Arc<QuadIndex>, join: BindJoin) -> DataFusionResult<Node> {
+    fn new(input: LogicalPlan, index: Arc<QuadIndex>, join: impl Into<Arc<BindJoin>>) -> DataFusionResult<Node> {
+        let join = join.into();
         let outputs = join.slots.iter().filter_map(|slot| slot.output.as_ref());
         let fields: Vec<Field> = outputs
             .map(|(name, optional)| Field::new(name, DataType::UInt64, *optional))
@@ -194,7 +261,7 @@ impl UserDefinedLogicalNodeCore for Node {
 
     fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DataFusionResult<Self> {
         match (inputs.pop(), inputs.pop()) {
-            (Some(input), None) => Node::new(input, Arc::clone(&self.index), self.join.clone()),
+            (Some(input), None) => Node::new(input, Arc::clone(&self.index), Arc::clone(&self.join)),
             _ => Err(DataFusionError::Internal("BindJoin takes one input".to_owned())),
         }
     }
@@ -230,8 +297,7 @@ impl ExtensionPlanner for BindPlanner {
             columns,
             outputs: outputs.map(|(i, _)| i).collect(),
             schema: Arc::clone(node.schema.inner()),
-            rows: node.join.rows,
-            text: format!("{node:?}"),
+            planned: Arc::clone(&node.join),
         };
         Ok(Some(Arc::new(BindExec::new(Arc::clone(input), Arc::new(work)))))
     }
@@ -277,8 +343,8 @@ struct Work {
     /// The slots that become columns.
     outputs: Vec<usize>,
     schema: SchemaRef,
-    rows: f64,
-    text: String,
+    /// What was planned.
+    planned: Arc<BindJoin>,
 }
 
 /// The operator.
@@ -312,8 +378,7 @@ impl BindExec {
             columns: self.work.columns.clone(),
             outputs: self.work.outputs.clone(),
             schema: Arc::clone(&self.work.schema),
-            rows: self.work.rows,
-            text: self.work.text.clone(),
+            planned: Arc::clone(&self.work.planned),
         };
         BindExec {
             input,
@@ -325,13 +390,14 @@ impl BindExec {
 
 impl fmt::Debug for BindExec {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.work.text)
+        fmt_steps(&self.work.planned.steps, f)
     }
 }
 
 impl DisplayAs for BindExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "BindJoinExec: {}", self.work.text)
+        write!(f, "BindJoinExec: ")?;
+        fmt_steps(&self.work.planned.steps, f)
     }
 }
 
@@ -372,7 +438,7 @@ impl ExecutionPlan for BindExec {
         let mut statistics = Statistics::new_unknown(&self.work.schema);
         let partitions = self.properties.partitioning.partition_count().max(1);
         let share = args.partition().map_or(1, |_| partitions);
-        statistics.num_rows = Precision::Inexact((self.work.rows / share as f64).ceil() as usize);
+        statistics.num_rows = Precision::Inexact((self.work.planned.rows / share as f64).ceil() as usize);
         Ok(Arc::new(statistics))
     }
 

@@ -3,13 +3,15 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::Column;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::source_as_provider;
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, TableScan};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
@@ -24,7 +26,7 @@ use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
-use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerContext, OptimizerRule};
 use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions, execute_stream};
 
 use super::bind::{BindExec, bind_rows};
@@ -67,7 +69,7 @@ static RULES: LazyLock<Vec<(Needed, Rule)>> = LazyLock::new(|| {
 });
 
 /// Rows of a scan or a bind join, or edges of a path, above which a plan is not small.
-const SMALL: f64 = 20_000.0;
+pub const SMALL: f64 = 20_000.0;
 
 /// Where plans run.
 #[derive(Clone)]
@@ -252,12 +254,78 @@ impl Shape {
 async fn planned(state: &SessionState, plan: &LogicalPlan, shape: &Shape) -> Result<Arc<dyn ExecutionPlan>> {
     let options = Arc::clone(state.config_options());
     // What translations of queries compare has one type already; what unions, joins and functions of SQL take together may not.
-    let analyzed = match shape.is_plain {
-        true => plan.clone(),
-        false => ANALYZER.execute_and_check(plan.clone(), &options, |_, _| {})?,
+    let context = OptimizerContext::new_with_config_options(Arc::clone(&options)).with_max_passes(1);
+    let optimized = match shape.is_plain {
+        true => {
+            let mut plan = plan.clone();
+            for rule in shape.rules() {
+                plan = applied(rule.as_ref(), plan, &context)?;
+            }
+            plan.transform_up(merged_projections)?.data
+        }
+        false => {
+            let analyzed = ANALYZER.execute_and_check(plan.clone(), &options, |_, _| {})?;
+            // Once: a second pass finds next to nothing in such plans.
+            Optimizer::with_rules(shape.rules()).optimize(analyzed, &context, |_, _| {})?
+        }
     };
-    // Once: a second pass finds next to nothing in such plans.
-    let context = OptimizerContext::new_with_config_options(options).with_max_passes(1);
-    let optimized = Optimizer::with_rules(shape.rules()).optimize(analyzed, &context, |_, _| {})?;
     Ok(state.query_planner().create_physical_plan(&optimized, state).await?)
+}
+
+/// A plan after one rule. An optimizer would also look whether the plan became another one, which costs more than the rules.
+fn applied(rule: &(dyn OptimizerRule + Send + Sync), plan: LogicalPlan, context: &OptimizerContext) -> DataFusionResult<LogicalPlan> {
+    let rewritten = match rule.apply_order() {
+        Some(ApplyOrder::TopDown) => plan.transform_down(|node| rule.rewrite(node, context)),
+        Some(ApplyOrder::BottomUp) => plan.transform_up(|node| rule.rewrite(node, context)),
+        None => rule.rewrite(plan, context),
+    };
+    Ok(rewritten?.data)
+}
+
+/// A projection of a projection is one, where nothing would be computed twice for it.
+fn merged_projections(plan: LogicalPlan) -> DataFusionResult<Transformed<LogicalPlan>> {
+    let LogicalPlan::Projection(outer) = &plan else {
+        return Ok(Transformed::no(plan));
+    };
+    let LogicalPlan::Projection(inner) = outer.input.as_ref() else {
+        return Ok(Transformed::no(plan));
+    };
+    let below = |column: &Column| inner.schema.maybe_index_of_column(column).map(|i| &inner.expr[i]);
+    let is_plain = |expr: &Expr| matches!(bare(expr), Expr::Column(_));
+    let mut computed: Vec<&Column> = Vec::new();
+    for expr in &outer.expr {
+        for column in expr.column_refs() {
+            match below(column) {
+                Some(under) if is_plain(under) => {}
+                // Taken as it is, and once.
+                Some(_) if is_plain(expr) && !computed.contains(&column) => computed.push(column),
+                _ => return Ok(Transformed::no(plan)),
+            }
+        }
+    }
+    let merged = outer.expr.iter().map(|expr| {
+        let name = expr.schema_name().to_string();
+        let rewritten = bare(expr).clone().transform_up(|node| match &node {
+            Expr::Column(column) => match below(column) {
+                Some(under) => Ok(Transformed::yes(bare(under).clone())),
+                None => Ok(Transformed::no(node)),
+            },
+            _ => Ok(Transformed::no(node)),
+        })?;
+        Ok(match &rewritten.data {
+            Expr::Column(column) if column.name == name => rewritten.data,
+            _ => rewritten.data.alias(name),
+        })
+    });
+    let merged = merged.collect::<DataFusionResult<Vec<_>>>()?;
+    let projection = Projection::try_new_with_schema(merged, Arc::clone(&inner.input), Arc::clone(&outer.schema))?;
+    Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+}
+
+/// An expression without its name.
+fn bare(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => bare(&alias.expr),
+        expr => expr,
+    }
 }
