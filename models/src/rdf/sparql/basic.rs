@@ -11,7 +11,7 @@ use spargebra::term::{NamedNodePattern, TriplePattern};
 
 use super::bind::{self, Bind, BindJoin, SlotPlan};
 use super::estimate::{Estimate, Wanted};
-use super::order::{HASHED, JOIN, LOOKUP, SCANNED};
+use super::order::{self, HASHED, JOIN, LOOKUP, SCANNED};
 use super::pattern::Translator;
 use super::probe::{Place, Probe};
 use super::query::SparqlJoin;
@@ -29,6 +29,8 @@ pub struct Steps {
     slots: Vec<SlotPlan>,
     /// The variables that have a value at the end.
     certain: Vec<bool>,
+    /// Microseconds that what groups look up will take, about.
+    cost: f64,
 }
 
 impl Steps {
@@ -39,6 +41,7 @@ impl Steps {
             names: Vec::new(),
             slots: Vec::new(),
             certain: Vec::new(),
+            cost: 0.0,
         }
     }
 
@@ -148,6 +151,7 @@ impl Translator<'_> {
             names,
             mut slots,
             certain,
+            ..
         } = steps;
         let mut variables = left.variables;
         for ((name, slot), certain) in names.into_iter().zip(&mut slots).zip(certain) {
@@ -207,16 +211,24 @@ impl Translator<'_> {
     fn looks_up(&self, pattern: &GraphPattern, graphs: &Graphs, rows: f64) -> Result<bool> {
         let mut patterns = Vec::new();
         basic_parts(pattern, &mut patterns);
-        let mut by_hash = JOIN;
-        for wanted in self.wanted(&patterns.iter().copied().cloned().collect::<Vec<_>>(), graphs)? {
-            by_hash += JOIN + wanted.alone(&self.index)? * SCANNED + rows * HASHED;
-        }
         let by_lookup = rows * LOOKUP * patterns.len() as f64;
+        let by_hash = self.hash_cost(pattern, graphs, rows)?;
         Ok(match self.join {
             SparqlJoin::Auto | SparqlJoin::Search => by_lookup <= by_hash,
             SparqlJoin::Lookup => true,
             SparqlJoin::Hash => false,
         })
+    }
+
+    /// What it costs to read all that matches a pattern and to join it to so many solutions.
+    fn hash_cost(&self, pattern: &GraphPattern, graphs: &Graphs, rows: f64) -> Result<f64> {
+        let mut patterns = Vec::new();
+        basic_parts(pattern, &mut patterns);
+        let mut cost = JOIN;
+        for wanted in self.wanted(&patterns.into_iter().cloned().collect::<Vec<_>>(), graphs)? {
+            cost += JOIN + wanted.alone(&self.index)? * SCANNED + rows * HASHED;
+        }
+        Ok(cost)
     }
 
     /// Solutions and a UNION: its parts are looked up for each, where that is right and better than another.
@@ -264,7 +276,8 @@ impl Translator<'_> {
         }
         let mut steps = Steps::new();
         let (parts, after) = self.group(union, graphs, &mut steps, &left.variables, &estimate)?;
-        if !self.looks_up(union, graphs, after.rows)? {
+        // Within a part, what was found for its first triples is looked up by the others.
+        if self.join != SparqlJoin::Lookup && steps.cost > self.hash_cost(union, graphs, estimate.rows)? {
             return Ok(Err(left));
         }
         steps.steps = parts;
@@ -307,7 +320,9 @@ impl Translator<'_> {
                     let next = wanted.remove(next);
                     found.push(Bind::Match(steps.probe(&mut self.names, input, &next), next.text.clone()));
                     bound.extend(next.variables().map(str::to_owned));
+                    let before = estimate.rows;
                     estimate = estimate.left_joined(&self.index, &next)?;
+                    steps.cost += order::costs(before, estimate.rows, 0.0).0;
                 }
                 Ok((found, estimate))
             }
