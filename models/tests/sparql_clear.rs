@@ -36,6 +36,9 @@ async fn what_comes_after_a_clear_is_there_and_all_before_is_not() {
         let left = "SELECT ?s ?o { ?s <urn:p> ?o }";
         assert_eq!(select(&f, left).await, expected, "{clear}");
         assert_eq!(select(&f, "SELECT ?s { ?s ?p 7 }").await, ["urn:s7"], "{clear}");
+        // From the log, and from segments.
+        let f = f.reopen().await;
+        assert_eq!(select(&f, left).await, expected, "{clear}");
         f.run("CHECKPOINT").await;
         let f = f.reopen().await;
         assert_eq!(select(&f, left).await, expected, "{clear}");

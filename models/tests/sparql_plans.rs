@@ -313,7 +313,17 @@ async fn one_triple_is_counted_without_reading() {
         .unwrap();
     check("(COUNT(*) AS ?n) { <urn:s7> ?p ?o }", 3).await;
     check("(COUNT(*) AS ?n) { ?s ?p ?o }", 12_001).await;
+    f.run("BEGIN").await;
+    f.run("CALL sparql_update('kb', 'INSERT DATA { <urn:own> <urn:n> 1 } ; DELETE DATA { <urn:s9> <urn:n> 9 , 10 }')")
+        .await;
+    check("(COUNT(*) AS ?n) { ?s <urn:n> ?o }", 6001).await;
+    check("(COUNT(*) AS ?n) { <urn:s9> <urn:n> ?o }", 0).await;
+    f.run("ROLLBACK").await;
+    check("(COUNT(*) AS ?n) { ?s <urn:n> ?o }", 6001).await;
+    check("(COUNT(*) AS ?n) FROM <urn:g> { ?s <urn:n> ?o }", 0).await;
+    check("(COUNT(*) AS ?n) FROM NAMED <urn:g> { ?s <urn:n> ?o }", 0).await;
     update(&f, "INSERT DATA { GRAPH <urn:g> { <urn:s7> <urn:n> 77 } }").await.unwrap();
+    check("(COUNT(*) AS ?n) FROM <urn:g> { ?s <urn:n> ?o }", 1).await;
     check("(COUNT(*) AS ?n) { ?s ?p ?o }", 12_001).await;
     check("(COUNT(*) AS ?n) { GRAPH ?g { ?s ?p ?o } }", 1).await;
     check("(COUNT(*) AS ?n) { GRAPH <urn:g> { ?s ?p ?o } }", 1).await;

@@ -35,6 +35,8 @@ const WITHOUT_GROUPS: FileKind = FileKind { version: 1, ..KIND };
 const PAIR: usize = 12;
 /// Rows of one timestamp from which on they are a group.
 pub const GROUP_ROWS: u64 = 1024;
+/// Most groups; rows of the smallest others are kept one by one.
+const MOST_GROUPS: usize = 64;
 
 /// The file of a persisted delete vector, as the manifest names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,10 @@ pub struct DeleteVector {
     later: Vec<(u32, Timestamp)>,
     /// By timestamp; rows are neither in `base` nor in `later` nor in two groups.
     groups: Vec<(Timestamp, RoaringBitmap)>,
+    /// The rows of all groups.
+    grouped: RoaringBitmap,
+    /// Rows in all of these.
+    count: u64,
     max_timestamp: Timestamp,
     /// The last mask asked for: readers mostly ask at the newest timestamp.
     cached: Mutex<Option<(Timestamp, Arc<RoaringBitmap>)>>,
@@ -75,12 +81,16 @@ impl DeleteVector {
     }
 
     fn new(base_timestamp: Timestamp, base: RoaringBitmap, later: Vec<(u32, Timestamp)>, groups: Vec<(Timestamp, RoaringBitmap)>) -> Self {
+        let grouped = groups.iter().fold(RoaringBitmap::new(), |all, (_, rows)| all | rows);
+        let base_rows = base.len();
         let newest = later.iter().map(|(_, ts)| *ts).chain(groups.iter().map(|(ts, _)| *ts)).max();
         let max_timestamp = newest.unwrap_or(if base.is_empty() { Timestamp::ZERO } else { base_timestamp });
         DeleteVector {
             base_timestamp,
             base: Arc::new(base),
+            count: base_rows + later.len() as u64 + grouped.len(),
             later,
+            grouped,
             groups,
             max_timestamp,
             cached: Mutex::new(None),
@@ -159,6 +169,7 @@ impl DeleteVector {
         }
         match self.later.binary_search_by_key(&row, |(row, _)| *row) {
             Ok(at) => Some(self.later[at].1),
+            Err(_) if !self.grouped.contains(row) => None,
             Err(_) => self.groups.iter().find(|(_, rows)| rows.contains(row)).map(|(ts, _)| *ts),
         }
     }
@@ -229,15 +240,29 @@ impl DeleteVector {
         let mut groups = Vec::new();
         for (timestamp, mut rows) in together {
             rows -= &known;
-            for (row, _) in later.iter().filter(|(_, ts)| *ts <= timestamp) {
-                rows.remove(*row);
-            }
             known |= &rows;
-            if !rows.is_empty() {
-                groups.push((timestamp, rows));
-            }
+            groups.push((timestamp, rows));
         }
-        later.retain(|(row, _)| !known.contains(*row));
+        later.retain(|(row, ts)| {
+            let grouped = known
+                .contains(*row)
+                .then(|| groups.iter_mut().find(|(_, rows)| rows.contains(*row)));
+            match grouped {
+                None => true,
+                Some(Some((timestamp, rows))) if *ts <= *timestamp => rows.remove(*row),
+                // Deleted before, or in the base.
+                Some(_) => false,
+            }
+        });
+        groups.retain(|(_, rows)| !rows.is_empty());
+        if groups.len() > MOST_GROUPS {
+            groups.sort_unstable_by_key(|(_, rows)| std::cmp::Reverse(rows.len()));
+            for (timestamp, rows) in groups.split_off(MOST_GROUPS) {
+                later.extend(rows.iter().map(|row| (row, timestamp)));
+            }
+            later.sort_unstable();
+            groups.sort_unstable_by_key(|(timestamp, _)| *timestamp);
+        }
         DeleteVector::new(base_timestamp, base, later, groups)
     }
 
@@ -265,12 +290,12 @@ impl DeleteVector {
 
     /// Deleted rows.
     pub fn len(&self) -> u64 {
-        self.base.len() + self.later_until(Timestamp::MAX)
+        self.count
     }
 
     /// Whether no row is deleted.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.count == 0
     }
 
     /// The newest deletion's timestamp (the base timestamp where only folded ones are left); zero when there is none.
@@ -367,6 +392,41 @@ mod tests {
         }
     }
 
+    /// Many commits that delete many rows each: as many groups as are searched quickly, and the same answers.
+    #[test]
+    fn there_are_only_so_many_groups() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut vector = DeleteVector::empty();
+        let rows_of = |i: u32| {
+            let mut rows = RoaringBitmap::new();
+            rows.insert_range(i * 2000..i * 2000 + 1500 + i);
+            rows
+        };
+        for i in 0..100_u32 {
+            vector = vector.with_groups(&[], &[(ts(u64::from(i) + 10), rows_of(i))], ts(0));
+        }
+        let mut all = RoaringBitmap::new();
+        all.insert_range(900_000..1_100_000);
+        vector = vector.with_groups(&[(900_007, ts(50))], &[(ts(500), all)], ts(0));
+        assert_eq!(vector.groups.len(), MOST_GROUPS);
+        let file = vector.write(dir.path(), SegmentId(7), 3).unwrap();
+        let back = DeleteVector::read(dir.path(), SegmentId(7), &file).unwrap();
+        for vector in [&vector, &back] {
+            assert_eq!(vector.len(), (0..100).map(|i| 1500 + i).sum::<u64>() + 200_000);
+            for i in [0, 1, 50, 99_u32] {
+                let at = |row: u32| vector.deleted_at(row).map(|ts| ts.0);
+                assert_eq!(
+                    (at(i * 2000), at(i * 2000 + 1499 + i)),
+                    (Some(u64::from(i) + 10), Some(u64::from(i) + 10))
+                );
+                assert_eq!(at(i * 2000 + 1500 + i), None);
+            }
+            assert_eq!(vector.deleted_at(900_007), Some(ts(50)));
+            assert_eq!(vector.deleted_at(900_008), Some(ts(500)));
+            assert_eq!(vector.mask_at(ts(59)).len(), (0..50).map(|i| 1500 + i).sum::<u64>() + 1);
+        }
+    }
+
     /// A file of before there were groups.
     #[test]
     fn a_vector_without_groups_is_written_as_before() {
@@ -440,14 +500,16 @@ mod tests {
         for fill in 0..=255u8 {
             body.fill(fill);
             body[8..16].copy_from_slice(&12u64.to_le_bytes());
-            let written = write_checked(&delete_path(dir.path(), id, 1), KIND, &body).unwrap();
-            let file = DeleteFile {
-                version: 1,
-                crc: written.crc,
-                bytes: written.bytes,
-                rows: 0,
-            };
-            assert!(DeleteVector::read(dir.path(), id, &file).is_err());
+            for kind in [WITHOUT_GROUPS, KIND] {
+                let written = write_checked(&delete_path(dir.path(), id, 1), kind, &body).unwrap();
+                let file = DeleteFile {
+                    version: 1,
+                    crc: written.crc,
+                    bytes: written.bytes,
+                    rows: 0,
+                };
+                assert!(DeleteVector::read(dir.path(), id, &file).is_err());
+            }
         }
     }
 }

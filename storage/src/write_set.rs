@@ -19,8 +19,8 @@ pub struct WriteSet {
 pub struct RelationWrites {
     /// The relation.
     pub relation: RelationId,
-    /// Whether all rows that the transaction saw go, before `puts` and `staged` are added. Rows that others added after `start` stay; where
-    /// others removed or replaced one that it saw, that is a concurrent change. `deletes` is empty then.
+    /// Whether all rows go, before `puts` and `staged` are added; `deletes` is empty then. Every change of the relation after `start`, also of
+    /// a key that is new, is a concurrent change.
     pub emptied: bool,
     /// Whole rows that replace or add, in the relation's schema.
     pub puts: Vec<RecordBatch>,

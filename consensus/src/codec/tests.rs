@@ -158,3 +158,19 @@ fn rows_cut_from_a_large_batch_do_not_bring_its_bytes_along() {
     assert!(bytes.len() < 20_000 * (8 + 16 + 50), "{} bytes", bytes.len());
     assert_eq!(decode_stream(&bytes.into()).unwrap().1, cut);
 }
+
+/// Logs have these numbers.
+#[test]
+fn policies_have_the_numbers_that_they_had() {
+    let mut writes = write_set().relations.remove(1);
+    for (policy, emptied, number) in [
+        (ConflictPolicy::FirstCommitterWins, false, 0),
+        (ConflictPolicy::LastWriteWins, false, 1),
+        (ConflictPolicy::FirstCommitterWins, true, 2),
+        (ConflictPolicy::LastWriteWins, true, 3),
+    ] {
+        (writes.policy, writes.emptied) = (policy, emptied);
+        let encoded = encode(&WirePolicy::of(&writes)).unwrap();
+        assert_eq!(encoded.as_ref(), [VERSION, number]);
+    }
+}

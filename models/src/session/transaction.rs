@@ -123,7 +123,7 @@ impl OpenTransaction {
         self.write(&keys.clone(), move |writes| writes.delete(relation, &keys)).await
     }
 
-    /// Removes all rows, in no more time and memory however many there are. Any concurrent change of the relation is a conflict.
+    /// Removes all rows, without naming them. Any concurrent change of the relation is a conflict.
     pub(crate) async fn empty(&mut self, relation: RelationId) -> Result<u64> {
         self.written.insert(relation);
         self.blocking(move |writes| writes.empty(relation)).await

@@ -60,19 +60,26 @@ impl DeleteLog {
         vector.with_groups(&singles, &groups, horizon)
     }
 
-    /// The same deletions at other positions; rows that `map` does not know are left out.
-    pub fn remap(&self, mut map: impl FnMut(u32) -> Option<u32>) -> DeleteLog {
-        let singles = self.singles.iter().filter_map(|(row, stamp)| Some((map(*row)?, *stamp))).collect();
-        let groups = self
-            .groups
-            .iter()
-            .map(|(stamp, rows)| (*stamp, rows.iter().filter_map(&mut map).collect()))
-            .collect();
-        DeleteLog {
-            singles,
-            groups,
-            bytes: self.bytes,
+    /// The same deletions at other positions, in one of so many places each; rows that `map` does not know are left out.
+    pub fn remap(&self, places: usize, map: impl Fn(u32) -> Option<(usize, u32)>) -> Vec<DeleteLog> {
+        let mut logs = vec![DeleteLog::default(); places];
+        for (row, stamp) in &self.singles {
+            if let Some((place, row)) = map(*row) {
+                logs[place].singles.insert(row, *stamp);
+                logs[place].bytes += SINGLE_BYTES;
+            }
         }
+        for (stamp, rows) in &self.groups {
+            let mut moved = vec![RoaringBitmap::new(); places];
+            for (place, row) in rows.iter().filter_map(&map) {
+                moved[place].insert(row);
+            }
+            for (log, rows) in logs.iter_mut().zip(moved).filter(|(_, rows)| !rows.is_empty()) {
+                log.bytes += rows.serialized_size() as u64;
+                log.groups.push((*stamp, rows));
+            }
+        }
+        logs
     }
 
     /// Takes over the deletions of `other`.

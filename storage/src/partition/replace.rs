@@ -127,9 +127,9 @@ impl Partition {
         let mut applied = self.applied.lock();
         for (input, map) in inputs.iter().zip(&maps) {
             let (sealed, recent) = input.deletes().logs();
-            for (i, output) in opened.iter().enumerate() {
-                let here = |log: &DeleteLog| log.remap(|row| map.get(row).filter(|(output, _)| *output == i).map(|(_, row)| row));
-                output.deletes().adopt(here(&sealed), here(&recent));
+            let there = |log: &DeleteLog| log.remap(opened.len(), |row| map.get(row));
+            for ((output, sealed), recent) in opened.iter().zip(there(&sealed)).zip(there(&recent)) {
+                output.deletes().adopt(sealed, recent);
             }
         }
         let mut version = (*self.version()).clone();

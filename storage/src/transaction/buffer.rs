@@ -194,6 +194,7 @@ impl Buffer {
         }
         for (i, piece) in (0_u32..).zip(self.base.pieces()) {
             let rows = (0..piece.batch_count()).map(|batch| piece.batch_rows(batch) as u64).sum();
+            // A bitmap of all rows is a few bytes a run of 65,536 of them: it is not counted as memory.
             self.hidden.entry(i).or_default().hide_first(rows, stamp, savepoint);
         }
         self.emptied.get_or_insert(stamp);

@@ -5,6 +5,7 @@ mod bulk;
 mod compaction;
 mod concurrent;
 mod damage;
+mod empty;
 mod failures;
 mod harness;
 mod integer_index;

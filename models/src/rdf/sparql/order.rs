@@ -4,10 +4,12 @@
 //! while only where what it may save is much more than it looks up.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use super::estimate::{Estimate, Wanted};
 use super::joining::is_connected;
 use crate::error::Result;
+use crate::rdf::blocking;
 use crate::rdf::quad_index::QuadIndex;
 
 /// Microseconds, about, on one core. To look something up for a row:
@@ -27,6 +29,10 @@ pub const WORTH: f64 = 10_000.0;
 const SHARE: f64 = 0.05;
 /// How much of the cost an order must save to be taken: estimates err.
 const BETTER: f64 = 0.7;
+/// Lookups of a search, at most: some tens of milliseconds.
+const LOOKUPS: f64 = 50_000.0;
+/// A search ends after so long, with the order that was there: what was written lately is looked up slowly.
+const TIME: Duration = Duration::from_millis(100);
 /// Triples of which sets are made at most.
 const MOST: usize = 12;
 
@@ -85,9 +91,10 @@ pub fn search(index: &QuadIndex, input: &Estimate, bound: &[String], wanted: &[W
                 names: bound.to_vec(),
             },
         )]),
-        lookups: cost * SHARE / LOOKUP,
+        lookups: (cost * SHARE / LOOKUP).min(LOOKUPS),
+        until: Instant::now() + TIME,
     };
-    if !search.run()? {
+    if !blocking(usize::MAX, || search.run())? {
         return Ok(None);
     }
     let all = (1_u32 << wanted.len()) - 1;
@@ -107,6 +114,7 @@ struct Search<'a> {
     best: HashMap<u32, Best>,
     /// Lookups that are left.
     lookups: f64,
+    until: Instant,
 }
 
 /// How the set was reached by one triple more: the set before, the triple, and the solutions expected.
@@ -127,7 +135,7 @@ impl Search<'_> {
                     steps.entry(set | (1 << next)).or_default().push((set, next, after));
                     self.lookups -= before.estimate.lookups();
                 }
-                if self.lookups < 0.0 {
+                if self.lookups < 0.0 || Instant::now() > self.until {
                     return Ok(false);
                 }
             }
