@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::ids::{RelationId, Timestamp};
+use crate::ids::{RelationId, Timestamp, TransactionId};
 
 /// The result of a storage call.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -50,6 +50,19 @@ pub enum StorageError {
     /// No such relation in this partition.
     #[error("unknown relation {0}")]
     UnknownRelation(RelationId),
+    /// A decision about a transaction of which no part is prepared in this partition.
+    #[error("no part of transaction {0} is prepared here")]
+    UnknownTransaction(TransactionId),
+    /// A transaction was decided with a commit timestamp below that of one of its parts.
+    #[error("transaction {transaction} cannot commit at {commit}: it was prepared at {prepared}")]
+    DecidedTooEarly {
+        /// Which.
+        transaction: TransactionId,
+        /// The commit timestamp.
+        commit: Timestamp,
+        /// The part's own.
+        prepared: Timestamp,
+    },
     /// A snapshot was asked for that compaction has already folded.
     #[error("snapshot {requested} is older than the oldest kept version {horizon}")]
     SnapshotTooOld {
@@ -99,10 +112,18 @@ pub enum StorageError {
 impl StorageError {
     /// Whether this is an answer to the request that every replica gives alike, after which the partition is as sound as before.
     pub fn is_refusal(&self) -> bool {
-        use StorageError::{DuplicateKey, SchemaMismatch, SnapshotTooOld, TransactionTooLarge, UnknownRelation};
+        use StorageError::{
+            DecidedTooEarly, DuplicateKey, SchemaMismatch, SnapshotTooOld, TransactionTooLarge, UnknownRelation, UnknownTransaction,
+        };
         matches!(
             self,
-            UnknownRelation(_) | SchemaMismatch { .. } | SnapshotTooOld { .. } | DuplicateKey { .. } | TransactionTooLarge { .. }
+            UnknownRelation(_)
+                | UnknownTransaction(_)
+                | DecidedTooEarly { .. }
+                | SchemaMismatch { .. }
+                | SnapshotTooOld { .. }
+                | DuplicateKey { .. }
+                | TransactionTooLarge { .. }
         )
     }
 

@@ -53,6 +53,21 @@ impl fmt::Display for PartitionId {
     }
 }
 
+/// A transaction over several partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TransactionId {
+    /// Who coordinates it: 128 random bits.
+    pub coordinator: u128,
+    /// The coordinator's number for it.
+    pub serial: u64,
+}
+
+impl fmt::Display for TransactionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}.{}", self.coordinator, self.serial)
+    }
+}
+
 /// A segment file within a partition. Never reused within that partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SegmentId(pub u64);

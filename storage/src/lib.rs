@@ -27,7 +27,7 @@ pub mod write_set;
 pub mod zone_map;
 
 pub use error::{Result, StorageError};
-pub use ids::{PartitionId, RelationId, SegmentId, Timestamp};
+pub use ids::{PartitionId, RelationId, SegmentId, Timestamp, TransactionId};
 pub use own_rows::own_rows;
 pub use partition::{
     AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, ReplicaFile, WriteConflict,

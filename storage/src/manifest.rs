@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::deletes::DeleteFile;
 use crate::error::{Result, StorageError};
 use crate::file::{CheckedFile, FileKind, read_checked, remove_file, sync_dir, write_atomic, write_checked};
-use crate::ids::Timestamp;
+use crate::ids::{RelationId, Timestamp, TransactionId};
 use crate::partition::AppliedState;
 use crate::schema::RelationSchema;
 use crate::segment::SegmentInfo;
@@ -45,6 +45,26 @@ pub struct Manifest {
     pub next_segment: u64,
     /// Relations by id.
     pub relations: Vec<RelationManifest>,
+    /// Parts of transactions that are prepared and not decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepared: Vec<PreparedEntry>,
+}
+
+/// A part of a transaction over several partitions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreparedEntry {
+    /// The transaction.
+    pub transaction: TransactionId,
+    /// The earliest timestamp at which it may commit.
+    pub timestamp: Timestamp,
+    /// The number in the name of the file that holds its writes.
+    pub file: u64,
+    /// Size of that file.
+    pub bytes: u64,
+    /// Its checksum.
+    pub crc: u32,
+    /// Segments that it adds when it commits, in their relations' folders already.
+    pub segments: Vec<(RelationId, SegmentInfo)>,
 }
 
 /// One relation of a manifest.
@@ -215,7 +235,7 @@ mod tests {
     use arrow_schema::{DataType, Field};
 
     use super::*;
-    use crate::ids::{RelationId, SegmentId};
+    use crate::ids::SegmentId;
 
     fn sample(number: u64) -> Manifest {
         let schema = RelationSchema::new(RelationId(4), [Field::new("id", DataType::Int64, false)], vec![0]);
@@ -238,6 +258,17 @@ mod tests {
             bytes: 4,
             rows: 5,
         });
+        let prepared = PreparedEntry {
+            transaction: TransactionId {
+                coordinator: u128::MAX - 7,
+                serial: u64::MAX,
+            },
+            timestamp: Timestamp(100),
+            file: 3,
+            bytes: 4,
+            crc: u32::MAX,
+            segments: vec![(RelationId(4), info.clone())],
+        };
         let entry = SegmentEntry {
             info,
             level: 1,
@@ -258,7 +289,17 @@ mod tests {
                 schema,
                 segments: vec![entry],
             }],
+            prepared: vec![prepared],
         }
+    }
+
+    #[test]
+    fn a_manifest_without_prepared_parts_is_as_it_was_before_there_were_any() {
+        let mut manifest = sample(1);
+        manifest.prepared.clear();
+        let text = serde_json::to_string(&manifest).unwrap();
+        assert!(!text.contains("prepared"));
+        assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use arrow_row::Rows;
 
 use super::ingest::{self, Ingest};
 use super::lookup::{Endings, Place};
+use super::prepared::Locks;
 use super::version::{RelationVersion, Version};
 use super::{
     Applied, AppliedPayload, AppliedState, ApplyOutcome, CONFLICT_WINDOW_MS, Partition, PartitionCommand, WriteConflict, before, files,
@@ -21,11 +22,11 @@ use crate::schema::RelationSchema;
 use crate::write_set::{ConflictPolicy, RelationWrites, WriteSet};
 
 /// One relation's part of a write set, checked and ready.
-struct Change {
-    relation: Arc<RelationVersion>,
+pub(super) struct Change {
+    pub relation: Arc<RelationVersion>,
     puts: Vec<(RecordBatch, Rows)>,
     endings: Endings,
-    ingests: Vec<Ingest>,
+    pub ingests: Vec<Ingest>,
 }
 
 /// Why a write set is not applied.
@@ -65,6 +66,11 @@ impl Partition {
         }
         let outcome = match command {
             PartitionCommand::Write(timestamp, write_set) => self.apply_write(&mut applied, *timestamp, write_set),
+            PartitionCommand::Prepare(transaction, timestamp, write_set) => {
+                self.apply_prepare(&mut applied, *transaction, *timestamp, write_set)
+            }
+            PartitionCommand::Decide(transaction, commit) => self.apply_decide(&mut applied, *transaction, *commit),
+            PartitionCommand::Abort(transaction) => Ok(self.apply_abort(&mut applied, *transaction)),
             PartitionCommand::CreateRelation(schema) => self.create_relation(schema),
             PartitionCommand::AlterRelation(schema) => self.alter_relation(schema),
             PartitionCommand::DropRelation(id) => {
@@ -135,8 +141,19 @@ impl Partition {
     }
 
     fn apply_write(&self, applied: &mut Applied, timestamp: Timestamp, write_set: &WriteSet) -> Result<ApplyOutcome> {
-        let outcome = match self.prepare(applied, write_set, timestamp) {
-            Ok(changes) => self.commit(changes, timestamp),
+        self.checked(applied, timestamp, write_set, |changes| self.commit(changes, timestamp))
+    }
+
+    /// Checks a write set and goes on with what it changes.
+    pub(super) fn checked(
+        &self,
+        applied: &mut Applied,
+        timestamp: Timestamp,
+        write_set: &WriteSet,
+        go_on: impl FnOnce(Vec<Change>) -> Result<ApplyOutcome>,
+    ) -> Result<ApplyOutcome> {
+        let outcome = match self.check(applied, write_set, timestamp) {
+            Ok(changes) => go_on(changes),
             Err(Refusal::Conflict(conflict)) => {
                 let result = self.refuse_staged(applied, write_set, &conflict);
                 self.poison(result)?;
@@ -149,8 +166,9 @@ impl Partition {
     }
 
     /// Checks the whole write set; changes nothing that is visible.
-    fn prepare(&self, applied: &Applied, write_set: &WriteSet, timestamp: Timestamp) -> Result<Vec<Change>, Refusal> {
+    fn check(&self, applied: &Applied, write_set: &WriteSet, timestamp: Timestamp) -> Result<Vec<Change>, Refusal> {
         let version = self.version();
+        let mut locks = Vec::with_capacity(write_set.relations.len());
         self.check_refused(write_set)?;
         let mut changes = Vec::with_capacity(write_set.relations.len());
         let start = |writes: &RelationWrites| match writes.policy {
@@ -169,20 +187,48 @@ impl Partition {
                     key,
                 }));
             }
-            changes.push(prepare_rows(relation, writes, start(writes))?);
+            let locked = self.locks(writes.relation);
+            changes.push(check_rows(relation, writes, start(writes), &locked)?);
+            locks.push(locked);
         }
         // Staged files are moved only when nothing but a conflict on their own keys can refuse the write set.
-        for (change, writes) in changes.iter_mut().zip(&write_set.relations) {
-            for staged in &writes.staged {
-                let ingest = self.prepare_ingest(&change.relation, staged, start(writes), timestamp, &mut change.endings)?;
-                change.ingests.push(ingest);
+        for ((change, writes), locks) in changes.iter_mut().zip(&write_set.relations).zip(&locks) {
+            self.check_staged(change, writes, start(writes), timestamp)?;
+            for ingest in change.ingests.iter().filter(|_| !locks.is_empty()) {
+                locks.check_segment(&change.relation, &ingest.segment)?;
             }
         }
         Ok(changes)
     }
 
+    fn check_staged(
+        &self,
+        change: &mut Change,
+        writes: &RelationWrites,
+        start: Option<Timestamp>,
+        timestamp: Timestamp,
+    ) -> Result<(), Refusal> {
+        for staged in &writes.staged {
+            let ingest = self.prepare_ingest(&change.relation, staged, start, timestamp, &mut change.endings)?;
+            change.ingests.push(ingest);
+        }
+        Ok(())
+    }
+
+    /// What a decided part changes in one relation: as when it was checked, at the places where rows are now.
+    pub(super) fn decided_change(&self, relation: Arc<RelationVersion>, writes: &RelationWrites, commit: Timestamp) -> Result<Change> {
+        let found = check_rows(relation, writes, None, &Locks::none()).and_then(|mut change| {
+            self.check_staged(&mut change, writes, None, commit)?;
+            Ok(change)
+        });
+        found.map_err(|refusal| match refusal {
+            Refusal::Error(error) => error,
+            Refusal::Conflict(conflict) => mismatch(conflict.relation, format!("key {} is not as it was prepared", conflict.key)),
+        })
+    }
+
     /// Makes a checked write set visible.
-    fn commit(&self, changes: Vec<Change>, timestamp: Timestamp) -> Result<ApplyOutcome> {
+    pub(super) fn commit(&self, changes: Vec<Change>, timestamp: Timestamp) -> Result<ApplyOutcome> {
         // Only new segments change the version itself.
         let mut ingested: Option<Version> = None;
         for change in changes {
@@ -223,7 +269,10 @@ impl Partition {
 }
 
 /// Checks the puts and deletes of one relation.
-fn prepare_rows(relation: Arc<RelationVersion>, writes: &RelationWrites, start: Option<Timestamp>) -> Result<Change, Refusal> {
+fn check_rows(relation: Arc<RelationVersion>, writes: &RelationWrites, start: Option<Timestamp>, locks: &Locks) -> Result<Change, Refusal> {
+    if writes.emptied {
+        locks.check_whole(writes.relation)?;
+    }
     let mut endings = match writes.emptied {
         true => relation.all_live(start)?.map_err(|key| conflict(&relation, &key))?,
         false => Endings::default(),
@@ -234,7 +283,7 @@ fn prepare_rows(relation: Arc<RelationVersion>, writes: &RelationWrites, start: 
         let columns: Vec<ArrayRef> = relation.schema.key.iter().map(|&i| rows.column(i).clone()).collect();
         let keys = relation.encoder.encode(&columns)?;
         if !writes.emptied {
-            check_keys(&relation, &keys, start, |place| match place {
+            check_keys(&relation, &keys, start, locks, |place| match place {
                 // The active memtable ends its own rows when the new ones come.
                 Place::Active(_) => {}
                 place => endings.add(place),
@@ -244,7 +293,7 @@ fn prepare_rows(relation: Arc<RelationVersion>, writes: &RelationWrites, start: 
     }
     for keys in writes.deletes.iter().filter(|keys| keys.num_rows() > 0) {
         let keys = relation.encoder.encode(&key_columns(keys, &relation.schema)?)?;
-        check_keys(&relation, &keys, start, |place| endings.add(place))?;
+        check_keys(&relation, &keys, start, locks, |place| endings.add(place))?;
     }
     Ok(Change {
         relation,
@@ -254,8 +303,17 @@ fn prepare_rows(relation: Arc<RelationVersion>, writes: &RelationWrites, start: 
     })
 }
 
-/// Looks each key up: `live` gets the places of live rows; a change after `start` is a conflict.
-fn check_keys(relation: &RelationVersion, keys: &Rows, start: Option<Timestamp>, mut live: impl FnMut(Place)) -> Result<(), Refusal> {
+/// Looks each key up: `live` gets the places of live rows; a change after `start`, or a lock, is a conflict.
+fn check_keys(
+    relation: &RelationVersion,
+    keys: &Rows,
+    start: Option<Timestamp>,
+    locks: &Locks,
+    mut live: impl FnMut(Place),
+) -> Result<(), Refusal> {
+    if !locks.is_empty() {
+        keys.iter().try_for_each(|key| locks.check_key(relation, key.data()))?;
+    }
     let smallest = keys.iter().min();
     if smallest.is_none_or(|smallest| relation.is_below(smallest.data())) {
         return Ok(());

@@ -66,7 +66,7 @@ fn relation_of(name: &str) -> Option<RelationId> {
     name.strip_prefix('r')?.parse().ok().map(RelationId)
 }
 
-fn names(dir: &Path) -> Result<Vec<String>> {
+pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -155,6 +155,13 @@ impl Partition {
                     .map(|segment| (relation.schema.id, segment.info().id)),
             );
         }
+        for part in self.prepared.read().values() {
+            used.extend(part.segments().map(|(relation, info)| (relation, info.id)));
+        }
+        used.extend(applied.abandoned.iter().copied());
+        let named = manifest.prepared.iter().flat_map(|entry| &entry.segments);
+        used.extend(named.map(|(relation, info)| (*relation, info.id)));
+        self.collect_prepared(&manifest.prepared)?;
         let mut used_deletes: HashSet<(SegmentId, u64)> = HashSet::new();
         for relation in &manifest.relations {
             used.extend(relation.segments.iter().map(|entry| (relation.schema.id, entry.info.id)));
@@ -219,8 +226,9 @@ impl Partition {
     pub fn verify(&self) -> Result<Vec<StorageError>> {
         let mut problems = Vec::new();
         {
-            let _unchanged = self.manifest.lock();
+            let unchanged = self.manifest.lock();
             problems.extend(Manifest::load(&self.dir).err());
+            problems.extend(self.verify_prepared(&unchanged.prepared));
         }
         // The version keeps its segments' files, even when they become obsolete while this reads them.
         let version = self.version();

@@ -15,13 +15,14 @@ use arrow_array::{RecordBatch, UInt64Array};
 use roaring::RoaringBitmap;
 
 use super::live_segment::LiveSegment;
+use super::prepared::Part;
 use super::replace::slot;
 use super::version::{RelationVersion, Version};
 use super::{AppliedState, DeleteLog, Partition};
 use crate::deletes::{DeleteFile, DeleteVector, delete_path};
 use crate::error::Result;
 use crate::file::{remove_file, sync_dir};
-use crate::ids::{RelationId, SegmentId, Timestamp};
+use crate::ids::{RelationId, SegmentId, Timestamp, TransactionId};
 use crate::key::KeyEncoder;
 use crate::manifest::{Manifest, RelationManifest, SegmentEntry};
 use crate::memtable::{ALIVE, Gather, Memtable, Version as RowVersion};
@@ -39,6 +40,8 @@ struct Seal {
     ended: BTreeMap<RelationId, usize>,
     dropped: Vec<RelationId>,
     refused: Vec<SegmentId>,
+    prepared: BTreeMap<TransactionId, Arc<Part>>,
+    abandoned: Vec<(RelationId, SegmentId)>,
 }
 
 /// A segment made of memtable rows.
@@ -90,6 +93,8 @@ impl Partition {
             ended,
             dropped: applied.dropped.keys().copied().collect(),
             refused: applied.refused.clone(),
+            prepared: self.prepared.read().clone(),
+            abandoned: applied.abandoned.clone(),
         })
     }
 
@@ -116,6 +121,7 @@ impl Partition {
             conflict_floor: seal.conflict_floor,
             next_segment: self.next_segment.load(Ordering::Relaxed),
             relations: Vec::new(),
+            prepared: self.store_prepared(&seal.prepared)?,
         };
         let mut folded: Vec<(Arc<LiveSegment>, DeleteVector, DeleteFile)> = Vec::new();
         let mut entered: Vec<Arc<LiveSegment>> = Vec::new();
@@ -148,7 +154,7 @@ impl Partition {
             });
         }
         next.store(&self.dir)?;
-        *manifest = next;
+        let before = std::mem::replace(&mut *manifest, next);
         *self.durable.write() = seal.state.clone();
         entered.iter().for_each(|segment| segment.set_persisted());
         let mut stale = Vec::new();
@@ -158,6 +164,8 @@ impl Partition {
         }
         self.swap(seal, flushed);
         stale.iter().try_for_each(|path| remove_file(path))?;
+        self.remove_prepared(&before.prepared, &manifest.prepared)?;
+        self.remove_abandoned(&seal.abandoned)?;
         self.forget_refused(&seal.refused)
     }
 
@@ -211,6 +219,7 @@ impl Partition {
             }
         }
         applied.refused.retain(|segment| !seal.refused.contains(segment));
+        applied.abandoned.retain(|segment| !seal.abandoned.contains(segment));
     }
 }
 

@@ -253,3 +253,13 @@ fn join(new: &Segment, other: &Segment, encoder: &KeyEncoder, mut visit: impl Fn
     }
     Ok(())
 }
+
+/// The smallest key that both segments have.
+pub(super) fn common_keys(one: &Segment, other: &Segment, encoder: &KeyEncoder) -> Result<Option<Vec<u8>>> {
+    let mut common = None;
+    join(one, other, encoder, |key, _| {
+        common.get_or_insert_with(|| key.to_vec());
+        Ok(())
+    })?;
+    Ok(common)
+}

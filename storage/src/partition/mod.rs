@@ -21,6 +21,8 @@ mod ingest;
 mod live_segment;
 mod lookup;
 mod pins;
+mod prepared;
+mod prepared_file;
 mod replace;
 mod replica;
 mod version;
@@ -37,7 +39,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::error::{Result, StorageError};
-use crate::ids::{PartitionId, RelationId, SegmentId, Timestamp};
+use crate::ids::{PartitionId, RelationId, SegmentId, Timestamp, TransactionId};
 use crate::manifest::Manifest;
 use crate::schema::RelationSchema;
 use crate::snapshot::Snapshot;
@@ -48,6 +50,7 @@ pub(crate) use apply::key_columns;
 pub(crate) use delete_overlay::DeleteLog;
 pub(crate) use live_segment::LiveSegment;
 pub(crate) use pins::{Pin, Pins};
+use prepared::Part;
 pub(crate) use replace::{Output, Replacement, RowMap};
 pub use replica::ReplicaFile;
 pub(crate) use version::{RelationVersion, SegmentSet, Version};
@@ -135,6 +138,13 @@ impl AppliedPayload for Bytes {
 pub enum PartitionCommand {
     /// Apply a write set at a commit timestamp.
     Write(Timestamp, Arc<WriteSet>),
+    /// Check a part of a transaction over several partitions, lock what it writes and keep it until it is decided. Its commit is not before
+    /// the timestamp, which is above that of every earlier entry.
+    Prepare(TransactionId, Timestamp, Arc<WriteSet>),
+    /// Apply a prepared part at a commit timestamp, which is not below that of any part of its transaction.
+    Decide(TransactionId, Timestamp),
+    /// Forget a prepared part; no error if there is none.
+    Abort(TransactionId),
     /// Make a relation; no error if the same one exists.
     CreateRelation(RelationSchema),
     /// Change a relation's schema to a later version.
@@ -195,6 +205,8 @@ struct Applied {
     dropped: BTreeMap<RelationId, Arc<RelationVersion>>,
     /// Staged segments of refused write sets, whose markers must stay until the log no longer holds them.
     refused: Vec<SegmentId>,
+    /// Segments of parts that were aborted, whose files must stay until the log no longer holds what prepared them.
+    abandoned: Vec<(RelationId, SegmentId)>,
     /// Whether something was applied since the last flush began.
     changed: bool,
 }
@@ -208,13 +220,16 @@ struct Counters {
 
 /// One partition's LSM. All methods take `&self`; `apply` is called by one thread at a time.
 ///
-/// Commit timestamps may come in any order, but a snapshot at T is stable only if no commit at or below T is applied after it was taken.
+/// Commit timestamps may come in any order, but a snapshot at T is stable only if no commit at or below T is applied after it was taken:
+/// transactions that are prepared and not decided are waited for, or T is before them ([`Self::stable_timestamp`]).
 pub struct Partition {
     id: PartitionId,
     dir: PathBuf,
     options: PartitionOptions,
     version: RwLock<Arc<Version>>,
     applied: Mutex<Applied>,
+    /// Parts of transactions that are not decided. Changed by `apply` only.
+    prepared: RwLock<BTreeMap<TransactionId, Arc<Part>>>,
     last_timestamp: AtomicU64,
     pins: Arc<Pins>,
     manifest: Mutex<Manifest>,
@@ -261,12 +276,14 @@ impl Partition {
             ..Applied::default()
         };
         let next_segment = manifest.next_segment.max(files::largest_local_segment(dir)? + 1);
+        let parts = prepared_file::load(dir, &version, &manifest.prepared)?;
         Ok(Arc::new(Partition {
             id,
             dir: dir.to_owned(),
             options,
             version: RwLock::new(Arc::new(version)),
             applied: Mutex::new(applied),
+            prepared: RwLock::new(parts),
             last_timestamp: AtomicU64::new(manifest.last_timestamp.0),
             pins: Pins::new(manifest.horizon),
             durable: RwLock::new(manifest.applied.clone()),
@@ -308,13 +325,14 @@ impl Partition {
         self.pins.oldest()
     }
 
-    /// Pins the state at `timestamp` (at most [`Self::last_timestamp`], to which a later one is lowered; `None`: the newest).
+    /// Pins the state at `timestamp` (at most [`Self::last_timestamp`], to which a later one is lowered; `None`: the newest that does not
+    /// change any more).
     pub fn snapshot(self: &Arc<Self>, timestamp: Option<Timestamp>) -> Result<Snapshot> {
         loop {
             let changes = self.take_overs.load(Ordering::Acquire);
             let pin = self
                 .pins
-                .pin(|| timestamp.map_or(self.last_timestamp(), |wanted| wanted.min(self.last_timestamp())));
+                .pin(|| timestamp.map_or_else(|| self.stable_timestamp(), |wanted| wanted.min(self.last_timestamp())));
             // The version is taken after the pin: it holds every commit up to the timestamp, and nothing that the reader needs is forgotten.
             let version = self.version();
             if changes.is_multiple_of(2) && self.take_overs.load(Ordering::Acquire) == changes {
@@ -429,7 +447,8 @@ impl Partition {
         } else {
             self.options.retention_ms
         };
-        before(self.last_timestamp(), keep_ms)
+        // What is prepared commits later: not behind anybody's back.
+        before(self.stable_timestamp(), keep_ms)
     }
 }
 

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::live_segment::LiveSegment;
 use super::version::{RelationVersion, SegmentSet, Version};
-use super::{Applied, AppliedState, Partition, files};
+use super::{Applied, AppliedState, Partition, files, prepared_file};
 use crate::deletes::delete_path;
 use crate::error::{Result, StorageError};
 use crate::file::{FileKind, read_checked, sync_dir, write_checked};
-use crate::manifest::{Manifest, RelationManifest, SegmentEntry};
+use crate::manifest::{Manifest, PreparedEntry, RelationManifest, SegmentEntry};
 use crate::segment::{SegmentInfo, segment_path, sidecar_path};
 
 const KIND: FileKind = FileKind {
@@ -42,7 +42,7 @@ pub struct ReplicaFile {
 type Content = (&'static str, u64, u32);
 
 /// The kinds of files, by the ends of their names, the longer end first.
-const ENDS: [&str; 3] = [".idx.arrow", ".arrow", ".del"];
+const ENDS: [&str; 4] = [".idx.arrow", ".arrow", ".del", prepared_file::END];
 
 fn content(file: &ReplicaFile) -> Option<Content> {
     let end = ENDS.into_iter().find(|end| file.name.ends_with(end))?;
@@ -72,6 +72,30 @@ fn files_of(dir: &Path, entry: &SegmentEntry) -> Vec<(ReplicaFile, PathBuf)> {
     files
 }
 
+/// The files of a prepared part, with where they are.
+fn files_of_part(dir: &Path, entry: &PreparedEntry) -> Vec<(ReplicaFile, PathBuf)> {
+    let segments = entry.segments.iter().flat_map(|(relation, info)| {
+        let folder = files::relation_dir(dir, *relation);
+        files_of(&folder, &bare(info))
+    });
+    let own = ReplicaFile {
+        name: prepared_file::name(entry.file),
+        bytes: entry.bytes,
+        checksum: entry.crc,
+    };
+    segments.chain([(own, prepared_file::path(dir, entry.file))]).collect()
+}
+
+/// A segment of which nothing is known but its files.
+fn bare(info: &SegmentInfo) -> SegmentEntry {
+    SegmentEntry {
+        info: info.clone(),
+        level: 0,
+        uniform_ts: None,
+        deletes: None,
+    }
+}
+
 impl Partition {
     /// Links the files of the flushed state into `to`, which is made, and says which they are and which log position they hold. Blocking.
     pub fn export(&self, to: &Path) -> Result<(Vec<ReplicaFile>, AppliedState)> {
@@ -79,13 +103,10 @@ impl Partition {
         // Under the lock no file that the manifest names goes.
         let manifest = self.manifest.lock();
         let mut exported = Vec::new();
-        for relation in &manifest.relations {
-            let dir = self.relation_dir(relation.schema.id);
-            for (file, path) in relation.segments.iter().flat_map(|entry| files_of(&dir, entry)) {
-                let link = to.join(&file.name);
-                std::fs::hard_link(&path, &link).map_err(StorageError::io(link, "link"))?;
-                exported.push(file);
-            }
+        for (file, path) in self.named_files(&manifest) {
+            let link = to.join(&file.name);
+            std::fs::hard_link(&path, &link).map_err(StorageError::io(link, "link"))?;
+            exported.push(file);
         }
         let path = to.join(MANIFEST);
         let body = serde_json::to_vec(&*manifest).map_err(|e| StorageError::damaged(&path, KIND.name, e.to_string()))?;
@@ -98,16 +119,24 @@ impl Partition {
         Ok((exported, manifest.applied.clone()))
     }
 
+    /// All files that a manifest names, with where they are.
+    fn named_files(&self, manifest: &Manifest) -> Vec<(ReplicaFile, PathBuf)> {
+        let mut named = Vec::new();
+        for relation in &manifest.relations {
+            let dir = self.relation_dir(relation.schema.id);
+            named.extend(relation.segments.iter().flat_map(|entry| files_of(&dir, entry)));
+        }
+        named.extend(manifest.prepared.iter().flat_map(|entry| files_of_part(&self.dir, entry)));
+        named
+    }
+
     /// Links those files of an export into `to` that this replica has already, and returns the others. Blocking.
     pub fn reuse(&self, wanted: &[ReplicaFile], to: &Path) -> Result<Vec<ReplicaFile>> {
         let mut known: HashMap<Content, PathBuf> = HashMap::new();
         {
             let manifest = self.manifest.lock();
-            for relation in &manifest.relations {
-                let dir = self.relation_dir(relation.schema.id);
-                let files = relation.segments.iter().flat_map(|entry| files_of(&dir, entry));
-                known.extend(files.filter_map(|(file, path)| Some((content(&file)?, path))));
-            }
+            let files = self.named_files(&manifest).into_iter();
+            known.extend(files.filter_map(|(file, path)| Some((content(&file)?, path))));
         }
         let mut missing = Vec::new();
         for file in wanted {
@@ -159,6 +188,9 @@ impl Partition {
                 segments: entries,
             });
         }
+        let prepared = theirs.prepared.into_iter().map(|entry| self.adopt_part(from, entry));
+        let prepared = prepared.collect::<Result<Vec<_>>>()?;
+        let parts = prepared_file::load(&self.dir, &version, &prepared)?;
         sync_dir(&self.dir)?;
         let mut manifest = self.manifest.lock();
         let next = Manifest {
@@ -169,14 +201,16 @@ impl Partition {
             conflict_floor: theirs.conflict_floor,
             next_segment: self.next_segment.load(Ordering::Relaxed),
             relations,
+            prepared,
         };
         next.store(&self.dir)?;
         let mut applied = self.applied.lock();
-        *manifest = next;
+        let stale = std::mem::replace(&mut *manifest, next).prepared;
         *self.durable.write() = theirs.applied.clone();
         self.take_overs.fetch_add(1, Ordering::AcqRel);
         self.pins.raise(theirs.horizon);
         let before = std::mem::replace(&mut *self.version.write(), Arc::new(version));
+        *self.prepared.write() = parts;
         let dropped = std::mem::take(&mut applied.dropped);
         *applied = Applied {
             state: theirs.applied.clone(),
@@ -188,7 +222,32 @@ impl Partition {
         for relation in before.relations.values().chain(dropped.values()) {
             relation.segments.all().iter().for_each(|segment| segment.set_obsolete());
         }
+        self.remove_prepared(&stale, &manifest.prepared)?;
         Ok(theirs.applied)
+    }
+
+    /// Links the files of a prepared part to their places. Its segments keep their ids, by which the log knows them.
+    fn adopt_part(&self, from: &Path, mut entry: PreparedEntry) -> Result<PreparedEntry> {
+        let theirs = files_of_part(from, &entry);
+        entry.file = self.allot_segment().0;
+        let folder = prepared_file::ensure_folder(&self.dir)?;
+        for (relation, _) in &entry.segments {
+            self.ensure_relation_dir(*relation)?;
+        }
+        for ((file, _), (_, target)) in theirs.iter().zip(files_of_part(&self.dir, &entry)) {
+            let source = from.join(&file.name);
+            match std::fs::hard_link(source, &target) {
+                // Prepared here before, or on its way to be.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                linked => linked.map_err(StorageError::io(target, "link"))?,
+            }
+        }
+        sync_dir(&folder)?;
+        entry
+            .segments
+            .iter()
+            .try_for_each(|(relation, _)| sync_dir(&self.relation_dir(*relation)))?;
+        Ok(entry)
     }
 
     /// Links the files of one segment to their place under an id of this replica.

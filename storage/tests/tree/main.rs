@@ -10,6 +10,7 @@ mod failures;
 mod harness;
 mod integer_index;
 mod model;
+mod prepared;
 mod schemas;
 mod small_writes;
 mod summaries;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use pyralog_storage::{
     AppliedState, ApplyOutcome, ConflictPolicy, Partition, PartitionCommand, PartitionId, Savepoint, Snapshot, StorageError, Timestamp,
-    Transaction, WriteSet,
+    Transaction, TransactionId, WriteSet,
 };
 use tempfile::TempDir;
 
@@ -31,6 +31,11 @@ enum Step {
     Write(usize, Write),
     Commit(usize),
     Abort(usize),
+    /// Commits in two steps, as a transaction of several partitions does.
+    Prepare(usize),
+    /// The second step, so many seconds after the first, but not in the future.
+    Decide(usize, u64),
+    Undo(usize),
     /// Begin, write and commit at once.
     Quick(Vec<Write>),
     Hold,
@@ -40,6 +45,8 @@ enum Step {
     Everything,
     AdvanceFloor,
     Reopen,
+    /// The replica goes, and another one takes over what is flushed.
+    Replace,
 }
 
 fn some_keys() -> impl Strategy<Value = Vec<i64>> {
@@ -64,6 +71,9 @@ fn some_step() -> impl Strategy<Value = Step> {
         6 => (any::<usize>(), some_write()).prop_map(|(i, write)| Step::Write(i, write)),
         2 => any::<usize>().prop_map(Step::Commit),
         1 => any::<usize>().prop_map(Step::Abort),
+        3 => any::<usize>().prop_map(Step::Prepare),
+        2 => (any::<usize>(), 0..40u64).prop_map(|(i, seconds)| Step::Decide(i, seconds)),
+        1 => any::<usize>().prop_map(Step::Undo),
         6 => prop::collection::vec(some_write(), 1..4).prop_map(Step::Quick),
         1 => Just(Step::Hold),
         1 => any::<usize>().prop_map(Step::Release),
@@ -72,6 +82,7 @@ fn some_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Everything),
         1 => Just(Step::AdvanceFloor),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Replace),
     ]
 }
 
@@ -87,6 +98,16 @@ struct Open {
     last_write_wins: bool,
 }
 
+/// A part that is prepared and not decided.
+struct Pending {
+    transaction: TransactionId,
+    timestamp: Timestamp,
+    changes: BTreeMap<i64, Option<String>>,
+    emptied: bool,
+    /// Whether it writes nothing at all.
+    empty: bool,
+}
+
 struct Replica {
     dir: TempDir,
     partition: Arc<Partition>,
@@ -94,10 +115,14 @@ struct Replica {
 }
 
 impl Replica {
-    fn new() -> Self {
+    fn bare() -> Self {
         let dir = TempDir::new().unwrap();
         let partition = Partition::open(PartitionId(0), dir.path(), small_options()).unwrap();
-        let replica = Replica { dir, partition, rng: 1 };
+        Replica { dir, partition, rng: 1 }
+    }
+
+    fn new() -> Self {
+        let replica = Replica::bare();
         replica.apply(
             0,
             &PartitionCommand::CreateRelation(crate::harness::schema()),
@@ -153,6 +178,9 @@ struct World {
     /// Another copy, which applies the same log but flushes and compacts at its own times, and knows nothing of open transactions.
     replica: Replica,
     now: Rows,
+    /// What each commit changed.
+    commits: BTreeMap<Timestamp, BTreeMap<i64, Option<String>>>,
+    pending: Vec<Pending>,
     modified: BTreeMap<i64, Timestamp>,
     floor: Timestamp,
     held: Vec<(Snapshot, Rows)>,
@@ -168,6 +196,8 @@ impl World {
             store,
             replica: Replica::new(),
             now: Rows::new(),
+            commits: BTreeMap::new(),
+            pending: Vec::new(),
             modified: BTreeMap::new(),
             floor,
             held: Vec::new(),
@@ -182,7 +212,8 @@ impl World {
             transaction.set_policy(TABLE, ConflictPolicy::LastWriteWins);
         }
         let start = transaction.snapshot().timestamp();
-        let (base, visible) = (self.now.clone(), self.now.clone());
+        let base = self.state_at(start);
+        let visible = base.clone();
         Open {
             transaction,
             start,
@@ -193,6 +224,18 @@ impl World {
             savepoints: Vec::new(),
             last_write_wins,
         }
+    }
+
+    /// All rows as of a timestamp.
+    fn state_at(&self, at: Timestamp) -> Rows {
+        let mut rows = Rows::new();
+        for (id, value) in self.commits.range(..=at).flat_map(|(_, changes)| changes) {
+            match value {
+                Some(value) => drop(rows.insert(*id, value.clone())),
+                None => drop(rows.remove(id)),
+            }
+        }
+        rows
     }
 
     fn value(&mut self) -> String {
@@ -266,7 +309,8 @@ impl World {
         assert_eq!(read(&open.transaction.view(TABLE).unwrap()), open.visible, "after {write:?}");
     }
 
-    fn commit(&mut self, open: Open) {
+    /// A transaction's write set, what it changes, and whether it is refused now.
+    fn finish(&mut self, open: Open) -> (WriteSet, Pending, bool) {
         // A key counts as written if a row of it is there at the end, or was there before and is not any more.
         let written = open
             .written
@@ -284,23 +328,80 @@ impl World {
         };
         let empty = set.relations.is_empty();
         assert_eq!(empty, changed.is_empty() && !open.emptied);
-        let conflict = !open.last_write_wins && !empty && (open.start < self.floor || is_stale);
+        let is_locked = self.pending.iter().filter(|pending| !pending.empty).any(|pending| {
+            let overlaps = || pending.changes.keys().any(|id| changed.contains(id));
+            open.emptied || pending.emptied || overlaps()
+        });
+        let is_late = !open.last_write_wins && (open.start < self.floor || is_stale);
         self.replica.receive(&self.store, &set);
-        let outcome = self.store.commit_set(set);
+        let pending = Pending {
+            transaction: TransactionId {
+                coordinator: 5,
+                serial: self.store.log.len() as u64,
+            },
+            timestamp: self.store.tick(),
+            changes: changed.into_iter().map(|id| (id, open.visible.get(&id).cloned())).collect(),
+            emptied: open.emptied,
+            empty,
+        };
+        (set, pending, !empty && (is_late || is_locked))
+    }
+
+    /// Has the store carry out a command; whether it did.
+    fn apply(&mut self, command: PartitionCommand, refused: bool) -> bool {
+        let outcome = self.store.apply(command).unwrap();
         self.follow();
-        match outcome {
-            ApplyOutcome::Conflict(found) => assert!(conflict, "unexpected {found:?}"),
-            ApplyOutcome::Applied => {
-                assert!(!conflict, "a conflict on {changed:?} was missed");
-                for id in changed {
-                    self.modified.insert(id, self.store.clock);
-                    match open.visible.get(&id) {
-                        Some(value) => self.now.insert(id, value.clone()),
-                        None => self.now.remove(&id),
-                    };
-                }
+        assert_eq!(matches!(outcome, ApplyOutcome::Conflict(_)), refused, "{outcome:?}");
+        !refused
+    }
+
+    fn committed(&mut self, changes: BTreeMap<i64, Option<String>>, at: Timestamp) {
+        for (id, value) in &changes {
+            self.modified.insert(*id, at);
+            match value {
+                Some(value) => drop(self.now.insert(*id, value.clone())),
+                None => drop(self.now.remove(id)),
             }
         }
+        self.commits.entry(at).or_default().extend(changes);
+    }
+
+    fn commit(&mut self, open: Open) {
+        let (set, pending, refused) = self.finish(open);
+        if self.apply(PartitionCommand::Write(pending.timestamp, Arc::new(set)), refused) {
+            self.committed(pending.changes, pending.timestamp);
+        }
+    }
+
+    fn prepare(&mut self, open: Open) {
+        let (set, pending, refused) = self.finish(open);
+        let command = PartitionCommand::Prepare(pending.transaction, pending.timestamp, Arc::new(set));
+        if self.apply(command.clone(), refused) {
+            // It may come again.
+            self.apply(command, false);
+            self.pending.push(pending);
+        }
+    }
+
+    fn decide(&mut self, pending: Pending, seconds: u64) {
+        let after = Timestamp::from_millis(pending.timestamp.millis() + seconds * 1000);
+        let commit = after.min(self.store.clock);
+        self.apply(PartitionCommand::Decide(pending.transaction, commit), false);
+        self.committed(pending.changes, commit);
+    }
+
+    /// Another replica begins with what the store has flushed.
+    fn replace(&mut self) {
+        self.store.partition.flush().unwrap();
+        let replica = Replica::bare();
+        let export = replica.partition.exchange_dir().join("arriving");
+        std::fs::create_dir_all(replica.partition.exchange_dir()).unwrap();
+        let (files, state) = self.store.partition.export(&export).unwrap();
+        assert_eq!(replica.partition.reuse(&files, &export).unwrap().len(), files.len());
+        assert_eq!(replica.partition.install(&export).unwrap(), state);
+        assert_eq!(state.index, self.store.log.len() as u64);
+        std::fs::remove_dir_all(export).unwrap();
+        self.replica = replica;
     }
 
     /// The replica applies the last entry of the log.
@@ -328,6 +429,18 @@ impl World {
             Step::Abort(i) if !self.open.is_empty() => {
                 self.open.remove(i % self.open.len());
             }
+            Step::Prepare(i) if !self.open.is_empty() => {
+                let open = self.open.remove(i % self.open.len());
+                self.prepare(open);
+            }
+            Step::Decide(i, seconds) if !self.pending.is_empty() => {
+                let pending = self.pending.remove(i % self.pending.len());
+                self.decide(pending, *seconds);
+            }
+            Step::Undo(i) if !self.pending.is_empty() => {
+                let pending = self.pending.remove(i % self.pending.len());
+                self.apply(PartitionCommand::Abort(pending.transaction), false);
+            }
             Step::Quick(writes) => {
                 let mut open = self.begin(false);
                 writes.iter().for_each(|write| self.write(&mut open, write));
@@ -335,7 +448,8 @@ impl World {
             }
             Step::Hold => {
                 let snapshot = self.store.partition.snapshot(None).unwrap();
-                self.held.push((snapshot, self.now.clone()));
+                let rows = self.state_at(snapshot.timestamp());
+                self.held.push((snapshot, rows));
             }
             Step::Release(i) if !self.held.is_empty() => {
                 self.held.remove(i % self.held.len());
@@ -356,16 +470,24 @@ impl World {
                 (self.open, self.held) = (Vec::new(), Vec::new());
                 self.store.reopen();
             }
-            Step::Write(..) | Step::Commit(_) | Step::Abort(_) | Step::Release(_) => {}
+            Step::Replace => self.replace(),
+            Step::Write(..) | Step::Commit(_) | Step::Abort(_) | Step::Prepare(_) | Step::Decide(..) | Step::Undo(_) | Step::Release(_) => {
+            }
         }
     }
 
     fn check(&self) {
-        let view = self.store.view(None);
-        assert_eq!(read(&view), self.now);
-        assert_eq!(self.replica.read(), self.now, "the replica");
+        let snapshot = self.store.partition.snapshot(None).unwrap();
+        let earliest = self.pending.iter().map(|pending| pending.timestamp).min();
+        assert!(earliest.is_none_or(|earliest| snapshot.timestamp() < earliest));
+        let undecided = self.store.partition.undecided(Timestamp::MAX);
+        assert_eq!(undecided.len(), self.pending.len());
+        let (view, wanted) = (snapshot.relation(TABLE).unwrap(), self.state_at(snapshot.timestamp()));
+        assert!(!self.pending.is_empty() || wanted == self.now);
+        assert_eq!(read(&view), wanted);
+        assert_eq!(self.replica.read(), wanted, "the replica");
         for id in [-1, 0, 17, 60, 119, 250] {
-            assert_eq!(has(&view, id), self.now.contains_key(&id), "{id}");
+            assert_eq!(has(&view, id), wanted.contains_key(&id), "{id}");
         }
         for (snapshot, wanted) in &self.held {
             assert_eq!(&read(&snapshot.relation(TABLE).unwrap()), wanted, "a snapshot changed");
@@ -388,6 +510,10 @@ proptest! {
         let mut world = World::new();
         for step in &steps {
             world.step(step);
+            world.check();
+        }
+        while let Some(pending) = world.pending.pop() {
+            world.decide(pending, 3);
             world.check();
         }
         drop((std::mem::take(&mut world.open), std::mem::take(&mut world.held)));
