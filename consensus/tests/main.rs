@@ -18,5 +18,6 @@ mod snapshots;
 mod status;
 mod table;
 mod tls;
+mod transactions;
 
 use pyralog_consensus::log::disk::{Disk, DiskFile, OsDisk};

@@ -17,6 +17,7 @@ mod memtable;
 mod merge;
 mod own_rows;
 pub mod partition;
+pub mod placement;
 mod projection;
 pub mod schema;
 pub mod segment;
@@ -30,8 +31,10 @@ pub use error::{Result, StorageError};
 pub use ids::{PartitionId, RelationId, SegmentId, Timestamp, TransactionId};
 pub use own_rows::own_rows;
 pub use partition::{
-    AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, ReplicaFile, WriteConflict,
+    AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, PartitionOptions, PartitionStatus, Pinned, ReplicaFile,
+    WriteConflict,
 };
+pub use placement::Placement;
 pub use schema::{RelationSchema, field_id, with_field_id};
 pub use segment::{set_resident_limit, set_unpacked_limit};
 pub use snapshot::{IntegerIndex, IntegerRange, KeyRange, RelationView, RowAddress, ScanPiece, Snapshot};

@@ -20,6 +20,8 @@ pub const FIELD_ID: &str = "pyralog.id";
 const COMPRESSION: &str = "pyralog.compression";
 /// Schema metadata key of the rows of a record batch.
 const BATCH_ROWS: &str = "pyralog.batch_rows";
+/// Schema metadata key of how many of the first key columns are the partition key; all where it is missing.
+const PLACED_BY: &str = "pyralog.placed_by";
 
 /// The schema of a relation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,17 @@ impl RelationSchema {
     /// The same, with so many rows a record batch. Fewer of them are read at once where rows are looked up one by one.
     pub fn with_batch_rows(self, rows: usize) -> Self {
         self.with_metadata(BATCH_ROWS, rows.to_string())
+    }
+
+    /// The same, with rows placed by so many of the first key columns rather than by all.
+    pub fn placed_by_first(self, columns: usize) -> Self {
+        self.with_metadata(PLACED_BY, columns.to_string())
+    }
+
+    /// How many of the first key columns say in which partition a row is.
+    pub fn placed_by(&self) -> usize {
+        let columns = self.schema.metadata().get(PLACED_BY).and_then(|columns| columns.parse().ok());
+        columns.filter(|columns| (1..self.key.len()).contains(columns)).unwrap_or(self.key.len())
     }
 
     fn with_metadata(mut self, key: &str, value: String) -> Self {

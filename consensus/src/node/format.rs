@@ -69,11 +69,6 @@ impl Format {
 
     /// Initialises a directory.
     pub fn create(dir: &Path, database: String, node: u64, partitions: u32) -> Result<Format> {
-        if partitions > 1 {
-            return Err(ConsensusError::Unsupported(
-                "several data partitions need transactions over groups, which this version does not have yet; use 1".to_owned(),
-            ));
-        }
         let mut format = Format {
             magic: MAGIC.to_owned(),
             format: VERSION,
@@ -115,13 +110,6 @@ impl Format {
         let format: Format = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
         if format.checksum != format.crc() {
             return Err(damaged("wrong checksum".to_owned()).into());
-        }
-        if format.partitions != 1 {
-            return Err(ConsensusError::Unsupported(format!(
-                "{} has {} data partitions; several data partitions need transactions over groups, which this version does not have yet",
-                path.display(),
-                format.partitions
-            )));
         }
         Ok(format)
     }

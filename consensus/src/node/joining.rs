@@ -67,6 +67,7 @@ pub async fn initialise(config: &Arc<NodeConfig>, address: Option<&str>, links: 
             joined.partitions, config.partitions
         )));
     }
+    config.check_partitions(joined.partitions)?;
     let config = config.clone();
     blocking(move || Format::create(&config.data_dir, joined.database, joined.node, joined.partitions)).await
 }

@@ -14,6 +14,9 @@ pub(crate) mod runs;
 mod service;
 mod standing;
 mod together;
+mod transactions;
+#[cfg(test)]
+mod transactions_tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,6 +53,7 @@ use opening::{Opening, blocking, open_directory, open_log};
 use place::{Place, keep_up};
 use runs::Runs;
 use service::{Groups, Service};
+use transactions::Coordinator;
 
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
 const CLOSE_FLUSH_BYTES: u64 = 1 << 20;
@@ -71,6 +75,9 @@ pub struct NodeConfig {
     pub queue_limit: usize,
     /// Where other nodes reach this one; `None`: it is alone.
     pub peer: Option<PeerConfig>,
+    /// Whether several data partitions are let be, though no layer above spreads rows over them yet: for tests.
+    #[doc(hidden)]
+    pub several_partitions: bool,
 }
 
 /// A node among others.
@@ -106,7 +113,19 @@ impl NodeConfig {
             log_file_bytes: 64 << 20,
             queue_limit: 4096,
             peer: None,
+            several_partitions: false,
         }
+    }
+
+    /// Refuses as many data partitions as this version cannot serve.
+    pub(super) fn check_partitions(&self, partitions: u32) -> Result<()> {
+        let reason = match (partitions, self.several_partitions, &self.peer) {
+            (0..=1, ..) | (_, true, None) => return Ok(()),
+            (_, false, _) => "which this version spreads no rows over yet; use 1",
+            (_, true, Some(_)) => "which a cluster cannot have yet; use 1",
+        };
+        let dir = self.data_dir.display();
+        Err(ConsensusError::Unsupported(format!("{dir}: several data partitions, {reason}")))
     }
 }
 
@@ -199,6 +218,7 @@ pub struct Node {
     /// By group, as in [`NodeStatus::groups`].
     leader_changes: Vec<Arc<AtomicU64>>,
     clock: Arc<Clock>,
+    coordinator: Coordinator,
     cluster: Option<Arc<Cluster>>,
     /// Answers other nodes until it is dropped.
     serving: tokio::sync::Mutex<Option<PeerServing>>,
@@ -295,6 +315,10 @@ impl Node {
         if cluster.is_some() {
             tasks.push(runtime::spawn(stop_with_log(log.clone(), groups.clone(), stopping.clone())));
         }
+        let coordinator = Coordinator::new(groups.partitions.clone());
+        if groups.partitions.len() > 1 {
+            tasks.push(runtime::spawn(transactions::resolve(coordinator.clone(), stopping.clone())));
+        }
         let leader_changes = groups.observe(&log, cluster.as_ref(), &stopping, &mut tasks);
         let node = Arc::new(Node {
             format,
@@ -303,6 +327,7 @@ impl Node {
             partitions: groups.partitions.clone(),
             leader_changes,
             clock,
+            coordinator,
             cluster: cluster.clone(),
             serving: tokio::sync::Mutex::new(serving),
             stop,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::SnapshotPolicy;
-use pyralog_storage::{Partition, PartitionId, StorageError};
+use pyralog_storage::{Partition, PartitionId, StorageError, Timestamp};
 use tokio::sync::watch;
 
 use super::NodeConfig;
@@ -25,11 +25,10 @@ use crate::partition::actor::ActorThread;
 use crate::partition::admission::Admission;
 use crate::partition::background::Work;
 use crate::partition::pressure::Pressure;
-use crate::raft::data_machine::{self, DataMachine};
+use crate::raft::data_machine::{self, DataMachine, Tables};
 use crate::raft::group::{self, Start};
 use crate::raft::log_store::LogStore;
 use crate::raft::meta_machine::MetaMachine;
-use crate::raft::requests::Requests;
 use crate::raft::retained::Retained;
 use crate::raft::snapshot;
 use crate::runtime;
@@ -75,6 +74,7 @@ pub(super) fn open_directory(config: &NodeConfig) -> Result<(Arc<DirectoryLock>,
     make_dir(dir)?;
     let lock = Arc::new(DirectoryLock::take(dir)?);
     let format = Format::open(dir, config.partitions)?;
+    config.check_partitions(format.as_ref().map_or(config.partitions, |format| format.partitions))?;
     Ok((lock, format))
 }
 
@@ -151,11 +151,11 @@ impl Opening {
     async fn partition(&self, number: u32) -> Result<PartitionHandle> {
         let (id, config) = (PartitionId(number), &self.config);
         let pressure = Arc::new(Pressure::new(config.partition_options.memtable_bytes));
-        let requests = Requests::default();
+        let tables = Tables::default();
         let (store, partition, machine) = {
             let (config, log, clock, pressure) = (config.clone(), self.log.clone(), self.clock.clone(), pressure.clone());
             let (lock, replicated) = (Arc::downgrade(&self.lock), self.cluster.is_some());
-            let requests = requests.clone();
+            let tables = tables.clone();
             blocking(move || {
                 let store = LogStore::open(log, GroupId::data(number), clock.clone())?;
                 let dir = config.data_dir.join("partitions").join(number.to_string());
@@ -163,8 +163,11 @@ impl Opening {
                 let partition = Partition::open(id, &dir, config.partition_options.clone())?;
                 check_coverage(&partition, &store)?;
                 clock.observe(partition.last_timestamp());
+                for (_, timestamp) in partition.undecided(Timestamp::MAX) {
+                    clock.observe(timestamp);
+                }
                 let retained = if replicated { Some(Retained::open(&partition)?) } else { None };
-                let machine = DataMachine::open(partition.clone(), store.clone(), pressure, lock, retained, requests)?;
+                let machine = DataMachine::open(partition.clone(), store.clone(), pressure, lock, retained, tables)?;
                 Ok((store, partition, machine))
             })
             .await?
@@ -188,7 +191,7 @@ impl Opening {
             work,
             actor,
             Admission::new(config.queue_limit),
-            requests,
+            tables,
             self.cluster.clone(),
         ))
     }

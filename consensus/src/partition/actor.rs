@@ -10,8 +10,9 @@ use actix_rt::System;
 use futures::FutureExt;
 use openraft::Raft;
 use parking_lot::Mutex;
-use pyralog_storage::StorageError;
+use pyralog_storage::{StorageError, Timestamp};
 
+use super::in_flight::InFlight;
 use crate::clock::Clock;
 use crate::error::{ConsensusError, Result};
 use crate::raft::data_machine::DataMachine;
@@ -46,6 +47,7 @@ impl Message for Propose {
 pub struct PartitionActor {
     raft: Raft<Types, DataMachine>,
     clock: Arc<Clock>,
+    in_flight: Arc<InFlight>,
     mailbox: usize,
 }
 
@@ -66,16 +68,32 @@ impl Handler<Propose> for PartitionActor {
 }
 
 impl PartitionActor {
-    fn take(&mut self, message: Propose) {
+    /// A timestamp for what a message asks for, in flight until that has come to its end.
+    fn stamp(&self, reply: &mut Reply<WriteResult>) -> Timestamp {
+        let stamp = self.in_flight.stamp(&self.clock);
+        let timestamp = stamp.timestamp;
+        reply.hold(stamp);
+        timestamp
+    }
+
+    fn take(&mut self, mut message: Propose) {
+        let mut stamp = || self.stamp(&mut message.reply);
         let command = match message.proposal {
-            Proposal::Write(write_set) => Command::Write(self.clock.next(), write_set),
+            Proposal::Write(write_set) => Command::Write(stamp(), write_set),
             Proposal::CreateRelation(schema) => Command::CreateRelation(schema),
             Proposal::AlterRelation(schema) => Command::AlterRelation(schema),
             Proposal::DropRelation(relation) => Command::DropRelation(relation),
             Proposal::AdvanceConflictFloor(floor) => Command::AdvanceConflictFloor(floor),
             Proposal::Meta(change) => Command::Meta(change),
-            Proposal::Request(request, write_set) => Command::Request(self.clock.next(), request, write_set),
+            Proposal::Request(request, write_set) => Command::Request(stamp(), request, write_set),
             Proposal::Void(request) => Command::Void(request),
+            Proposal::Prepare(part, write_set) => Command::Prepare(stamp(), part, write_set),
+            Proposal::Decide(timestamp, part) => {
+                // What comes after it lies above it.
+                self.clock.observe(timestamp);
+                Command::Decide(timestamp, part)
+            }
+            Proposal::Abort(part) => Command::Abort(part),
         };
         let send = self.raft.client_write_ff(command, Some(message.reply));
         // Unconstrained: tokio's cooperative budget must not make a queue with room look full. One poll either sends or leaves no trace.
@@ -96,17 +114,24 @@ pub enum ActorThread {
         address: Addr<PartitionActor>,
         system: System,
         thread: Mutex<Option<JoinHandle<()>>>,
+        in_flight: Arc<InFlight>,
     },
     /// In a simulation: on whichever task proposes. `None` once it is stopped.
-    Inline(Mutex<Option<PartitionActor>>),
+    Inline(Mutex<Option<PartitionActor>>, Arc<InFlight>),
 }
 
 impl ActorThread {
     /// Starts the actor. `raft` lives on the runtime that made it, not on the actor's thread.
     pub fn start(name: &str, raft: Raft<Types, DataMachine>, clock: Arc<Clock>, mailbox: usize) -> Result<ActorThread> {
-        let actor = PartitionActor { raft, clock, mailbox };
+        let in_flight: Arc<InFlight> = Arc::default();
+        let actor = PartitionActor {
+            raft,
+            clock,
+            in_flight: in_flight.clone(),
+            mailbox,
+        };
         if simulation::current().is_some() {
-            return Ok(ActorThread::Inline(Mutex::new(Some(actor))));
+            return Ok(ActorThread::Inline(Mutex::new(Some(actor)), in_flight));
         }
         let (sender, started) = sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -119,7 +144,14 @@ impl ActorThread {
             address,
             system,
             thread: Mutex::new(Some(thread)),
+            in_flight,
         })
+    }
+
+    /// The timestamps that it gave to what is not applied yet.
+    pub fn in_flight(&self) -> &Arc<InFlight> {
+        let (ActorThread::Own { in_flight, .. } | ActorThread::Inline(_, in_flight)) = self;
+        in_flight
     }
 
     /// Queues a proposal; never blocks.
@@ -130,7 +162,7 @@ impl ActorThread {
                 actix::prelude::SendError::Full(_) => Refused::Full,
                 actix::prelude::SendError::Closed(_) => stopped(),
             }),
-            ActorThread::Inline(actor) => {
+            ActorThread::Inline(actor, _) => {
                 actor.lock().as_mut().ok_or_else(stopped)?.take(message);
                 Ok(())
             }
@@ -141,7 +173,7 @@ impl ActorThread {
     pub fn stop(&self) {
         match self {
             ActorThread::Own { system, .. } => system.stop(),
-            ActorThread::Inline(actor) => drop(actor.lock().take()),
+            ActorThread::Inline(actor, _) => drop(actor.lock().take()),
         }
     }
 

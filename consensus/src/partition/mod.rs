@@ -3,29 +3,34 @@
 pub(crate) mod actor;
 pub(crate) mod admission;
 pub(crate) mod background;
+pub(crate) mod in_flight;
 pub(crate) mod pressure;
 pub(crate) mod serials;
+mod two_phase;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use pyralog_storage::{Partition, PartitionId, RelationId, RelationSchema, Snapshot, StorageError, Timestamp, WriteSet};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use crate::codec::{self, Blob, CodecError, EncodedWriteSet};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
 use crate::node::cluster::Cluster;
-use crate::raft::data_machine::DataMachine;
+use crate::raft::data_machine::{DataMachine, Tables};
 use crate::raft::leadership::{self, Leader, Search};
 use crate::raft::proposal::{self, Proposal, Refusal};
 use crate::raft::read_index::ReadBarrier;
-use crate::raft::requests::{Done, Known, Request, RequestId, Requests};
+use crate::raft::requests::{Done, Known, Request, RequestId};
 use crate::raft::types::{Commit, Outcome, Reply};
 use crate::runtime;
 use actor::{ActorThread, Propose, Refused};
 use admission::Admission;
 use background::Work;
+use in_flight::InFlight;
 use serials::Serials;
 
 /// A write set larger than this is encoded on a blocking thread. Bytes.
@@ -33,6 +38,10 @@ const INLINE_ENCODE_BYTES: usize = 256 << 10;
 
 /// Largest write set that goes from node to node: a message holds it. Larger transactions are staged as segments.
 const MAX_FORWARDED_BYTES: usize = 64 << 20;
+
+/// How long a write waits for a transaction over several groups that has locked one of its keys, and how often it looks.
+const LOCKED_LIMIT: Duration = Duration::from_secs(10);
+const LOCKED_PAUSE: Duration = Duration::from_millis(2);
 
 /// A handle on one partition. Cheap to clone.
 #[derive(Clone)]
@@ -45,7 +54,7 @@ struct Inner {
     actor: ActorThread,
     admission: Arc<Admission>,
     barrier: ReadBarrier<DataMachine>,
-    requests: Requests,
+    tables: Tables,
     serials: Arc<Serials>,
     cluster: Option<Arc<Cluster>>,
 }
@@ -55,7 +64,7 @@ impl PartitionHandle {
         work: Work,
         actor: ActorThread,
         admission: Arc<Admission>,
-        requests: Requests,
+        tables: Tables,
         cluster: Option<Arc<Cluster>>,
     ) -> PartitionHandle {
         let id = work.partition.id();
@@ -66,7 +75,7 @@ impl PartitionHandle {
                 actor,
                 admission,
                 barrier,
-                requests,
+                tables,
                 serials: Serials::new(),
                 cluster,
             }),
@@ -91,6 +100,10 @@ impl PartitionHandle {
         &self.inner.actor
     }
 
+    pub(crate) fn in_flight(&self) -> &Arc<InFlight> {
+        self.inner.actor.in_flight()
+    }
+
     pub(crate) fn admission(&self) -> &Arc<Admission> {
         &self.inner.admission
     }
@@ -113,7 +126,7 @@ impl PartitionHandle {
     /// What is known of a request, among all that was acknowledged, by any node, before the call.
     pub async fn known(&self, request: RequestId) -> Result<Known> {
         self.barrier().await?;
-        Ok(self.inner.requests.look(request))
+        Ok(self.inner.tables.requests.look(request))
     }
 
     /// Settles a request whose outcome its author does not know: it was carried out (`Some`), or it never will be.
@@ -207,12 +220,16 @@ impl PartitionHandle {
 
     /// Proposes at the group's leader and waits. `staged` keeps its files from the moment on at which the proposal may be in the log; from
     /// then on the state machine sees to them. A proposal with a name is sent again where its outcome is unknown.
-    async fn propose(&self, proposal: Proposal, mut staged: Option<&mut Unproposed>) -> Result<Option<Commit>> {
+    async fn propose(&self, proposal: Proposal, staged: Option<&mut Unproposed>) -> Result<Option<Commit>> {
+        self.outcome(proposal, staged).await?.into_commit()
+    }
+
+    async fn outcome(&self, proposal: Proposal, mut staged: Option<&mut Unproposed>) -> Result<Outcome> {
         self.check()?;
         let mut search = Search::new(self.id().to_string(), &self.inner.work.raft);
-        let named = matches!(proposal, Proposal::Request(..) | Proposal::Void(_));
-        let repeatable = named && !staged.as_ref().is_some_and(|staged| staged.has_files());
+        let repeatable = proposal.is_repeatable() && !staged.as_ref().is_some_and(|staged| staged.has_files());
         let mut unknown = None;
+        let mut locked_since = None;
         let known = |error, unknown: Option<String>| unknown.map_or(error, ConsensusError::Unknown);
         loop {
             let leader = match search.find().await {
@@ -221,7 +238,17 @@ impl PartitionHandle {
             };
             let write_set = staged.as_mut().and_then(|staged| staged.write_set.take());
             let reason = match self.propose_at(leader, proposal.clone()).await {
-                Ok(outcome) => return outcome.into_commit(),
+                // Nothing was written, and the files of what is staged are gone.
+                Ok(Outcome::Locked { .. })
+                    if proposal.waits() && locked_since.get_or_insert_with(Instant::now).elapsed() < LOCKED_LIMIT =>
+                {
+                    if let Some(staged) = staged.as_mut() {
+                        staged.write_set = write_set;
+                    }
+                    sleep(LOCKED_PAUSE).await;
+                    continue;
+                }
+                Ok(outcome) => return Ok(outcome),
                 Err(Refusal::Unknown(reason)) if repeatable => {
                     unknown = Some(reason.clone());
                     Some(reason)

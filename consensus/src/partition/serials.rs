@@ -35,6 +35,11 @@ impl Serials {
         })
     }
 
+    /// Whether a write of this client is in progress.
+    pub fn is_open(&self, client: u128, serial: u64) -> bool {
+        client == self.client && self.state.lock().open.contains(&serial)
+    }
+
     /// The next write.
     pub fn begin(self: &Arc<Self>) -> Serial {
         let mut state = self.state.lock();

@@ -1,12 +1,14 @@
-//! What a data group stores with its applied position: the Raft position, then, if there are any, the requests that were carried out.
+//! What a data group stores with its applied position: the Raft position, then, if there are any, the requests that were carried out, then
+//! the transactions over several groups.
 
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 use pyralog_storage::AppliedPayload;
 
+use super::journaled::View;
 use super::position::Position;
-use super::requests::{RequestsView, Table};
+use super::{requests, transactions};
 use crate::codec::{self, CodecError};
 
 /// The payload of one applied entry.
@@ -15,28 +17,51 @@ pub struct Applied {
     /// Where.
     pub position: Position,
     /// The requests up to there.
-    pub requests: RequestsView,
+    pub requests: View<requests::Table>,
+    /// The transactions over several groups up to there.
+    pub transactions: View<transactions::Table>,
 }
 
 impl AppliedPayload for Applied {
     fn encode(&self) -> io::Result<Bytes> {
-        let position = codec::encode(&self.position).map_err(io::Error::other)?;
-        let table = self.requests.table();
-        if table == Table::default() {
-            return Ok(position);
+        let mut bytes = BytesMut::from(&codec::encode(&self.position).map_err(io::Error::other)?[..]);
+        let (requests, transactions) = (self.requests.table(), self.transactions.table());
+        let has_transactions = transactions != transactions::Table::default();
+        if has_transactions || requests != requests::Table::default() {
+            bytes.extend_from_slice(&codec::encode(&requests).map_err(io::Error::other)?);
         }
-        let table = codec::encode(&table).map_err(io::Error::other)?;
-        let mut bytes = BytesMut::with_capacity(position.len() + table.len());
-        bytes.extend_from_slice(&position);
-        bytes.extend_from_slice(&table);
+        if has_transactions {
+            bytes.extend_from_slice(&codec::encode(&transactions).map_err(io::Error::other)?);
+        }
         Ok(bytes.freeze())
     }
 }
 
+/// What a payload holds.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// The Raft position.
+    pub position: Position,
+    /// The requests that were carried out.
+    pub requests: requests::Table,
+    /// The transactions over several groups.
+    pub transactions: transactions::Table,
+}
+
 /// Takes a payload apart.
-pub fn decode(bytes: &[u8]) -> Result<(Position, Table), CodecError> {
-    match codec::decode_first(bytes)? {
-        (position, []) => Ok((position, Table::default())),
-        (position, rest) => Ok((position, codec::decode(rest)?)),
-    }
+pub fn decode(bytes: &[u8]) -> Result<Parts, CodecError> {
+    let (position, rest) = codec::decode_first(bytes)?;
+    let (requests, rest) = match rest {
+        [] => Default::default(),
+        rest => codec::decode_first(rest)?,
+    };
+    let transactions = match rest {
+        [] => transactions::Table::default(),
+        rest => codec::decode(rest)?,
+    };
+    Ok(Parts {
+        position,
+        requests,
+        transactions,
+    })
 }

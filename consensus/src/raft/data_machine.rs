@@ -12,15 +12,18 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
-use pyralog_storage::{AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, StorageError, Timestamp, WriteSet};
+use pyralog_storage::{
+    AppliedPayload, AppliedState, ApplyOutcome, Partition, PartitionCommand, StorageError, Timestamp, WriteConflict, WriteSet,
+};
 
-use super::applied::{self, Applied};
+use super::applied::{self, Applied, Parts};
 use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
 use super::position::Position;
-use super::requests::{Done, Known, Request, Requests, Table};
+use super::requests::{Done, Known, Request, Requests};
 use super::retained::Retained;
 use super::snapshot::{GroupSnapshot, SnapshotData, Source};
+use super::transactions::{Part, Standing, Transactions};
 use super::types::{Command, Entry, LogId, Outcome, Rejection, SnapshotMeta, StoredMembership, Types};
 use crate::codec::{self, EncodedWriteSet};
 use crate::log::GroupId;
@@ -38,10 +41,26 @@ pub struct DataMachine {
     thread: ApplyThread,
 }
 
+/// What a group remembers beside its rows.
+#[derive(Clone, Default)]
+pub struct Tables {
+    /// Requests that were carried out.
+    pub requests: Requests,
+    /// Transactions over several groups.
+    pub transactions: Transactions,
+}
+
+/// What an entry that takes effect adds to the tables.
+#[derive(Clone, Copy)]
+enum Note {
+    Request(Request, Option<Done>),
+    Transaction(Part, Standing),
+}
+
 struct Core {
     partition: Arc<Partition>,
     position: Mutex<Position>,
-    requests: Requests,
+    tables: Tables,
     store: LogStore,
     pressure: Arc<Pressure>,
     /// Kept alive while entries are applied, since staged segments are files; gone once the node is closed.
@@ -58,17 +77,16 @@ impl DataMachine {
         pressure: Arc<Pressure>,
         lock: Weak<DirectoryLock>,
         retained: Option<Retained>,
-        requests: Requests,
+        tables: Tables,
     ) -> Result<DataMachine, StorageError> {
         let dir = partition.dir().clone();
-        let (position, table) = decode(&partition, &partition.applied())?;
-        requests.replace(table);
+        let position = tables.take_over(decode(&partition, &partition.applied())?);
         let thread = ApplyThread::start(&format!("apply-{}", partition.id())).map_err(StorageError::io(dir, "start apply thread"))?;
         Ok(DataMachine {
             core: Arc::new(Core {
                 partition,
                 position: Mutex::new(position),
-                requests,
+                tables,
                 store,
                 pressure,
                 lock,
@@ -81,20 +99,29 @@ impl DataMachine {
 
 /// The Raft position within storage's applied state.
 pub fn decode_position(partition: &Partition, state: &AppliedState) -> Result<Position, StorageError> {
-    Ok(decode(partition, state)?.0)
+    Ok(decode(partition, state)?.position)
 }
 
-fn decode(partition: &Partition, state: &AppliedState) -> Result<(Position, Table), StorageError> {
+fn decode(partition: &Partition, state: &AppliedState) -> Result<Parts, StorageError> {
     if state.index == 0 {
         return Ok(Default::default());
     }
     let damaged = |detail: String| StorageError::damaged(partition.dir().clone(), "applied position", detail);
     let bytes = state.payload.encode().map_err(|error| damaged(error.to_string()))?;
-    let (position, table) = applied::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if position.index().map(|index| index + 1) != Some(state.index) {
+    let parts = applied::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if parts.position.index().map(|index| index + 1) != Some(state.index) {
         return Err(damaged("index and payload differ".to_owned()));
     }
-    Ok((position, table))
+    Ok(parts)
+}
+
+impl Tables {
+    /// Takes over what is stored with a position, which is returned.
+    fn take_over(&self, parts: Parts) -> Position {
+        self.requests.replace(parts.requests);
+        self.transactions.replace(parts.transactions);
+        parts.position
+    }
 }
 
 impl Core {
@@ -128,14 +155,22 @@ impl Core {
             EntryPayload::Normal(command) => match command {
                 Command::Write(timestamp, encoded) => self.write(&position, *timestamp, encoded, None)?,
                 Command::Request(timestamp, request, encoded) => self.write(&position, *timestamp, encoded, Some(*request))?,
-                Command::Void(id) => match self.requests.look(*id) {
+                Command::Prepare(timestamp, part, encoded) => self.prepare(&position, *timestamp, *part, encoded)?,
+                Command::Decide(timestamp, part) => self.decide(&position, *timestamp, *part)?,
+                Command::Abort(part) => self.abort(&position, *part)?,
+                Command::Void(id) => match self.tables.requests.look(*id) {
                     Known::Nothing => {
                         let request = Request {
                             id: *id,
                             settled: 0,
                             rows: 0,
                         };
-                        self.run(&position, &PartitionCommand::Nothing, Outcome::Void, Some((request, None)))?
+                        self.run(
+                            &position,
+                            &PartitionCommand::Nothing,
+                            Outcome::Void,
+                            Some(Note::Request(request, None)),
+                        )?
                     }
                     known => run(&PartitionCommand::Nothing, known.into())?,
                 },
@@ -156,7 +191,8 @@ impl Core {
         Ok(outcome)
     }
 
-    fn write(&self, position: &Position, timestamp: Timestamp, encoded: &EncodedWriteSet, request: Option<Request>) -> io::Result<Outcome> {
+    /// The write set of an entry, decoded; its files are kept for replicas that are not as far.
+    fn take_up(&self, position: &Position, timestamp: Timestamp, encoded: &EncodedWriteSet) -> io::Result<Arc<WriteSet>> {
         // Also of entries that a restart found in the log: once this node leads, its timestamps lie above all it has applied.
         self.store.observe(timestamp);
         let schemas = |relation| self.partition.relation_schema(relation);
@@ -164,15 +200,20 @@ impl Core {
         if let (Some(retained), Some(index)) = (&self.retained, position.index()) {
             retained.keep(&self.partition, index, &write_set).map_err(io::Error::other)?;
         }
-        let known = request.map_or(Known::Nothing, |request| self.requests.look(request.id));
+        Ok(write_set)
+    }
+
+    fn write(&self, position: &Position, timestamp: Timestamp, encoded: &EncodedWriteSet, request: Option<Request>) -> io::Result<Outcome> {
+        let write_set = self.take_up(position, timestamp, encoded)?;
+        let known = request.map_or(Known::Nothing, |request| self.tables.requests.look(request.id));
         let outcome = match known {
             Known::Nothing => {
-                let request = request.map(|request| {
+                let note = request.map(|request| {
                     let rows = request.rows;
-                    (request, Some(Done { timestamp, rows }))
+                    Note::Request(request, Some(Done { timestamp, rows }))
                 });
                 let command = PartitionCommand::Write(timestamp, write_set.clone());
-                self.run(position, &command, Outcome::Committed(timestamp), request)?
+                self.run(position, &command, Outcome::Committed(timestamp), note)?
             }
             known => self.run(position, &PartitionCommand::Nothing, known.into(), None)?,
         };
@@ -182,30 +223,72 @@ impl Core {
         Ok(outcome)
     }
 
-    /// Has the partition carry out a command; a request is taken note of where it took effect.
-    fn run(
-        &self,
-        position: &Position,
-        command: &PartitionCommand,
-        done: Outcome,
-        request: Option<(Request, Option<Done>)>,
-    ) -> io::Result<Outcome> {
+    fn prepare(&self, position: &Position, timestamp: Timestamp, part: Part, encoded: &EncodedWriteSet) -> io::Result<Outcome> {
+        let write_set = self.take_up(position, timestamp, encoded)?;
+        let nothing = |outcome| self.run(position, &PartitionCommand::Nothing, outcome, None);
+        let outcome = match self.tables.transactions.look(part.id) {
+            None => {
+                let command = PartitionCommand::Prepare(part.id, timestamp, write_set.clone());
+                let note = Note::Transaction(part, Standing::Prepared(timestamp, part.primary));
+                self.run(position, &command, Outcome::Prepared(timestamp), Some(note))?
+            }
+            // It has come twice. The files that it names are those of the first.
+            Some(Standing::Prepared(first, _)) => return nothing(Outcome::Prepared(first)),
+            Some(Standing::Committed(commit)) => return nothing(Outcome::Committed(commit)),
+            Some(Standing::Aborted) => nothing(Outcome::Void)?,
+        };
+        if !matches!(outcome, Outcome::Prepared(_)) {
+            self.discard(&write_set);
+        }
+        Ok(outcome)
+    }
+
+    fn decide(&self, position: &Position, timestamp: Timestamp, part: Part) -> io::Result<Outcome> {
+        self.store.observe(timestamp);
+        let nothing = |outcome| self.run(position, &PartitionCommand::Nothing, outcome, None);
+        match self.tables.transactions.look(part.id) {
+            Some(Standing::Prepared(..)) => {
+                let command = PartitionCommand::Decide(part.id, timestamp);
+                let note = Note::Transaction(part, Standing::Committed(timestamp));
+                self.run(position, &command, Outcome::Committed(timestamp), Some(note))
+            }
+            Some(Standing::Committed(commit)) => nothing(Outcome::Committed(commit)),
+            // Somebody has given it up, and others were told.
+            Some(Standing::Aborted) | None => nothing(Outcome::Void),
+        }
+    }
+
+    fn abort(&self, position: &Position, part: Part) -> io::Result<Outcome> {
+        match self.tables.transactions.look(part.id) {
+            Some(Standing::Committed(commit)) => self.run(position, &PartitionCommand::Nothing, Outcome::Committed(commit), None),
+            Some(Standing::Prepared(..) | Standing::Aborted) | None => {
+                let note = Note::Transaction(part, Standing::Aborted);
+                self.run(position, &PartitionCommand::Abort(part.id), Outcome::Void, Some(note))
+            }
+        }
+    }
+
+    /// Has the partition carry out a command; the tables take note of it where it took effect.
+    fn run(&self, position: &Position, command: &PartitionCommand, done: Outcome, note: Option<Note>) -> io::Result<Outcome> {
         let raft_index = position.index().unwrap_or(0);
         let payload = |took_effect: bool| -> Arc<dyn AppliedPayload> {
-            if let Some((request, done)) = request.filter(|_| took_effect) {
-                self.requests.record(raft_index, request, done);
+            match note.filter(|_| took_effect) {
+                Some(Note::Request(request, done)) => self.tables.requests.record(raft_index, request, done),
+                Some(Note::Transaction(part, standing)) => self.tables.transactions.record(part, standing),
+                None => {}
             }
             Arc::new(Applied {
                 position: position.clone(),
-                requests: self.requests.view(),
+                requests: self.tables.requests.view(),
+                transactions: self.tables.transactions.view(),
             })
         };
         let index = raft_index + 1;
         match self.partition.apply_with(index, command, payload) {
             Ok(ApplyOutcome::Applied) => Ok(done),
-            Ok(ApplyOutcome::Conflict(conflict)) => Ok(Outcome::Conflict {
-                relation: conflict.relation,
-                key: conflict.key,
+            Ok(ApplyOutcome::Conflict(WriteConflict { relation, key, is_locked })) => Ok(match is_locked {
+                true => Outcome::Locked { relation, key },
+                false => Outcome::Conflict { relation, key },
             }),
             Err(error) => {
                 let rejection = Rejection::of(error).map_err(io::Error::other)?;
@@ -227,8 +310,7 @@ impl Core {
     fn install(&self, dir: &Path) -> io::Result<()> {
         let _lock = self.lock.upgrade().ok_or_else(|| io::Error::other("the node is closed"))?;
         let applied = self.partition.install(dir).map_err(io::Error::other)?;
-        let (position, table) = decode(&self.partition, &applied).map_err(io::Error::other)?;
-        self.requests.replace(table);
+        let position = self.tables.take_over(decode(&self.partition, &applied).map_err(io::Error::other)?);
         self.store.observe(self.partition.last_timestamp());
         if let Some(index) = position.index() {
             let group = self.store.group();

@@ -332,7 +332,7 @@ impl RaftLogStorage<Types> for LogStore {
             for entry in entries {
                 // Should this node lead one day, its timestamps must lie above those of entries that it got and did not apply yet.
                 if let EntryPayload::Normal(command) = &entry.payload
-                    && let Some((timestamp, _)) = command.write()
+                    && let Some(timestamp) = command.timestamp()
                 {
                     self.shared.clock.observe(timestamp);
                 }

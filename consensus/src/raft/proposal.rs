@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::requests::{Request, RequestId};
+use super::transactions::Part;
 use super::types::{Outcome, Types, WriteResult};
 use crate::codec::{self, Blob, CodecError, EncodedWriteSet};
 use crate::error::ConsensusError;
@@ -45,23 +46,51 @@ pub enum Proposal {
     Request(Request, EncodedWriteSet),
     /// Data: a request that is not to be carried out any more.
     Void(RequestId),
+    /// Data: a part of a transaction over several groups.
+    Prepare(Part, EncodedWriteSet),
+    /// Data: the commit of one.
+    Decide(Timestamp, Part),
+    /// Data: the end of one, unless it is committed.
+    Abort(Part),
 }
 
 impl Proposal {
     /// About how many bytes it takes in the log.
     pub fn byte_size(&self) -> usize {
         match self {
-            Proposal::Write(write_set) | Proposal::Request(_, write_set) => write_set.byte_size(),
+            Proposal::Write(write_set) | Proposal::Request(_, write_set) | Proposal::Prepare(_, write_set) => write_set.byte_size(),
             Proposal::CreateRelation(schema) | Proposal::AlterRelation(schema) => schema.0.len(),
-            Proposal::DropRelation(_) | Proposal::AdvanceConflictFloor(_) | Proposal::Void(_) => 0,
+            Proposal::DropRelation(_)
+            | Proposal::AdvanceConflictFloor(_)
+            | Proposal::Void(_)
+            | Proposal::Decide(..)
+            | Proposal::Abort(_) => 0,
             Proposal::Meta(change) => change.byte_size(),
         }
+    }
+
+    /// Whether it may be proposed again when its outcome is not known: the group tells that it was first already.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Proposal::Request(..) | Proposal::Void(_) | Proposal::Prepare(..) | Proposal::Decide(..) | Proposal::Abort(_) => true,
+            Proposal::Write(_)
+            | Proposal::CreateRelation(_)
+            | Proposal::AlterRelation(_)
+            | Proposal::DropRelation(_)
+            | Proposal::AdvanceConflictFloor(_)
+            | Proposal::Meta(_) => false,
+        }
+    }
+
+    /// Whether it waits where a key is locked. A part of a transaction does not: it holds locks that another one may wait for.
+    pub fn waits(&self) -> bool {
+        matches!(self, Proposal::Write(_) | Proposal::Request(..))
     }
 
     /// Whether it is known to name no staged segments.
     pub fn is_plain(&self) -> bool {
         match self {
-            Proposal::Write(write_set) | Proposal::Request(_, write_set) => write_set.is_plain(),
+            Proposal::Write(write_set) | Proposal::Request(_, write_set) | Proposal::Prepare(_, write_set) => write_set.is_plain(),
             _ => true,
         }
     }
@@ -69,7 +98,7 @@ impl Proposal {
     /// The write set, if it names staged segments, whose files must be where it is replicated.
     pub fn staged(&self) -> Result<Option<WriteSet>, CodecError> {
         match self {
-            Proposal::Write(write_set) | Proposal::Request(_, write_set) => codec::staged_only(write_set),
+            Proposal::Write(write_set) | Proposal::Request(_, write_set) | Proposal::Prepare(_, write_set) => codec::staged_only(write_set),
             _ => Ok(None),
         }
     }

@@ -3,19 +3,16 @@
 //!
 //! A client names its writes by its id and a serial, and tells with each which serials are settled: those it will not send again.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 use pyralog_storage::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::journaled::{Changed, Journaled};
 
 /// Clients that are remembered. Beyond them the one that has not written for longest is forgotten.
 const MAX_CLIENTS: usize = 4096;
 /// Writes of one client that are remembered. Beyond them the lowest serials count as settled.
 const MAX_WRITES: usize = 8192;
-/// Changes after which the table is copied, so that the journal stays short.
-const JOURNAL: usize = 1024;
 
 /// Names one write of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,31 +58,12 @@ pub enum Known {
     Settled,
 }
 
-/// The table of one group. Cheap to clone; clones share it.
-#[derive(Clone, Default)]
-pub struct Requests {
-    state: Arc<Mutex<State>>,
-}
+/// The table of one group.
+pub type Requests = Journaled<Table>;
 
-#[derive(Default)]
-struct State {
-    table: Table,
-    /// The table as it was when the journal was empty.
-    base: Arc<Table>,
-    journal: Arc<Mutex<Vec<Change>>>,
-    journaled: usize,
-}
-
-/// The table as of one log position.
-#[derive(Debug, Clone, Default)]
-pub struct RequestsView {
-    base: Arc<Table>,
-    journal: Arc<Mutex<Vec<Change>>>,
-    journaled: usize,
-}
-
+/// What an entry does to the table.
 #[derive(Debug, Clone, Copy)]
-struct Change {
+pub struct Change {
     index: u64,
     request: Request,
     /// `None`: void.
@@ -111,71 +89,17 @@ struct Client {
 impl Requests {
     /// What is known of a write.
     pub fn look(&self, id: RequestId) -> Known {
-        self.state.lock().table.look(id)
+        self.read(|table| table.look(id))
     }
 
     /// Takes note of a write that the entry at `index` carried out, or (`None`) made void.
     pub fn record(&self, index: u64, request: Request, done: Option<Done>) {
-        let change = Change { index, request, done };
-        let mut state = self.state.lock();
-        state.table.apply(change);
-        if state.journaled == JOURNAL {
-            *state = State::of(std::mem::take(&mut state.table));
-        } else {
-            state.journal.lock().push(change);
-            state.journaled += 1;
-        }
-    }
-
-    /// The table as it is now.
-    pub fn view(&self) -> RequestsView {
-        let state = self.state.lock();
-        RequestsView {
-            base: state.base.clone(),
-            journal: state.journal.clone(),
-            journaled: state.journaled,
-        }
-    }
-
-    /// Takes over a table.
-    pub fn replace(&self, table: Table) {
-        *self.state.lock() = State::of(table);
+        self.change(Change { index, request, done });
     }
 }
 
-impl State {
-    fn of(table: Table) -> State {
-        State {
-            base: Arc::new(table.clone()),
-            table,
-            ..State::default()
-        }
-    }
-}
-
-impl RequestsView {
-    /// The table as it was.
-    pub fn table(&self) -> Table {
-        let mut table = (*self.base).clone();
-        for change in self.journal.lock().iter().take(self.journaled) {
-            table.apply(*change);
-        }
-        table
-    }
-}
-
-impl Table {
-    fn look(&self, id: RequestId) -> Known {
-        let Some(client) = self.clients.get(&id.client) else {
-            return Known::Nothing;
-        };
-        match client.writes.get(&(id.serial, id.part)) {
-            Some(Some(done)) => Known::Done(*done),
-            Some(None) => Known::Void,
-            None if id.serial < client.settled => Known::Settled,
-            None => Known::Nothing,
-        }
-    }
+impl Changed for Table {
+    type Change = Change;
 
     fn apply(&mut self, change: Change) {
         let Change { index, request, done } = change;
@@ -205,8 +129,23 @@ impl Table {
     }
 }
 
+impl Table {
+    fn look(&self, id: RequestId) -> Known {
+        let Some(client) = self.clients.get(&id.client) else {
+            return Known::Nothing;
+        };
+        match client.writes.get(&(id.serial, id.part)) {
+            Some(Some(done)) => Known::Done(*done),
+            Some(None) => Known::Void,
+            None if id.serial < client.settled => Known::Settled,
+            None => Known::Nothing,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::journaled::JOURNAL;
     use super::*;
 
     fn request(client: u128, serial: u64, settled: u64) -> Request {
@@ -256,7 +195,7 @@ mod tests {
                 views.push((requests.view(), expected.clone()));
             }
         }
-        assert_eq!(requests.state.lock().table, expected);
+        assert_eq!(requests.read(Table::clone), expected);
         for (view, table) in views {
             assert_eq!(view.table(), table);
         }

@@ -98,7 +98,7 @@ impl SnapshotData {
                 };
                 let (files, applied) = partition.export(&export.dir).map_err(io::Error::other)?;
                 export.files = files;
-                let (position, _) = applied::decode(&applied.payload.encode()?).map_err(io::Error::other)?;
+                let position = applied::decode(&applied.payload.encode()?).map_err(io::Error::other)?.position;
                 export.meta = Some(position.snapshot_meta());
                 Ok(export)
             }

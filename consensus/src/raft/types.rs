@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::requests::{Done, Known, Request, RequestId};
+use super::transactions::Part;
 use crate::codec::{Blob, EncodedWriteSet};
 use crate::error::ConsensusError;
 use crate::meta::{MetaChange, MetaRevision};
@@ -77,23 +78,39 @@ pub enum Command {
     Request(Timestamp, Request, EncodedWriteSet),
     /// Data: this request is not carried out any more, if it was not so far.
     Void(RequestId),
+    /// Data: check and keep a part of a transaction over several groups, which commits at this timestamp or later.
+    Prepare(Timestamp, Part, EncodedWriteSet),
+    /// Data: a prepared part commits at this timestamp.
+    Decide(Timestamp, Part),
+    /// Data: a transaction is aborted, unless it is committed.
+    Abort(Part),
 }
 
 impl Command {
     /// The commit timestamp and the rows of a write.
     pub fn write(&self) -> Option<(Timestamp, &EncodedWriteSet)> {
         match self {
-            Command::Write(timestamp, write_set) | Command::Request(timestamp, _, write_set) => Some((*timestamp, write_set)),
+            Command::Write(timestamp, write_set)
+            | Command::Request(timestamp, _, write_set)
+            | Command::Prepare(timestamp, _, write_set) => Some((*timestamp, write_set)),
             _ => None,
+        }
+    }
+
+    /// A timestamp below which no later commit of the group may be.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        match self {
+            Command::Decide(timestamp, _) => Some(*timestamp),
+            other => other.write().map(|(timestamp, _)| timestamp),
         }
     }
 
     /// About how many bytes it takes in a message.
     pub fn byte_size(&self) -> usize {
         match self {
-            Command::Write(_, write_set) | Command::Request(_, _, write_set) => write_set.byte_size(),
+            Command::Write(_, write_set) | Command::Request(_, _, write_set) | Command::Prepare(_, _, write_set) => write_set.byte_size(),
             Command::CreateRelation(schema) | Command::AlterRelation(schema) => schema.0.len(),
-            Command::DropRelation(_) | Command::AdvanceConflictFloor(_) | Command::Void(_) => 0,
+            Command::DropRelation(_) | Command::AdvanceConflictFloor(_) | Command::Void(_) | Command::Decide(..) | Command::Abort(_) => 0,
             Command::Meta(change) => change.byte_size(),
         }
     }
@@ -106,6 +123,11 @@ impl fmt::Display for Command {
                 write!(f, "write {} bytes at {timestamp}", write_set.byte_size())
             }
             Command::Void(request) => write!(f, "void request {}", request.serial),
+            Command::Prepare(timestamp, part, write_set) => {
+                write!(f, "prepare {}, {} bytes at {timestamp}", part.id, write_set.byte_size())
+            }
+            Command::Decide(timestamp, part) => write!(f, "commit {} at {timestamp}", part.id),
+            Command::Abort(part) => write!(f, "abort {}", part.id),
             Command::CreateRelation(_) => f.write_str("create relation"),
             Command::AlterRelation(_) => f.write_str("alter relation"),
             Command::DropRelation(relation) => write!(f, "drop relation {relation}"),
@@ -137,8 +159,17 @@ pub enum Outcome {
     MetaConflict(String),
     /// The request was carried out before; nothing changed now.
     Repeated(Done),
-    /// The request is void, or settled long ago; nothing changed.
+    /// The request is void, or settled long ago, or the transaction is aborted; nothing changed.
     Void,
+    /// Prepared, to be committed at this timestamp or later.
+    Prepared(Timestamp),
+    /// A key is locked by a transaction that is prepared and not decided yet; nothing changed.
+    Locked {
+        /// The relation.
+        relation: RelationId,
+        /// The key, readable.
+        key: String,
+    },
 }
 
 /// Why storage refused a command for what it says, not for what the machine did.
@@ -163,6 +194,8 @@ impl Rejection {
             StorageError::DuplicateKey { relation, key } => Rejection::DuplicateKey(relation, key),
             StorageError::SnapshotTooOld { .. }
             | StorageError::TransactionTooLarge { .. }
+            | StorageError::UnknownTransaction(_)
+            | StorageError::DecidedTooEarly { .. }
             | StorageError::UnknownSavepoint(_)
             | StorageError::Arrow(_) => Rejection::Other(error.to_string()),
             StorageError::Damaged { .. }
@@ -213,8 +246,17 @@ impl Outcome {
                 repeated: Some(rows),
             })),
             Outcome::Void => Err(ConsensusError::Void),
-            Outcome::Done | Outcome::MetaChanged(_) => Ok(None),
-            Outcome::Conflict { relation, key } => Err(ConsensusError::Conflict(WriteConflict { relation, key })),
+            Outcome::Done | Outcome::MetaChanged(_) | Outcome::Prepared(_) => Ok(None),
+            Outcome::Conflict { relation, key } => Err(ConsensusError::Conflict(WriteConflict {
+                relation,
+                key,
+                is_locked: false,
+            })),
+            Outcome::Locked { relation, key } => Err(ConsensusError::Conflict(WriteConflict {
+                relation,
+                key,
+                is_locked: true,
+            })),
             Outcome::Rejected(rejection) => Err(rejection.into()),
             Outcome::MetaConflict(key) => Err(ConsensusError::MetaConflict { key }),
         }
@@ -233,6 +275,14 @@ impl<T> Reply<T> {
     pub fn new(permit: Option<Box<dyn Send>>) -> (Self, oneshot::Receiver<T>) {
         let (sender, receiver) = oneshot::channel();
         (Reply { sender, permit }, receiver)
+    }
+
+    /// Holds something more until the proposal has ended.
+    pub fn hold(&mut self, more: impl Send + 'static) {
+        self.permit = Some(match self.permit.take() {
+            Some(permit) => Box::new((permit, more)),
+            None => Box::new(more),
+        });
     }
 }
 

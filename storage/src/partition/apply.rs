@@ -154,8 +154,8 @@ impl Partition {
     ) -> Result<ApplyOutcome> {
         let outcome = match self.check(applied, write_set, timestamp) {
             Ok(changes) => go_on(changes),
-            Err(Refusal::Conflict(conflict)) => {
-                let result = self.refuse_staged(applied, write_set, &conflict);
+            Err(Refusal::Conflict(mut conflict)) => {
+                let result = self.refuse_staged(applied, write_set, &mut conflict);
                 self.poison(result)?;
                 Ok(ApplyOutcome::Conflict(conflict))
             }
@@ -185,6 +185,7 @@ impl Partition {
                 return Err(Refusal::Conflict(WriteConflict {
                     relation: writes.relation,
                     key,
+                    is_locked: false,
                 }));
             }
             let locked = self.locks(writes.relation);
@@ -333,6 +334,7 @@ pub(super) fn conflict(relation: &RelationVersion, key: &[u8]) -> Refusal {
     Refusal::Conflict(WriteConflict {
         relation: relation.schema.id,
         key: relation.encoder.display(key),
+        is_locked: false,
     })
 }
 

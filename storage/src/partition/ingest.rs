@@ -91,6 +91,8 @@ impl Partition {
                         return Err(Refusal::Conflict(WriteConflict {
                             relation,
                             key: key.to_owned(),
+                            // Its files are gone.
+                            is_locked: false,
                         }));
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -102,13 +104,14 @@ impl Partition {
     }
 
     /// Removes the staged files of a refused write set; a marker keeps the answer for a replay.
-    pub(super) fn refuse_staged(&self, applied: &mut Applied, write_set: &WriteSet, conflict: &WriteConflict) -> Result<()> {
+    pub(super) fn refuse_staged(&self, applied: &mut Applied, write_set: &WriteSet, conflict: &mut WriteConflict) -> Result<()> {
         let staged: Vec<_> = write_set
             .relations
             .iter()
             .flat_map(|w| w.staged.iter().map(|staged| (w.relation, staged.segment)))
             .collect();
         if let Some((_, segment)) = staged.first() {
+            conflict.is_locked = false;
             let text = format!("{} {}", conflict.relation.0, conflict.key);
             write_atomic(&files::refused_path(&self.dir, *segment), text.as_bytes())?;
             applied.refused.push(*segment);

@@ -174,6 +174,8 @@ pub struct WriteConflict {
     pub relation: RelationId,
     /// The key, readable.
     pub key: String,
+    /// Whether that change is prepared and not decided yet: once it is, the write may be tried again.
+    pub is_locked: bool,
 }
 
 /// Counts for metrics and `SHOW`.
@@ -210,6 +212,10 @@ struct Applied {
     /// Whether something was applied since the last flush began.
     changed: bool,
 }
+
+/// A timestamp whose versions are kept.
+#[derive(Debug)]
+pub struct Pinned(Arc<Pin>);
 
 /// Counters since start.
 #[derive(Debug, Default)]
@@ -340,6 +346,23 @@ impl Partition {
             }
             // Another replica's state takes the place of this one's at this very moment: timestamp and version may be of different ones.
             std::thread::yield_now();
+        }
+    }
+
+    /// Keeps every version that a reader at `timestamp` needs, until it is dropped. For readers that must wait before they take
+    /// [`Self::pinned_snapshot`].
+    pub fn pin(&self, timestamp: Timestamp) -> Result<Pinned> {
+        Ok(Pinned(Arc::new(self.pins.pin(|| timestamp)?)))
+    }
+
+    /// The state at a pinned timestamp, whatever it is: the caller knows that no commit at or before it is outstanding.
+    pub fn pinned_snapshot(&self, pinned: Pinned) -> Result<Snapshot> {
+        let version = self.version();
+        // A pin holds the horizon, unless another replica's state has taken the place of this one's: it may have no versions as old.
+        let (requested, horizon) = (pinned.0.timestamp(), self.pins.horizon());
+        match requested < horizon {
+            true => Err(StorageError::SnapshotTooOld { requested, horizon }),
+            false => Ok(Snapshot::new(pinned.0, version)),
         }
     }
 

@@ -127,7 +127,7 @@ impl Locks {
     pub fn check_key(&self, relation: &RelationVersion, key: &[u8]) -> Result<(), Refusal> {
         for lock in self.locks() {
             if lock.holds(key, &relation.encoder)? {
-                return Err(conflict(relation, key));
+                return Err(locked(relation, key));
             }
         }
         Ok(())
@@ -155,13 +155,13 @@ impl Locks {
             if info.first_key <= info.last_key {
                 for key in lock.keys.range::<[u8], _>(range) {
                     if !segment.segment().find(key, key_hash(key), &relation.encoder)?.is_empty() {
-                        return Err(conflict(relation, key));
+                        return Err(locked(relation, key));
                     }
                 }
             }
             for other in &lock.segments {
                 if let Some(key) = common_keys(segment.segment(), other.segment(), &relation.encoder)? {
-                    return Err(conflict(relation, &key));
+                    return Err(locked(relation, &key));
                 }
             }
         }
@@ -191,7 +191,18 @@ fn whole_conflict(relation: RelationId) -> Refusal {
     Refusal::Conflict(WriteConflict {
         relation,
         key: "(all of them)".to_owned(),
+        is_locked: true,
     })
+}
+
+fn locked(relation: &RelationVersion, key: &[u8]) -> Refusal {
+    match conflict(relation, key) {
+        Refusal::Conflict(conflict) => Refusal::Conflict(WriteConflict {
+            is_locked: true,
+            ..conflict
+        }),
+        error => error,
+    }
 }
 
 impl Partition {

@@ -1,0 +1,284 @@
+//! Transactions over several groups, and reads of all groups at one timestamp (decision 0016).
+//!
+//! The coordinator prepares a part in each group. The largest of the parts' timestamps becomes that of the commit, and a record of it in the
+//! primary group (the lowest of them) is the commit. The others are told afterwards. Who dies in between leaves parts that are locked: the
+//! groups' leaders ask the primary to end the transaction.
+//!
+//! (Two-phase commit with a replicated decision, as in Gray and Lamport 2006; the primary that decides, and asking it about what was left
+//! locked, are Percolator's, Peng and Dabek 2010; hybrid logical timestamps in place of its oracle as in CockroachDB.)
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+use pyralog_storage::{PartitionId, Snapshot, Timestamp, TransactionId, WriteSet};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Node;
+use super::opening::stopped;
+use crate::error::{ConsensusError, Result};
+use crate::partition::PartitionHandle;
+use crate::partition::serials::{Serial, Serials};
+use crate::raft::transactions::Part;
+use crate::runtime;
+
+/// How often the leaders look for parts that nobody decides.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a group that did not hear of a transaction's end is told again.
+const TELL_AGAIN: Duration = Duration::from_millis(200);
+/// How long a read waits for transactions that are being decided.
+const READ_LIMIT: Duration = Duration::from_secs(15);
+/// First and longest pause between two looks at what is being decided.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(5));
+
+/// Who coordinates this node's transactions over several groups. Cheap to clone.
+#[derive(Clone)]
+pub struct Coordinator {
+    partitions: Arc<Vec<PartitionHandle>>,
+    /// Names for its transactions.
+    pub(super) serials: Arc<Serials>,
+}
+
+/// A transaction that is being committed.
+struct Open {
+    coordinator: Coordinator,
+    groups: Vec<PartitionId>,
+    part: Part,
+    /// Its end need not be remembered once this is dropped.
+    _serial: Serial,
+}
+
+impl Coordinator {
+    /// One that nobody else is.
+    pub fn new(partitions: Vec<PartitionHandle>) -> Coordinator {
+        Coordinator {
+            partitions: Arc::new(partitions),
+            serials: Serials::new(),
+        }
+    }
+
+    fn partition(&self, id: PartitionId) -> Result<&PartitionHandle> {
+        let found = self.partitions.iter().find(|partition| partition.id() == id);
+        found.ok_or_else(|| ConsensusError::Unsupported(format!("there is no partition {id}")))
+    }
+
+    /// Commits one part or several, all or none.
+    async fn commit(&self, mut parts: Vec<(PartitionId, WriteSet)>) -> Result<Timestamp> {
+        parts.sort_by_key(|(partition, _)| *partition);
+        if parts.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(ConsensusError::Unsupported(
+                "a transaction with two parts in one partition".to_owned(),
+            ));
+        }
+        match parts.as_slice() {
+            [] => Err(ConsensusError::Unsupported("a transaction that writes nothing".to_owned())),
+            [_] => {
+                let (partition, write_set) = parts.remove(0);
+                self.partition(partition)?.commit(write_set).await
+            }
+            [(primary, _), ..] => {
+                for (partition, _) in &parts {
+                    self.partition(*partition)?;
+                }
+                let serial = self.serials.begin();
+                let open = Open {
+                    coordinator: self.clone(),
+                    groups: parts.iter().map(|(partition, _)| *partition).collect(),
+                    part: Part {
+                        id: TransactionId {
+                            coordinator: serial.request.id.client,
+                            serial: serial.request.id.serial,
+                        },
+                        primary: *primary,
+                        settled: serial.request.settled,
+                    },
+                    _serial: serial,
+                };
+                // A task of its own: it comes to an end also when nobody waits for it.
+                let task = runtime::spawn(open.run(parts));
+                task.await
+                    .unwrap_or_else(|error| Err(ConsensusError::Unknown(format!("the task that committed it failed: {error}"))))
+            }
+        }
+    }
+
+    /// Ends what was left prepared: by coordinators that are gone, and by those that have given up.
+    async fn resolve_left(&self) {
+        let left = self.partitions.iter().flat_map(|partition| {
+            let prepared = partition.transactions().prepared().into_iter();
+            prepared.map(move |(id, _, primary)| (partition, id, primary))
+        });
+        let left = left.filter(|(partition, id, _)| partition.work().raft.is_leader() && !self.serials.is_open(id.coordinator, id.serial));
+        for (partition, id, primary) in left.collect::<Vec<_>>() {
+            if let Err(error) = self.resolve(partition, id, primary).await {
+                tracing::warn!(transaction = %id, partition = %partition.id(), %error, "a transaction cannot be ended yet");
+            }
+        }
+    }
+
+    async fn resolve(&self, partition: &PartitionHandle, id: TransactionId, primary: PartitionId) -> Result<()> {
+        let part = Part { id, primary, settled: 0 };
+        match self.partition(primary)?.abort(part).await? {
+            Some(commit) => partition.decide(part, commit).await?,
+            None => partition.abort(part).await?,
+        };
+        Ok(())
+    }
+}
+
+impl Open {
+    async fn run(self, parts: Vec<(PartitionId, WriteSet)>) -> Result<Timestamp> {
+        let prepares = parts.into_iter().map(|(partition, write_set)| {
+            let partition = self.coordinator.partition(partition);
+            async move { partition?.prepare(self.part, write_set).await }
+        });
+        let prepared = join_all(prepares).await.into_iter().collect::<Result<Vec<Timestamp>>>();
+        let commit = match prepared {
+            Ok(timestamps) => timestamps.into_iter().max().unwrap_or_default(),
+            Err(error) => {
+                // Nobody has decided it, and nobody will.
+                runtime::spawn(self.tell(None));
+                return Err(match error {
+                    ConsensusError::Unknown(reason) => ConsensusError::Unavailable(format!("{reason}; nothing was written, retry")),
+                    error => error,
+                });
+            }
+        };
+        match self.decide(commit).await {
+            Ok(Some(commit)) => {
+                runtime::spawn(self.tell(Some(commit)));
+                Ok(commit)
+            }
+            Ok(None) => {
+                runtime::spawn(self.tell(None));
+                Err(ConsensusError::Unavailable(
+                    "the transaction was given up, since it took too long to commit; nothing was written, retry".to_owned(),
+                ))
+            }
+            Err(error) => {
+                runtime::spawn(self.find_out());
+                Err(ConsensusError::Unknown(error.to_string()))
+            }
+        }
+    }
+
+    /// Ends what nobody knows the end of. Its end must be remembered until all groups know it, and so this is not dropped before.
+    async fn find_out(self) {
+        let Ok(primary) = self.coordinator.partition(self.part.primary) else {
+            return;
+        };
+        let end = loop {
+            match primary.abort(self.part).await {
+                Ok(end) => break end,
+                // Nothing is proposed under this coordinator's name any more.
+                Err(_) if primary.admission().is_closed() => return,
+                Err(error) => tracing::debug!(transaction = %self.part.id, %error, "its end is not known yet"),
+            }
+            sleep(TELL_AGAIN).await;
+        };
+        self.tell(end).await;
+    }
+
+    /// Has the primary decide; where the answer is lost, asks how it has ended.
+    async fn decide(&self, commit: Timestamp) -> Result<Option<Timestamp>> {
+        let primary = self.coordinator.partition(self.part.primary)?;
+        match primary.decide(self.part, commit).await {
+            Err(ConsensusError::Unknown(_)) => primary.abort(self.part).await,
+            answer => answer,
+        }
+    }
+
+    /// Tells all groups how it has ended, until they know.
+    async fn tell(self, commit: Option<Timestamp>) {
+        let told = self.groups.iter().map(|group| self.tell_one(*group, commit));
+        join_all(told).await;
+    }
+
+    async fn tell_one(&self, group: PartitionId, commit: Option<Timestamp>) {
+        let Ok(partition) = self.coordinator.partition(group) else { return };
+        loop {
+            let told = match commit {
+                Some(commit) => partition.decide(self.part, commit).await,
+                None => partition.abort(self.part).await,
+            };
+            match told {
+                Ok(end) if end == commit => return,
+                Ok(end) => {
+                    tracing::error!(transaction = %self.part.id, partition = %group, ?commit, ?end, "a group knows another end of a transaction");
+                    return;
+                }
+                Err(error) if partition.admission().is_closed() => {
+                    tracing::debug!(%error, "whoever opens the partition again ends the transaction");
+                    return;
+                }
+                Err(error) => tracing::debug!(transaction = %self.part.id, partition = %group, %error, "told again"),
+            }
+            sleep(TELL_AGAIN).await;
+        }
+    }
+}
+
+/// Ends what is left prepared, until the node stops.
+pub async fn resolve(coordinator: Coordinator, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = coordinator.resolve_left() => {}
+        }
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+impl Node {
+    /// Commits one write set a partition, all or none; the commit timestamp. Each began at one of [`Self::snapshots`].
+    ///
+    /// When the returned future is dropped, the transaction comes to its end all the same.
+    pub async fn commit(&self, parts: Vec<(PartitionId, WriteSet)>) -> Result<Timestamp> {
+        self.coordinator.commit(parts).await
+    }
+
+    /// The newest state of all partitions, at one timestamp: all that was acknowledged before the call.
+    pub async fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        match self.partitions() {
+            [one] => Ok(vec![one.snapshot(None)?]),
+            all => {
+                let newest = all.iter().map(|partition| partition.storage().last_timestamp());
+                self.snapshots_at(newest.max().unwrap_or_default()).await
+            }
+        }
+    }
+
+    /// The state of all partitions at a timestamp of the past that none has forgotten.
+    pub async fn snapshots_at(&self, timestamp: Timestamp) -> Result<Vec<Snapshot>> {
+        let all = self.partitions().iter().map(|partition| snapshot_at(partition, timestamp));
+        try_join_all(all).await
+    }
+}
+
+async fn snapshot_at(partition: &PartitionHandle, timestamp: Timestamp) -> Result<Snapshot> {
+    // First of all, so that no version goes while others are waited for.
+    let pinned = partition.storage().pin(timestamp)?;
+    let settled = async {
+        partition.in_flight().landed(timestamp).await;
+        let (mut pause, longest) = PAUSES;
+        while !partition.storage().undecided(timestamp).is_empty() {
+            sleep(pause).await;
+            pause = longest.min(2 * pause);
+        }
+    };
+    let begun = Instant::now();
+    if timeout(READ_LIMIT, settled).await.is_err() {
+        return Err(ConsensusError::Unavailable(format!(
+            "partition {} has transactions that were not decided within {:?}; retry later",
+            partition.id(),
+            begun.elapsed()
+        )));
+    }
+    Ok(partition.storage().pinned_snapshot(pinned)?)
+}

@@ -1,0 +1,269 @@
+//! Transactions over several partitions: all or none, seen at one timestamp.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Int64Array, RecordBatch, StringArray};
+use pyralog_consensus::{ConsensusError, Node, NodeConfig};
+use pyralog_storage::{ConflictPolicy, PartitionId, RelationView, RelationWrites, Snapshot, Timestamp, WriteSet};
+
+use crate::table::{RELATION, schema};
+
+const PARTITIONS: u32 = 4;
+const ACCOUNTS: i64 = 40;
+const EACH: i64 = 100;
+
+fn config(dir: &std::path::Path) -> NodeConfig {
+    NodeConfig {
+        partitions: PARTITIONS,
+        several_partitions: true,
+        ..NodeConfig::new(dir)
+    }
+}
+
+async fn open(dir: &std::path::Path) -> Arc<Node> {
+    let node = Node::open(config(dir)).await.unwrap();
+    for partition in node.partitions() {
+        partition.create_relation(schema()).await.unwrap();
+    }
+    node
+}
+
+fn home(account: i64) -> PartitionId {
+    PartitionId(account as u32 % PARTITIONS)
+}
+
+/// A part for each partition that has one of the accounts.
+fn parts(start: Timestamp, balances: &[(i64, i64)], policy: ConflictPolicy) -> Vec<(PartitionId, WriteSet)> {
+    let mut by_home: BTreeMap<PartitionId, Vec<(i64, i64)>> = BTreeMap::new();
+    for (account, balance) in balances {
+        by_home.entry(home(*account)).or_default().push((*account, *balance));
+    }
+    let part = |balances: Vec<(i64, i64)>| {
+        let (ids, texts): (Vec<i64>, Vec<String>) = balances.into_iter().map(|(id, balance)| (id, balance.to_string())).unzip();
+        let columns: Vec<arrow_array::ArrayRef> = vec![Arc::new(Int64Array::from(ids)), Arc::new(StringArray::from(texts))];
+        let writes = RelationWrites {
+            relation: RELATION,
+            emptied: false,
+            puts: vec![RecordBatch::try_new(schema().schema, columns).unwrap()],
+            deletes: Vec::new(),
+            staged: Vec::new(),
+            policy,
+        };
+        WriteSet {
+            start,
+            relations: vec![writes],
+        }
+    };
+    by_home.into_iter().map(|(home, balances)| (home, part(balances))).collect()
+}
+
+fn balances(snapshots: &[Snapshot]) -> BTreeMap<i64, i64> {
+    let mut found = BTreeMap::new();
+    for snapshot in snapshots {
+        let view: RelationView = snapshot.relation(RELATION).unwrap();
+        for piece in view.pieces() {
+            for batch in (0..piece.batch_count()).filter_map(|batch| piece.read(batch, &[0, 1]).unwrap()) {
+                let (ids, texts) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_string::<i32>());
+                found.extend((0..batch.num_rows()).map(|row| (ids.value(row), texts.value(row).parse::<i64>().unwrap())));
+            }
+        }
+    }
+    found
+}
+
+async fn fill(node: &Node) -> Timestamp {
+    let all: Vec<_> = (0..ACCOUNTS).map(|account| (account, EACH)).collect();
+    node.commit(parts(node.now(), &all, ConflictPolicy::LastWriteWins)).await.unwrap()
+}
+
+/// Waits until nothing is locked.
+async fn unlocked(node: &Node) {
+    let is_locked = || {
+        let mut partitions = node.partitions().iter();
+        partitions.any(|partition| !partition.storage().undecided(Timestamp::MAX).is_empty())
+    };
+    for _ in 0..1000 {
+        if !is_locked() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("locks are left");
+}
+
+/// One transfer; `false`: somebody else was first.
+async fn transfer(node: &Node, from: i64, to: i64, amount: i64) -> Result<bool, ConsensusError> {
+    let snapshots = node.snapshots().await?;
+    let start = snapshots[0].timestamp();
+    assert!(snapshots.iter().all(|snapshot| snapshot.timestamp() == start), "at one timestamp");
+    let now = balances(&snapshots);
+    assert_eq!(now.values().sum::<i64>(), ACCOUNTS * EACH, "money came or went");
+    let after = [(from, now[&from] - amount), (to, now[&to] + amount)];
+    match node.commit(parts(start, &after, ConflictPolicy::FirstCommitterWins)).await {
+        Ok(commit) => {
+            // What is acknowledged is seen by whoever looks next.
+            assert!(node.snapshots().await?[0].timestamp() >= commit);
+            Ok(true)
+        }
+        Err(ConsensusError::Conflict(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transfers_keep_the_sum_at_every_timestamp_and_over_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..4_u64 {
+        let node = open(dir.path()).await;
+        if round == 0 {
+            fill(&node).await;
+        }
+        unlocked(&node).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..6_u64)
+            .map(|writer| {
+                let (node, stop) = (node.clone(), stop.clone());
+                tokio::spawn(async move {
+                    let mut rng = 1 + writer + 10 * round;
+                    let mut next = |below: i64| {
+                        rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        (rng >> 33) as i64 % below
+                    };
+                    let (mut done, mut refused) = (0, 0);
+                    while !stop.load(Ordering::Relaxed) {
+                        let (from, step) = (next(ACCOUNTS), 1 + next(ACCOUNTS - 1));
+                        match transfer(&node, from, (from + step) % ACCOUNTS, 1 + next(9)).await {
+                            Ok(true) => done += 1,
+                            Ok(false) => refused += 1,
+                            // The node goes in the end.
+                            Err(error) => {
+                                assert!(stop.load(Ordering::Relaxed), "{error}");
+                                break;
+                            }
+                        }
+                    }
+                    (done, refused)
+                })
+            })
+            .collect();
+        for flush in 0..3 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            for partition in node.partitions().iter().skip(flush) {
+                partition.checkpoint().await.unwrap();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        if round % 2 == 0 {
+            // As in a crash: transactions are in the middle.
+            drop(node);
+            for writer in writers {
+                let _ = writer.await;
+            }
+        } else {
+            let mut all = (0, 0);
+            for writer in writers {
+                let (done, refused) = writer.await.unwrap();
+                all = (all.0 + done, all.1 + refused);
+            }
+            assert!(all.0 > 20, "{all:?} transfers");
+            unlocked(&node).await;
+            let now = balances(&node.snapshots().await.unwrap());
+            assert_eq!((now.len() as i64, now.values().sum::<i64>()), (ACCOUNTS, ACCOUNTS * EACH));
+            node.close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_part_that_is_refused_refuses_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path()).await;
+    fill(&node).await;
+    let start = node.snapshots().await.unwrap()[0].timestamp();
+    node.commit(parts(start, &[(5, 1)], ConflictPolicy::FirstCommitterWins))
+        .await
+        .unwrap();
+    let late = parts(start, &[(4, 0), (5, 0), (6, 0)], ConflictPolicy::FirstCommitterWins);
+    let refused = node.commit(late).await.unwrap_err();
+    assert!(
+        matches!(&refused, ConsensusError::Conflict(conflict) if conflict.relation == RELATION),
+        "{refused}"
+    );
+    unlocked(&node).await;
+    let now = balances(&node.snapshots().await.unwrap());
+    assert_eq!((now[&4], now[&5], now[&6]), (EACH, 1, EACH));
+    // The same keys again, from a newer state.
+    let start = node.snapshots().await.unwrap()[0].timestamp();
+    let commit = node
+        .commit(parts(start, &[(4, 0), (5, 0), (6, 0)], ConflictPolicy::FirstCommitterWins))
+        .await
+        .unwrap();
+    let at = |timestamp| node.snapshots_at(timestamp);
+    assert_eq!(balances(&at(commit).await.unwrap()).values().sum::<i64>(), (ACCOUNTS - 3) * EACH);
+    assert_eq!(balances(&at(Timestamp(commit.0 - 1)).await.unwrap())[&5], 1);
+    node.close().await.unwrap();
+    let error = node
+        .commit(parts(start, &[(1, 0), (2, 0)], ConflictPolicy::LastWriteWins))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConsensusError::Unavailable(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blind_writes_of_one_partition_wait_for_who_has_locked_their_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path()).await;
+    fill(&node).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let across: Vec<_> = (0..2)
+        .map(|writer| {
+            let (node, stop) = (node.clone(), stop.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let both = parts(node.now(), &[(0, writer), (1, writer), (2, writer)], ConflictPolicy::LastWriteWins);
+                    // Two of these may meet, and one is refused then.
+                    match node.commit(both).await {
+                        Ok(_) | Err(ConsensusError::Conflict(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut last = Timestamp::ZERO;
+    for round in 0..200 {
+        let commit = node
+            .commit(parts(node.now(), &[(1, 1000 + round)], ConflictPolicy::LastWriteWins))
+            .await
+            .expect("a blind put is not refused");
+        assert!(commit > last);
+        last = commit;
+        let now = balances(&node.snapshots().await.unwrap());
+        assert_eq!(now[&0], now[&2], "written together, or not at all");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in across {
+        writer.await.unwrap();
+    }
+    node.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_transaction_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path()).await;
+    let part = |partition| parts(node.now(), &[(partition, 1)], ConflictPolicy::LastWriteWins).remove(0);
+    let twice = vec![part(1), part(1)];
+    let stray = vec![part(1), (PartitionId(9), part(2).1)];
+    for wrong in [Vec::new(), twice, stray] {
+        let error = node.commit(wrong).await.unwrap_err();
+        assert!(matches!(error, ConsensusError::Unsupported(_)), "{error}");
+    }
+    assert!(balances(&node.snapshots().await.unwrap()).is_empty());
+    node.close().await.unwrap();
+}
