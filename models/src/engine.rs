@@ -17,7 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use pyralog_consensus::{Node, NodeConfig};
-use pyralog_storage::PartitionOptions;
+use pyralog_storage::{PartitionOptions, Placement};
 
 use crate::catalog::{Catalog, DATABASE, DEFAULT_SCHEMA};
 use crate::cooperative_joins::CooperativeJoins;
@@ -63,6 +63,8 @@ pub(crate) struct Engine {
     pub(crate) puts: GroupCommit,
     pub(crate) counters: Counters,
     pub(crate) query_memory_limit: u64,
+    /// Which partition a row is in.
+    pub(crate) placement: Placement,
 }
 
 /// Counts since start.
@@ -86,6 +88,7 @@ impl Engine {
         }
         let mut node_config = NodeConfig::new(&config.data_dir);
         node_config.partitions = config.partitions;
+        node_config.several_partitions = config.several_partitions;
         node_config.peer = config.peer.clone();
         node_config.partition_options = partition_options(config.memory_limit);
         // Mapped files may have what the rest leaves; an eighth stays for what is touched between two looks.
@@ -97,6 +100,10 @@ impl Engine {
             tracing::warn!(%error, "waiting for the other nodes");
         }
         let catalog = Catalog::open(Arc::clone(&node)).await?;
+        let partitions = node.partitions().len();
+        let Some(placement) = Placement::over(partitions) else {
+            return Err(Error::internal(format!("{partitions} data partitions")));
+        };
 
         // Half of the memory is the queries'; the rest is for memtables, transactions' buffers, the log's cache and what is not counted.
         let query_memory_limit = config.memory_limit / 2;
@@ -117,6 +124,7 @@ impl Engine {
             puts: GroupCommit::start(engine.clone()),
             counters: Counters::default(),
             query_memory_limit,
+            placement,
         }))
     }
 

@@ -47,11 +47,16 @@ impl Placement {
         let fields = schema.key_schema();
         let placed_by = schema.placed_by();
         let Some(keys) = keys.get(..placed_by) else {
-            return Err(mismatch(schema, format!("{} columns where the partition key has {placed_by}", keys.len())));
+            return Err(mismatch(
+                schema,
+                format!("{} columns where the partition key has {placed_by}", keys.len()),
+            ));
         };
         let types = fields.fields().iter().take(placed_by);
         let converter = RowConverter::new(types.map(|field| SortField::new(field.data_type().clone())).collect())?;
-        let rows = converter.convert_columns(keys).map_err(|error| mismatch(schema, error.to_string()))?;
+        let rows = converter
+            .convert_columns(keys)
+            .map_err(|error| mismatch(schema, error.to_string()))?;
         Ok(rows.iter().map(|row| self.of_bytes(row.data())).collect())
     }
 

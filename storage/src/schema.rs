@@ -68,7 +68,9 @@ impl RelationSchema {
     /// How many of the first key columns say in which partition a row is.
     pub fn placed_by(&self) -> usize {
         let columns = self.schema.metadata().get(PLACED_BY).and_then(|columns| columns.parse().ok());
-        columns.filter(|columns| (1..self.key.len()).contains(columns)).unwrap_or(self.key.len())
+        columns
+            .filter(|columns| (1..self.key.len()).contains(columns))
+            .unwrap_or(self.key.len())
     }
 
     fn with_metadata(mut self, key: &str, value: String) -> Self {

@@ -120,7 +120,9 @@ impl NodeConfig {
     /// Refuses as many data partitions as this version cannot serve.
     pub(super) fn check_partitions(&self, partitions: u32) -> Result<()> {
         let reason = match (partitions, self.several_partitions, &self.peer) {
-            (0..=1, ..) | (_, true, None) => return Ok(()),
+            (0..=1, ..) => return Ok(()),
+            (many, true, None) if many.is_power_of_two() => return Ok(()),
+            (_, true, None) => "which are not a power of two",
             (_, false, _) => "which this version spreads no rows over yet; use 1",
             (_, true, Some(_)) => "which a cluster cannot have yet; use 1",
         };

@@ -42,6 +42,8 @@ impl From<&StorageError> for Error {
             StorageError::DuplicateKey { .. } => Error::new(ErrorKind::Constraint, "23505", message),
             StorageError::UnknownSavepoint(_) => Error::new(ErrorKind::InvalidInput, "3B001", message),
             StorageError::TransactionTooLarge { .. } => Error::new(ErrorKind::ResourceExhausted, "53200", message),
+            // Answers between a coordinator and its groups, which it deals with.
+            StorageError::UnknownTransaction(_) | StorageError::DecidedTooEarly { .. } => Error::internal(message),
             StorageError::InUse { .. } => Error::new(ErrorKind::Unavailable, "55006", message),
             StorageError::Arrow(error) => Error::from(error),
         }

@@ -14,7 +14,7 @@ use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, ObjectName, TableDefinition
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request;
-use crate::session::{OpenTransaction, Reader};
+use crate::session::{OpenTransaction, Reader, Views};
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 64 << 10;
@@ -67,18 +67,10 @@ impl Bucket {
         self.engine.fresh_rows().await?;
         let table = self.table()?;
         let now = self.engine.node.now().millis();
-        let views = Reader::newest(&self.engine)?.relation(table.relation.id)?;
+        let views = Views::new(Reader::newest(&self.engine).await?.relation(table.relation.id)?)?;
         let key = key.to_vec();
         // A read may fault pages in: not on an async thread.
-        blocking(move || {
-            for view in &views {
-                if let Some(entry) = read(view, &key, now)? {
-                    return Ok(Some(entry));
-                }
-            }
-            Ok(None)
-        })
-        .await
+        blocking(move || read(&views, &key, now)).await
     }
 
     /// Sets a key; returns its version. `ttl_ms`: time to live in milliseconds. Errors with `PreconditionFailed`.
@@ -123,7 +115,7 @@ impl Bucket {
         self.engine.fresh_rows().await?;
         let table = self.table()?;
         let now = self.engine.node.now().millis();
-        let views = Reader::newest(&self.engine)?.relation(table.relation.id)?;
+        let views = Reader::newest(&self.engine).await?.relation(table.relation.id)?;
         let limit = scan.limit.clamp(1, MAX_SCAN);
         blocking(move || {
             let mut found = Vec::new();
@@ -166,10 +158,10 @@ impl Bucket {
         let mut attempt = 0;
         loop {
             self.engine.fresh_rows().await?;
-            let mut transaction = OpenTransaction::begin(&self.engine)?;
-            let view = transaction.view(relation)?;
+            let mut transaction = OpenTransaction::begin(&self.engine).await?;
+            let views = transaction.views(relation)?;
             let (wanted, now) = (key.to_vec(), self.engine.node.now().millis());
-            let current = blocking(move || read(&view, &wanted, now)).await?;
+            let current = blocking(move || read(&views, &wanted, now)).await?;
             check(condition, current.as_ref())?;
             match &put {
                 Some(put) => transaction.put(relation, put.row()?).await?,
@@ -213,9 +205,10 @@ fn check(condition: KvPrecondition, current: Option<&KvEntry>) -> Result<()> {
     }
 }
 
-/// Reads one key of a view; an expired entry is none.
-fn read(view: &RelationView, key: &[u8], now: u64) -> Result<Option<KvEntry>> {
+/// Reads one key; an expired entry is none.
+fn read(views: &Views, key: &[u8], now: u64) -> Result<Option<KvEntry>> {
     let keys: Vec<ArrayRef> = vec![Arc::new(BinaryViewArray::from_iter_values([key]))];
+    let view = views.home(&keys)?;
     let Some(Some(address)) = view.lookup(&keys)?.pop() else {
         return Ok(None);
     };

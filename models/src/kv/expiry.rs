@@ -52,7 +52,7 @@ async fn round(engine: &Arc<Engine>) -> Result<()> {
 
 /// Deletes up to [`CHUNK`] expired entries of one bucket; how many there were.
 async fn delete_chunk(engine: &Arc<Engine>, table: &TableDefinition) -> Result<usize> {
-    let mut transaction = OpenTransaction::begin(engine)?;
+    let mut transaction = OpenTransaction::begin(engine).await?;
     let views = transaction.reader()?.relation(table.relation.id)?;
     let relation = Arc::new(RelationTable::try_new(table.name.to_string(), views, vec![0, 2])?);
     let now = ScalarValue::TimestampMillisecond(i64::try_from(engine.node.now().millis()).ok(), Some("UTC".into()));

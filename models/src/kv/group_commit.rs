@@ -17,14 +17,14 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use pyralog_consensus::Request;
-use pyralog_storage::{ConflictPolicy, RelationId, RelationWrites, WriteSet};
+use pyralog_storage::{ConflictPolicy, PartitionId, RelationId, RelationSchema, RelationWrites, WriteSet};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::commit_write_set;
+use crate::session::commit_parts;
 
 /// A write that is under way for so long does not hold up the next any more: it may wait for a new leader, or for its caller.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -329,7 +329,26 @@ async fn commit_all(engine: Arc<Engine>, puts: Vec<Waiting>) {
             together.push(put);
         }
     }
-    tokio::join!(commit_together(engine, together), alone.collect::<()>());
+    let together = by_partition(engine, together).into_iter().map(|puts| commit_together(engine, puts));
+    tokio::join!(together.collect::<FuturesUnordered<_>>().collect::<()>(), alone.collect::<()>());
+}
+
+/// Puts of one partition go together; those of several would have to be prepared first.
+fn by_partition(engine: &Engine, puts: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    if engine.placement.is_trivial() {
+        return vec![puts];
+    }
+    let mut by_home: BTreeMap<Option<PartitionId>, Vec<Waiting>> = BTreeMap::new();
+    for put in puts {
+        let keys: ArrayRef = Arc::new(BinaryViewArray::from_iter_values([&put.key]));
+        let homes = engine.placement.of_keys(&bucket_schema(put.relation, &put.schema), &[keys]);
+        // One that cannot be placed is refused when it is committed.
+        by_home
+            .entry(homes.ok().and_then(|homes| homes.first().copied()))
+            .or_default()
+            .push(put);
+    }
+    by_home.into_values().collect()
 }
 
 /// Commits puts of different keys as one write; if that is refused, each bucket's as one: perhaps only one of them is gone.
@@ -375,21 +394,37 @@ async fn commit(engine: &Engine, puts: &[Put<'_>], part: Option<Request>) -> Res
     let mut relations: Vec<RelationId> = puts.iter().map(|put| put.relation).collect();
     relations.sort_unstable();
     relations.dedup();
-    let writes = relations.into_iter().map(|relation| {
-        Ok(RelationWrites {
-            relation,
-            emptied: false,
-            puts: vec![rows(puts.iter().filter(|put| put.relation == relation))?],
-            deletes: Vec::new(),
-            staged: Vec::new(),
-            policy: ConflictPolicy::LastWriteWins,
-        })
-    });
-    let write_set = WriteSet {
-        start: engine.node.now(),
-        relations: writes.collect::<Result<_>>()?,
-    };
-    commit_write_set(engine, write_set, part).await
+    let start = engine.node.now();
+    let mut parts: BTreeMap<PartitionId, WriteSet> = BTreeMap::new();
+    for relation in relations {
+        let rows = rows(puts.iter().filter(|put| put.relation == relation))?;
+        for (home, rows) in engine.placement.split_rows(&bucket_schema(relation, &rows.schema()), &rows)? {
+            let relations = Vec::new();
+            parts
+                .entry(home)
+                .or_insert(WriteSet { start, relations })
+                .relations
+                .push(RelationWrites {
+                    relation,
+                    emptied: false,
+                    puts: vec![rows],
+                    deletes: Vec::new(),
+                    staged: Vec::new(),
+                    policy: ConflictPolicy::LastWriteWins,
+                });
+        }
+    }
+    commit_parts(engine, parts.into_iter().collect(), part).await
+}
+
+/// As far as it says where rows belong: by their key, the first column.
+fn bucket_schema(relation: RelationId, schema: &SchemaRef) -> RelationSchema {
+    RelationSchema {
+        id: relation,
+        version: 1,
+        schema: Arc::clone(schema),
+        key: vec![0],
+    }
 }
 
 /// The rows of puts into one bucket.

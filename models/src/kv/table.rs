@@ -9,7 +9,6 @@ use datafusion::datasource::{TableProvider, ViewTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::prelude::{col, lit};
 use datafusion::scalar::ScalarValue;
-use pyralog_storage::RowAddress;
 
 use super::{EXPIRES_AT, KEY, VALUE, VERSION};
 use crate::catalog::TableDefinition;
@@ -43,13 +42,13 @@ pub(crate) async fn delete_expired(
     rows: &RecordBatch,
     now_ms: u64,
 ) -> Result<()> {
-    let view = transaction.view(table.relation.id)?;
+    let views = transaction.views(table.relation.id)?;
     let keys: Vec<ArrayRef> = vec![Arc::clone(rows.column(0))];
-    let existing: Vec<RowAddress> = view.lookup(&keys)?.into_iter().flatten().collect();
+    let existing: Vec<_> = views.lookup(&keys)?.into_iter().flatten().collect();
     if existing.is_empty() {
         return Ok(());
     }
-    let batch = view.fetch(&existing, &[0, 2])?;
+    let batch = views.fetch(&existing, &[0, 2])?;
     let expires = batch.column(1).as_primitive::<TimestampMillisecondType>();
     let gone: BooleanArray = expires
         .iter()

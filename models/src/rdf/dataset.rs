@@ -90,7 +90,10 @@ impl DatasetDefinition {
         let mut quads = Vec::new();
         for order in Order::ALL {
             let fields = order.positions().map(|position| id(QUAD[position]));
-            quads.push(RelationSchema::new(catalog.allocate_relation().await?, fields, vec![0, 1, 2, 3]).compressed());
+            // A predicate alone would put a quarter of the quads in one partition.
+            let placed_by = if order == Order::Pos { 2 } else { 1 };
+            let relation = RelationSchema::new(catalog.allocate_relation().await?, fields, vec![0, 1, 2, 3]);
+            quads.push(relation.compressed().placed_by_first(placed_by));
         }
         let [spo, pos, osp] = <[RelationSchema; 3]>::try_from(quads).map_err(|_| crate::Error::internal("a dataset has three orders"))?;
         Ok(DatasetDefinition {

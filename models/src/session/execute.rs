@@ -122,7 +122,7 @@ impl Session {
             Statement::Sql(statement) => self.run_sql(*statement, parameters).await,
             Statement::CreateCollection { name, kind, if_not_exists } => ddl::create_collection(self, &name, &kind, if_not_exists).await,
             Statement::DropCollection { name, if_exists } => ddl::drop_collection(self, &name, if_exists).await,
-            Statement::ShowCollections => show::collections(self),
+            Statement::ShowCollections => show::collections(self).await,
             Statement::Checkpoint => {
                 for partition in self.engine().node.partitions() {
                     partition.checkpoint().await?;
@@ -230,7 +230,7 @@ impl Session {
     pub(crate) async fn reader(&self) -> Result<Reader> {
         match self.inner.transaction.lock().await.as_mut() {
             Some(transaction) => transaction.reader(),
-            None => Reader::newest(self.engine()),
+            None => Reader::newest(self.engine()).await,
         }
     }
 
@@ -275,7 +275,7 @@ impl Session {
                 // What it lost against must be seen before it is tried again.
                 self.engine().fresh_rows().await?;
             }
-            let mut transaction = OpenTransaction::begin(self.engine())?;
+            let mut transaction = OpenTransaction::begin(self.engine()).await?;
             let result = match self.write_once(&mut transaction, statement, parameters).await {
                 Ok(result) => {
                     transaction.name(part, result.affected);

@@ -166,7 +166,7 @@ impl Session {
             }
             None => {
                 drop(open);
-                let mut transaction = OpenTransaction::begin(self.engine())?;
+                let mut transaction = OpenTransaction::begin(self.engine()).await?;
                 let result = match work(&mut transaction).await {
                     Ok(count) => {
                         transaction.name(part, count);

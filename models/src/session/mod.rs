@@ -7,6 +7,8 @@ mod reader;
 mod result;
 mod settings;
 mod transaction;
+mod views;
+mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +25,9 @@ pub(crate) use execute::{bind, bind_expr, run_plan};
 pub(crate) use reader::Reader;
 pub(crate) use result::{Deadline, done, rows, timed_out};
 pub(crate) use settings::{Settings, all as all_settings};
-pub(crate) use transaction::{OpenTransaction, commit_write_set};
+pub(crate) use transaction::{OpenTransaction, commit_parts};
+pub(crate) use views::Views;
+pub(crate) use writes::SortedRuns;
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -177,7 +181,7 @@ impl Session {
         if !self.reads_locally() {
             self.engine().fresh_rows().await?;
         }
-        *open = Some(OpenTransaction::begin(self.engine())?);
+        *open = Some(OpenTransaction::begin(self.engine()).await?);
         Ok(())
     }
 

@@ -24,8 +24,8 @@ pub(crate) enum Reader {
 
 impl Reader {
     /// Pins the newest state.
-    pub(crate) fn newest(engine: &Engine) -> Result<Reader> {
-        Ok(Reader::Snapshot(Arc::new(snapshots(engine)?)))
+    pub(crate) async fn newest(engine: &Engine) -> Result<Reader> {
+        Ok(Reader::Snapshot(Arc::new(engine.node.snapshots().await?)))
     }
 
     /// Whether both read the same state, and no transaction's own.
@@ -41,12 +41,13 @@ impl Reader {
     /// Whether nothing was committed since.
     pub(crate) fn is_newest(&self, engine: &Engine) -> bool {
         let (Reader::Snapshot(base) | Reader::Transaction { base, .. }) = self;
+        // All were taken at one timestamp: the newest there was.
         let newest = engine
             .node
             .partitions()
             .iter()
             .map(|partition| partition.storage().last_timestamp());
-        base.iter().map(Snapshot::timestamp).eq(newest)
+        base.iter().map(Snapshot::timestamp).max() == newest.max()
     }
 
     /// The views of one relation, one a partition.
@@ -61,14 +62,4 @@ impl Reader {
         let views: std::result::Result<Vec<_>, StorageError> = base.iter().map(|snapshot| snapshot.relation(id)).collect();
         Ok(views?)
     }
-}
-
-/// Snapshots of all partitions at one timestamp.
-pub(crate) fn snapshots(engine: &Engine) -> Result<Vec<Snapshot>> {
-    engine
-        .node
-        .partitions()
-        .iter()
-        .map(|partition| Ok(partition.snapshot(None)?))
-        .collect()
 }

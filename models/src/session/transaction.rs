@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use pyralog_consensus::{Commit, ConsensusError, Request};
-use pyralog_storage::{ConflictPolicy, RelationId, RelationView, Savepoint, Snapshot, SortedRun, StorageError, Transaction, WriteSet};
+use pyralog_storage::{ConflictPolicy, PartitionId, RelationId, RelationView, Savepoint, Snapshot, StorageError, WriteSet};
 
-use super::reader::{Reader, snapshots};
+use super::reader::Reader;
+use super::views::Views;
+use super::writes::{SortedRuns, Writes};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request;
@@ -23,7 +25,7 @@ const SMALL_BYTES: u64 = 256 << 10;
 /// A transaction that is neither committed nor rolled back.
 pub(crate) struct OpenTransaction {
     /// `None` only while a blocking call has it; it stays so when that call panicked.
-    writes: Option<Transaction>,
+    writes: Option<Writes>,
     base: Arc<Vec<Snapshot>>,
     written: BTreeSet<RelationId>,
     savepoints: Vec<(String, Savepoints)>,
@@ -34,21 +36,18 @@ pub(crate) struct OpenTransaction {
 /// A point to go back to.
 #[derive(Clone)]
 pub(crate) struct Savepoints {
-    storage: Savepoint,
+    storage: Vec<Savepoint>,
     written: BTreeSet<RelationId>,
 }
 
 impl OpenTransaction {
     /// Begins at the newest state.
-    pub(crate) fn begin(engine: &Engine) -> Result<OpenTransaction> {
-        let base = snapshots(engine)?;
-        // One data partition for now (consensus refuses more): a transaction over several needs their joint commit.
-        let (Some(partition), Some(snapshot)) = (engine.node.partitions().first(), base.first()) else {
-            return Err(Error::internal("the database has no data partition"));
-        };
-        let writes = partition.storage().begin(snapshot.clone());
+    pub(crate) async fn begin(engine: &Engine) -> Result<OpenTransaction> {
+        let base = engine.node.snapshots().await?;
+        let partitions = engine.node.partitions().iter().zip(&base);
+        let parts = partitions.map(|(partition, snapshot)| partition.storage().begin(snapshot.clone()));
         Ok(OpenTransaction {
-            writes: Some(writes),
+            writes: Some(Writes::new(parts.collect(), engine.placement)),
             base: Arc::new(base),
             written: BTreeSet::new(),
             savepoints: Vec::new(),
@@ -56,7 +55,7 @@ impl OpenTransaction {
         })
     }
 
-    fn writes(&mut self) -> Result<&mut Transaction> {
+    fn writes(&mut self) -> Result<&mut Writes> {
         self.writes.as_mut().ok_or_else(lost)
     }
 
@@ -64,7 +63,7 @@ impl OpenTransaction {
     async fn write<T: Send + 'static>(
         &mut self,
         rows: &RecordBatch,
-        work: impl FnOnce(&mut Transaction) -> Result<T, StorageError> + Send + 'static,
+        work: impl FnOnce(&mut Writes) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T> {
         if is_small(self.writes()?, rows) {
             return Ok(work(self.writes()?)?);
@@ -75,7 +74,7 @@ impl OpenTransaction {
     /// Runs `work` on a blocking thread.
     async fn blocking<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut Transaction) -> Result<T, StorageError> + Send + 'static,
+        work: impl FnOnce(&mut Writes) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T> {
         let mut writes = self.writes.take().ok_or_else(lost)?;
         let joined = tokio::task::spawn_blocking(move || {
@@ -92,7 +91,7 @@ impl OpenTransaction {
     pub(crate) fn reader(&mut self) -> Result<Reader> {
         let mut views: HashMap<RelationId, Vec<RelationView>> = HashMap::new();
         for relation in self.written.clone() {
-            views.insert(relation, vec![self.writes()?.view(relation)?]);
+            views.insert(relation, self.writes()?.views(relation)?);
         }
         Ok(Reader::Transaction {
             base: Arc::clone(&self.base),
@@ -101,8 +100,8 @@ impl OpenTransaction {
     }
 
     /// The relation as this transaction sees it now.
-    pub(crate) fn view(&mut self, relation: RelationId) -> Result<RelationView> {
-        Ok(self.writes()?.view(relation)?)
+    pub(crate) fn views(&mut self, relation: RelationId) -> Result<Views> {
+        Views::new(self.writes()?.views(relation)?)
     }
 
     /// Adds rows with new keys.
@@ -129,14 +128,14 @@ impl OpenTransaction {
         self.blocking(move |writes| writes.empty(relation)).await
     }
 
-    /// Begins a run of new rows in key order; see [`Transaction::sorted_run`].
-    pub(crate) fn sorted_run(&mut self, relation: RelationId) -> Result<SortedRun> {
+    /// Begins a run of new rows in key order; see [`SortedRuns`].
+    pub(crate) fn sorted_run(&mut self, relation: RelationId) -> Result<SortedRuns> {
         self.written.insert(relation);
         Ok(self.writes()?.sorted_run(relation)?)
     }
 
     /// Makes the rows of runs this transaction's.
-    pub(crate) async fn add_runs(&mut self, runs: Vec<SortedRun>) -> Result<()> {
+    pub(crate) async fn add_runs(&mut self, runs: Vec<SortedRuns>) -> Result<()> {
         self.blocking(move |writes| writes.add_runs(runs)).await.map(drop)
     }
 
@@ -158,7 +157,7 @@ impl OpenTransaction {
     /// Goes back to a point.
     pub(crate) async fn back_to(&mut self, point: Savepoints) -> Result<()> {
         self.written = point.written;
-        self.blocking(move |writes| writes.rollback_to(point.storage)).await
+        self.blocking(move |writes| writes.rollback_to(&point.storage)).await
     }
 
     /// `SAVEPOINT name`.
@@ -205,14 +204,14 @@ impl OpenTransaction {
                 _ => Ok(0),
             };
         }
-        let write_set = if writes.stays_in_memory(0) && writes.memory_bytes() < SMALL_BYTES {
-            writes.into_write_set()?
+        let parts = if writes.stays_in_memory(0) && writes.memory_bytes() < SMALL_BYTES {
+            writes.into_write_sets()?
         } else {
-            tokio::task::spawn_blocking(move || writes.into_write_set())
+            tokio::task::spawn_blocking(move || writes.into_write_sets())
                 .await
                 .map_err(|e| Error::internal(format!("a write task failed: {e}")))??
         };
-        commit_write_set(engine, write_set, self.request).await
+        commit_parts(engine, parts, self.request).await
     }
 
     /// Makes the writes durable and visible.
@@ -232,12 +231,25 @@ impl OpenTransaction {
     }
 }
 
-/// Makes a write set durable and visible; its commit timestamp.
-pub(crate) async fn commit_write_set(engine: &Engine, write_set: WriteSet, request: Option<Request>) -> Result<u64> {
-    let Some(partition) = engine.node.partitions().first() else {
-        return Err(Error::internal("the database has no data partition"));
+/// Makes write sets durable and visible, one a partition, all or none; their commit timestamp.
+pub(crate) async fn commit_parts(engine: &Engine, mut parts: Vec<(PartitionId, WriteSet)>, request: Option<Request>) -> Result<u64> {
+    let committed = match (parts.len(), engine.node.partitions()) {
+        // All of it was taken back.
+        (0, _) => return Ok(0),
+        (1, [only]) => only.carry_out(parts.remove(0).1, request).await,
+        // A try of it that comes later may write in other partitions, which know nothing of this one.
+        (_, _) if request.is_some() => {
+            return Err(Error::unsupported(
+                "requests with names are not carried out over several data partitions yet",
+            ));
+        }
+        _ => engine
+            .node
+            .commit(parts)
+            .await
+            .map(|timestamp| Commit { timestamp, repeated: None }),
     };
-    match partition.carry_out(write_set, request).await {
+    match committed {
         Ok(Commit { repeated: Some(_), .. }) => Err(request::repeated()),
         Ok(commit) => Ok(commit.timestamp.0),
         Err(ConsensusError::Conflict(conflict)) => {
@@ -265,7 +277,7 @@ pub(crate) fn relation_name(engine: &Engine, relation: RelationId) -> String {
 }
 
 /// Whether a write of these rows is done sooner than it would be handed to another thread.
-fn is_small(writes: &Transaction, rows: &RecordBatch) -> bool {
+fn is_small(writes: &Writes, rows: &RecordBatch) -> bool {
     let bytes = rows.get_array_memory_size() as u64;
     rows.num_rows() <= SMALL_ROWS && bytes < SMALL_BYTES && writes.stays_in_memory(bytes)
 }

@@ -71,9 +71,9 @@ fn cluster(session: &Session) -> Result<QueryResult> {
 }
 
 /// `SHOW COLLECTIONS`.
-pub(crate) fn collections(session: &Session) -> Result<QueryResult> {
+pub(crate) async fn collections(session: &Session) -> Result<QueryResult> {
     let catalog = session.engine().catalog.snapshot()?;
-    let reader = crate::session::Reader::newest(session.engine())?;
+    let reader = crate::session::Reader::newest(session.engine()).await?;
     let (mut schema, mut names, mut kinds, mut counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for entry in catalog.objects() {
         // The first relation has the rows; further ones are orders of them, or beside them.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringViewBuilder, UInt64Array};
-use pyralog_storage::SortedRun;
 use tokio::sync::Semaphore;
 
 use super::block::Block;
@@ -11,12 +10,12 @@ use super::interner::{NewTerm, NewTerms};
 use crate::error::{Error, Result};
 use crate::rdf::dataset::{DatasetDefinition, Order};
 use crate::rdf::writer::{QuadIds, quad_rows};
-use crate::session::OpenTransaction;
+use crate::session::{OpenTransaction, SortedRuns};
 
 /// Rows of a batch: as many as storage writes together.
 const BATCH: usize = 8192;
 /// What writes a run.
-type Work = Box<dyn FnOnce() -> Result<SortedRun> + Send>;
+type Work = Box<dyn FnOnce() -> Result<SortedRuns> + Send>;
 
 /// Bytes of a batch's texts from which on it is cut short.
 const BATCH_BYTES: usize = 64 << 20;
@@ -46,7 +45,7 @@ pub async fn write(transaction: &mut OpenTransaction, dataset: &DatasetDefinitio
 }
 
 /// Does blocking work, no more of it at once than there are turns.
-async fn in_turn(turns: &Arc<Semaphore>, work: Work) -> Result<SortedRun> {
+async fn in_turn(turns: &Arc<Semaphore>, work: Work) -> Result<SortedRuns> {
     let failed = |error: &dyn std::fmt::Display| Error::internal(format!("a write task failed: {error}"));
     let turn = Arc::clone(turns).acquire_owned().await.map_err(|error| failed(&error))?;
     let done = tokio::task::spawn_blocking(move || {
@@ -57,11 +56,11 @@ async fn in_turn(turns: &Arc<Semaphore>, work: Work) -> Result<SortedRun> {
     done.await.map_err(|error| failed(&error))?
 }
 
-fn append_all(mut run: SortedRun, batches: impl Iterator<Item = Result<RecordBatch>>) -> Result<SortedRun> {
+fn append_all(mut run: SortedRuns, batches: impl Iterator<Item = Result<RecordBatch>>) -> Result<SortedRuns> {
     for batch in batches {
         run.append(&batch?)?;
     }
-    run.finish_segment()?;
+    run.finish()?;
     Ok(run)
 }
 

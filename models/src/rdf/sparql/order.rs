@@ -32,7 +32,7 @@ const BETTER: f64 = 0.7;
 /// Lookups of a search, at most: some tens of milliseconds.
 const LOOKUPS: f64 = 50_000.0;
 /// A search ends after so long, with the order that was there: what was written lately is looked up slowly.
-const TIME: Duration = Duration::from_millis(100);
+const TIME: Duration = Duration::from_millis(if cfg!(debug_assertions) { 5000 } else { 100 });
 /// Triples of which sets are made at most.
 const MOST: usize = 12;
 

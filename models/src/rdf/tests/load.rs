@@ -47,12 +47,12 @@ async fn many_quads_are_written_as_runs_and_read_as_any() {
         .unwrap();
     assert_eq!(loaded.quads, first.len() as u64);
     let kb = dataset(&session, "kb");
-    assert_eq!(all(&session, &kb, Order::Pos), texts(first));
+    assert_eq!(all(&session, &kb, Order::Pos).await, texts(first));
     // Some rows between, in memory; then all of them, most of which are there.
     ingest(&session, "kb", &second[..100], 10).await.unwrap();
     load(&session, how("kb", RdfFormat::NQuads), &text, 7_000_000).await.unwrap();
     for order in Order::ALL {
-        assert_eq!(all(&session, &kb, order), texts(&quads));
+        assert_eq!(all(&session, &kb, order).await, texts(&quads));
     }
     let graphs = "SELECT count(DISTINCT graph) FROM kb.quads";
     assert_eq!(count(&session, graphs).await, 2);
@@ -60,7 +60,7 @@ async fn many_quads_are_written_as_runs_and_read_as_any() {
     db.close().await.unwrap();
     drop(db);
     let db = Database::open(dir.path()).await.unwrap();
-    assert_eq!(all(&db.session(), &kb, Order::Osp), texts(&quads));
+    assert_eq!(all(&db.session(), &kb, Order::Osp).await, texts(&quads));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,9 +82,9 @@ async fn terms_of_a_load_whose_hashes_meet_stay_apart() {
         .unwrap();
     }
     for order in Order::ALL {
-        assert_eq!(all(&session, &narrow, order), texts(&quads));
+        assert_eq!(all(&session, &narrow, order).await, texts(&quads));
     }
-    assert!(displaced(&session, &narrow) > 1000);
+    assert!(displaced(&session, &narrow).await > 1000);
     // What the dictionary has is not written again: it would be there twice.
     load(
         &session,
@@ -94,7 +94,7 @@ async fn terms_of_a_load_whose_hashes_meet_stay_apart() {
     )
     .await
     .unwrap();
-    assert_eq!(all(&session, &narrow, Order::Spo), texts(&quads));
+    assert_eq!(all(&session, &narrow, Order::Spo).await, texts(&quads));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +127,11 @@ async fn every_syntax_gives_the_same_triples() {
             .unwrap();
         let text = written(&quads, format);
         load(&session, how(&name, format), &text, 1013).await.unwrap();
-        assert_eq!(all(&session, &dataset(&session, &name), Order::Spo), texts(&quads), "{format}");
+        assert_eq!(
+            all(&session, &dataset(&session, &name), Order::Spo).await,
+            texts(&quads),
+            "{format}"
+        );
         let graph = RdfLoad {
             graph: Some(iri("g").into()),
             ..how(&name, format)

@@ -77,8 +77,8 @@ fn dataset(session: &Session, name: &str) -> DatasetDefinition {
 }
 
 /// All quads as text, in one of the orders; blank nodes by the label of their id.
-fn all(session: &Session, dataset: &DatasetDefinition, order: Order) -> BTreeSet<String> {
-    let reader = Reader::newest(session.engine()).unwrap();
+async fn all(session: &Session, dataset: &DatasetDefinition, order: Order) -> BTreeSet<String> {
+    let reader = Reader::newest(session.engine()).await.unwrap();
     let dictionary = Dictionary::open(dataset, &reader).unwrap();
     let mut found = BTreeSet::new();
     for view in reader.relation(dataset.order(order).id).unwrap() {
@@ -142,18 +142,18 @@ async fn every_order_has_every_quad() {
     assert_eq!(ingest(&session, "kb", &quads, 128).await.unwrap(), quads.len() as u64);
     let kb = dataset(&session, "kb");
     for order in Order::ALL {
-        assert_eq!(all(&session, &kb, order), texts(&quads));
+        assert_eq!(all(&session, &kb, order).await, texts(&quads));
     }
     // Once more, cut otherwise: nothing new.
     ingest(&session, "kb", &quads, 1000).await.unwrap();
-    assert_eq!(all(&session, &kb, Order::Pos), texts(&quads));
+    assert_eq!(all(&session, &kb, Order::Pos).await, texts(&quads));
     assert_eq!(count(&session, "SELECT count(*) FROM kb.quads").await, quads.len() as i64);
     drop(session);
     db.close().await.unwrap();
     drop(db);
     let db = Database::open(dir.path()).await.unwrap();
     let session = db.session();
-    assert_eq!(all(&session, &dataset(&session, "kb"), Order::Osp), texts(&quads));
+    assert_eq!(all(&session, &dataset(&session, "kb"), Order::Osp).await, texts(&quads));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,9 +167,9 @@ async fn terms_whose_hashes_meet_stay_apart() {
     }
     let narrow = dataset(&session, "narrow");
     for order in Order::ALL {
-        assert_eq!(all(&session, &narrow, order), texts(&quads));
+        assert_eq!(all(&session, &narrow, order).await, texts(&quads));
     }
-    assert!(displaced(&session, &narrow) > 100);
+    assert!(displaced(&session, &narrow).await > 100);
 }
 
 /// Makes the dataset `narrow`, whose ids have few bits.
@@ -185,8 +185,8 @@ async fn create_narrow(session: &Session, bits: u32) {
 }
 
 /// How many terms did not get their first id.
-fn displaced(session: &Session, dataset: &DatasetDefinition) -> u64 {
-    let reader = Reader::newest(session.engine()).unwrap();
+async fn displaced(session: &Session, dataset: &DatasetDefinition) -> u64 {
+    let reader = Reader::newest(session.engine()).await.unwrap();
     let views = reader.relation(dataset.displaced.id).unwrap();
     views.iter().map(|view| view.row_count()).sum()
 }
@@ -250,7 +250,7 @@ async fn what_is_no_quad_is_refused_and_leaves_nothing() {
     }
     session.execute("ROLLBACK", Parameters::None).await.unwrap();
     assert_eq!(count(&session, "SELECT count(*) FROM kb.quads").await, 0);
-    assert_eq!(all(&session, &dataset(&session, "kb"), Order::Spo), BTreeSet::new());
+    assert_eq!(all(&session, &dataset(&session, "kb"), Order::Spo).await, BTreeSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -154,7 +154,7 @@ async fn add_column(
 ) -> Result<()> {
     let engine = session.engine();
     let state = session.statement_state();
-    let reader = Reader::newest(engine)?;
+    let reader = Reader::newest(engine).await?;
     let planner = Planner {
         engine,
         state: &state,

@@ -74,7 +74,7 @@ fn check_supported(create: &CreateTable) -> Result<()> {
 async fn define(session: &Session, target: ObjectName, create: &CreateTable) -> Result<TableDefinition> {
     let state = session.statement_state();
     let engine = session.engine();
-    let reader = Reader::newest(engine)?;
+    let reader = Reader::newest(engine).await?;
     let planner = Planner {
         engine,
         state: &state,

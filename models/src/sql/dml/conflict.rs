@@ -10,7 +10,6 @@ use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{Assignment, AssignmentTarget, ConflictTarget, Expr, OnConflictAction, OnInsert};
-use pyralog_storage::RowAddress;
 
 use super::insert::{default_of, is_default};
 use super::{Dml, RowCheck};
@@ -72,13 +71,13 @@ impl OnConflict {
         check: &RowCheck,
         batch: RecordBatch,
     ) -> Result<(Option<RecordBatch>, Option<RecordBatch>)> {
-        let view = dml.transaction.view(table.relation.id)?;
+        let views = dml.transaction.views(table.relation.id)?;
         let keys: Vec<ArrayRef> = table.relation.key.iter().map(|&i| Arc::clone(batch.column(i))).collect();
-        let addresses = view.lookup(&keys)?;
+        let places = views.lookup(&keys)?;
         let mut seen = HashSet::with_capacity(batch.num_rows());
         let mut fresh = Vec::with_capacity(batch.num_rows());
-        let mut existing: Vec<(u64, RowAddress)> = Vec::new();
-        for (row, (key, address)) in view.encode_keys(&keys)?.into_iter().zip(addresses).enumerate() {
+        let mut existing = Vec::new();
+        for (row, (key, place)) in views.encode_keys(&keys)?.into_iter().zip(places).enumerate() {
             let first = seen.insert(key);
             if !first && matches!(self, OnConflict::Update(_)) {
                 return Err(
@@ -86,9 +85,9 @@ impl OnConflict {
                         .with_hint("the inserted rows hold one key more than once"),
                 );
             }
-            fresh.push(first && address.is_none());
-            if let Some(address) = address {
-                existing.push((row as u64, address));
+            fresh.push(first && place.is_none());
+            if let Some(place) = place {
+                existing.push((row as u64, place));
             }
         }
         let new = filter_record_batch(&batch, &BooleanArray::from(fresh))?;
@@ -98,9 +97,9 @@ impl OnConflict {
             return Ok((new, None));
         }
         let excluded = take_record_batch(&batch, &UInt64Array::from_iter_values(existing.iter().map(|(row, _)| *row)))?;
-        let addresses: Vec<RowAddress> = existing.into_iter().map(|(_, address)| address).collect();
+        let places: Vec<_> = existing.into_iter().map(|(_, place)| place).collect();
         let all: Vec<usize> = (0..table.relation.schema.fields().len()).collect();
-        let current = view.fetch(&addresses, &all)?;
+        let current = views.fetch(&places, &all)?;
         Ok((new, update.apply(table, check, &current, &excluded)?))
     }
 }

@@ -89,8 +89,8 @@ impl Dml<'_> {
         let keys: Vec<ArrayRef> = rows.columns()[1..=key_count].to_vec();
         let values = rows.columns()[1 + key_count..].to_vec();
         if matches!(action, Action::Update | Action::Delete) {
-            let view = self.transaction.view(table.relation.id)?;
-            if !view.encode_keys(&keys)?.into_iter().all(|key| changed.insert(key)) {
+            let views = self.transaction.views(table.relation.id)?;
+            if !views.encode_keys(&keys)?.into_iter().all(|key| changed.insert(key)) {
                 return Err(
                     Error::new(ErrorKind::Constraint, "21000", "MERGE would change one row of the target twice")
                         .with_hint("make the source's rows match each target row at most once"),

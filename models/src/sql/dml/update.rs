@@ -132,8 +132,8 @@ impl Dml<'_> {
     /// With FROM, a row may match several others: the first match stands, as in PostgreSQL.
     fn first_of_each(&mut self, table: &TableDefinition, batch: RecordBatch, seen: &mut HashSet<Box<[u8]>>) -> Result<RecordBatch> {
         let keys: Vec<ArrayRef> = batch.columns()[..table.relation.key.len()].to_vec();
-        let view = self.transaction.view(table.relation.id)?;
-        let first: BooleanArray = view.encode_keys(&keys)?.into_iter().map(|key| Some(seen.insert(key))).collect();
+        let views = self.transaction.views(table.relation.id)?;
+        let first: BooleanArray = views.encode_keys(&keys)?.into_iter().map(|key| Some(seen.insert(key))).collect();
         if seen.len() > MAX_JOINED_ROWS {
             return Err(Error::new(
                 ErrorKind::ResourceExhausted,
