@@ -29,14 +29,36 @@ async fn a_directory_is_open_once() {
 #[tokio::test]
 async fn the_number_of_partitions_is_fixed() {
     let dir = tempfile::tempdir().unwrap();
-    let two = NodeConfig {
-        partitions: 2,
+    let with = |partitions| NodeConfig {
+        partitions,
         ..NodeConfig::new(dir.path())
     };
-    assert!(matches!(error(two.clone()).await, ConsensusError::Unsupported(reason) if reason.contains("several data partitions")));
+    let refused = async |config| match error(config).await {
+        ConsensusError::Unsupported(reason) => reason,
+        other => panic!("{other}"),
+    };
+    assert!(refused(with(3)).await.contains("not a power of two"));
+    assert!(refused(with(128)).await.contains("more than 64"));
+    let peers = crate::cluster::config(dir.path(), Vec::new());
+    assert!(
+        refused(NodeConfig {
+            partitions: 2,
+            ..peers.clone()
+        })
+        .await
+        .contains("cluster")
+    );
     assert!(!dir.path().join("FORMAT").exists());
-    Node::open(NodeConfig::new(dir.path())).await.unwrap().close().await.unwrap();
-    assert!(matches!(error(two).await, ConsensusError::Unsupported(reason) if reason.contains("fixed")));
+    Node::open(with(2)).await.unwrap().close().await.unwrap();
+    assert!(refused(with(1)).await.contains("fixed"));
+    assert!(refused(with(4)).await.contains("fixed"));
+    assert!(
+        refused(peers).await.contains("cluster"),
+        "a directory that has several joins no others"
+    );
+    let again = Node::open(with(0)).await.unwrap();
+    assert_eq!(again.partitions().len(), 2);
+    again.close().await.unwrap();
 }
 
 #[tokio::test]

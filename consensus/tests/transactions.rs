@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Int64Array, RecordBatch, StringArray};
-use pyralog_consensus::{ConsensusError, Node, NodeConfig};
+use pyralog_consensus::{ConsensusError, Known, Node, NodeConfig, Request, RequestId};
 use pyralog_storage::{ConflictPolicy, PartitionId, RelationView, RelationWrites, Snapshot, Timestamp, WriteSet};
 
 use crate::table::{RELATION, schema};
@@ -20,7 +20,6 @@ const EACH: i64 = 100;
 fn config(dir: &std::path::Path) -> NodeConfig {
     NodeConfig {
         partitions: PARTITIONS,
-        several_partitions: true,
         ..NodeConfig::new(dir)
     }
 }
@@ -265,5 +264,68 @@ async fn what_cannot_be_a_transaction_is_refused() {
         assert!(matches!(error, ConsensusError::Unsupported(_)), "{error}");
     }
     assert!(balances(&node.snapshots().await.unwrap()).is_empty());
+    node.close().await.unwrap();
+}
+
+fn named(serial: u64) -> Option<Request> {
+    let id = RequestId {
+        client: 9,
+        serial,
+        part: 0,
+    };
+    Some(Request { id, settled: 0, rows: 2 })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_carried_out_once_whichever_partitions_its_tries_would_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = open(dir.path()).await;
+    let put = |node: &Node, balances: &[(i64, i64)]| parts(node.now(), balances, ConflictPolicy::LastWriteWins);
+    // Tries of one request at once, of one partition, of two and of three.
+    let tries: [&[(i64, i64)]; 6] = [
+        &[(1, 7), (2, 7)],
+        &[(3, 7)],
+        &[(0, 7), (1, 7), (2, 7)],
+        &[(2, 7)],
+        &[(0, 7), (3, 7)],
+        &[(1, 7)],
+    ];
+    let tries = tries.map(|balances| {
+        let (node, parts) = (node.clone(), put(&node, balances));
+        tokio::spawn(async move { node.carry_out(parts, named(1)).await.unwrap() })
+    });
+    let mut first = None;
+    for commit in futures::future::join_all(tries).await {
+        let commit = commit.unwrap();
+        assert!(commit.repeated.is_none_or(|rows| rows == 2));
+        if commit.repeated.is_none() {
+            assert!(first.replace(commit.timestamp).is_none(), "carried out twice");
+        }
+    }
+    let written = balances(&node.snapshots().await.unwrap());
+    for round in 0..3 {
+        let again = node
+            .carry_out(put(&node, &[(0, 1), (1, 1), (2, 1), (3, 1)]), named(1))
+            .await
+            .unwrap();
+        assert_eq!((Some(again.timestamp), again.repeated), (first, Some(2)), "round {round}");
+        assert_eq!(balances(&node.snapshots().await.unwrap()), written);
+        assert!(matches!(node.known(named(1).unwrap().id).await.unwrap(), Known::Done(_)));
+        assert!(node.settle(named(1).unwrap().id).await.unwrap().is_some());
+        if round == 1 {
+            for partition in node.partitions() {
+                partition.checkpoint().await.unwrap();
+            }
+        }
+        drop(node);
+        node = open(dir.path()).await;
+    }
+    // One that was given up is never carried out, anywhere.
+    assert_eq!(node.settle(named(2).unwrap().id).await.unwrap(), None);
+    for balances in [&[(3, 1)][..], &[(0, 1), (1, 1)]] {
+        let late = node.carry_out(put(&node, balances), named(2)).await;
+        assert!(matches!(late, Err(ConsensusError::Void)), "{late:?}");
+    }
+    assert_eq!(balances(&node.snapshots().await.unwrap()), written);
     node.close().await.unwrap();
 }

@@ -27,11 +27,8 @@ pub struct DatabaseConfig {
     pub memory_limit: u64,
     /// Threads (and plan partitions) of a query; 0: as many as cores.
     pub threads: usize,
-    /// Data partitions of a new directory; 0: default.
+    /// Data partitions of a new directory, a power of two up to 64; 0: one. A database whose node is to have others has one.
     pub partitions: u32,
-    /// Whether several data partitions are let be, on a node that is alone. Not for use yet: clusters have one, and so do requests with names.
-    #[doc(hidden)]
-    pub several_partitions: bool,
     /// Where sorts and joins spill; `None`: `DATA/spill`.
     pub spill_dir: Option<PathBuf>,
     /// Where other nodes reach this one; `None`: it is alone.
@@ -45,13 +42,11 @@ pub struct DatabaseConfig {
 impl DatabaseConfig {
     /// Defaults for a directory: 4 GB of memory, all cores.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        let partitions = tested_partitions();
         DatabaseConfig {
             data_dir: data_dir.into(),
             memory_limit: 4 << 30,
             threads: 0,
-            partitions,
-            several_partitions: partitions > 0,
+            partitions: tested_partitions(),
             spill_dir: None,
             file_root: None,
             remote: None,
@@ -215,10 +210,7 @@ impl Database {
 
     /// Settles a request (of one commit) whose outcome its client does not know: whether it was carried out. If not, it never will be.
     pub async fn settle(&self, name: RequestName) -> Result<bool> {
-        let Some(partition) = self.engine.node.partitions().first() else {
-            return Err(Error::internal("the database has no data partition"));
-        };
-        Ok(partition.settle(name.part(0).id).await?.is_some())
+        Ok(self.engine.node.settle(name.part(0).id).await?.is_some())
     }
 
     /// Reads every file and checks every checksum; each line is one problem.

@@ -88,7 +88,6 @@ impl Engine {
         }
         let mut node_config = NodeConfig::new(&config.data_dir);
         node_config.partitions = config.partitions;
-        node_config.several_partitions = config.several_partitions;
         node_config.peer = config.peer.clone();
         node_config.partition_options = partition_options(config.memory_limit);
         // Mapped files may have what the rest leaves; an eighth stays for what is touched between two looks.

@@ -93,10 +93,7 @@ pub(crate) async fn outcome<T>(
 
 /// Whether a part was carried out.
 pub(crate) async fn carried_out(engine: &Engine, part: RequestId) -> Result<Option<Done>> {
-    let Some(partition) = engine.node.partitions().first() else {
-        return Err(Error::internal("the database has no data partition"));
-    };
-    Ok(match partition.known(part).await? {
+    Ok(match engine.node.known(part).await? {
         Known::Done(done) => Some(done),
         Known::Nothing | Known::Void | Known::Settled => None,
     })

@@ -57,6 +57,8 @@ use transactions::Coordinator;
 
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
 const CLOSE_FLUSH_BYTES: u64 = 1 << 20;
+/// Data partitions of a node, at most.
+const MAX_PARTITIONS: u32 = 64;
 /// Longest wait for writes in flight, and for background work, when closing.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -65,7 +67,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 pub struct NodeConfig {
     /// The database directory (`FORMAT`, `log/`, `meta/`, `partitions/`); made if it is not there.
     pub data_dir: PathBuf,
-    /// Data partitions, fixed when the directory is initialised. 0: as initialised, or 1 for a new directory.
+    /// Data partitions, a power of two up to 64, fixed when the directory is initialised. 0: as initialised, or 1 for a new directory.
+    /// Nodes with peers have one.
     pub partitions: u32,
     /// Options of every partition.
     pub partition_options: PartitionOptions,
@@ -75,9 +78,6 @@ pub struct NodeConfig {
     pub queue_limit: usize,
     /// Where other nodes reach this one; `None`: it is alone.
     pub peer: Option<PeerConfig>,
-    /// Whether several data partitions are let be, though no layer above spreads rows over them yet: for tests.
-    #[doc(hidden)]
-    pub several_partitions: bool,
 }
 
 /// A node among others.
@@ -113,21 +113,22 @@ impl NodeConfig {
             log_file_bytes: 64 << 20,
             queue_limit: 4096,
             peer: None,
-            several_partitions: false,
         }
     }
 
     /// Refuses as many data partitions as this version cannot serve.
     pub(super) fn check_partitions(&self, partitions: u32) -> Result<()> {
-        let reason = match (partitions, self.several_partitions, &self.peer) {
-            (0..=1, ..) => return Ok(()),
-            (many, true, None) if many.is_power_of_two() => return Ok(()),
-            (_, true, None) => "which are not a power of two",
-            (_, false, _) => "which this version spreads no rows over yet; use 1",
-            (_, true, Some(_)) => "which a cluster cannot have yet; use 1",
+        let reason = match partitions {
+            0..=1 => return Ok(()),
+            _ if !partitions.is_power_of_two() => "not a power of two".to_owned(),
+            _ if partitions > MAX_PARTITIONS => format!("more than {MAX_PARTITIONS}"),
+            _ if self.peer.is_some() => "more than the one that nodes of a cluster can have yet".to_owned(),
+            _ => return Ok(()),
         };
         let dir = self.data_dir.display();
-        Err(ConsensusError::Unsupported(format!("{dir}: several data partitions, {reason}")))
+        Err(ConsensusError::Unsupported(format!(
+            "{dir}: {partitions} data partitions are {reason}"
+        )))
     }
 }
 

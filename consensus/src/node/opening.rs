@@ -150,7 +150,8 @@ impl Opening {
 
     async fn partition(&self, number: u32) -> Result<PartitionHandle> {
         let (id, config) = (PartitionId(number), &self.config);
-        let pressure = Arc::new(Pressure::new(config.partition_options.memtable_bytes));
+        let options = config.partition_options.clone().shared_by(u64::from(self.format.partitions));
+        let pressure = Arc::new(Pressure::new(options.memtable_bytes));
         let tables = Tables::default();
         let (store, partition, machine) = {
             let (config, log, clock, pressure) = (config.clone(), self.log.clone(), self.clock.clone(), pressure.clone());
@@ -160,7 +161,7 @@ impl Opening {
                 let store = LogStore::open(log, GroupId::data(number), clock.clone())?;
                 let dir = config.data_dir.join("partitions").join(number.to_string());
                 make_dir(&dir)?;
-                let partition = Partition::open(id, &dir, config.partition_options.clone())?;
+                let partition = Partition::open(id, &dir, options)?;
                 check_coverage(&partition, &store)?;
                 clock.observe(partition.last_timestamp());
                 for (_, timestamp) in partition.undecided(Timestamp::MAX) {

@@ -7,20 +7,25 @@
 //! (Two-phase commit with a replicated decision, as in Gray and Lamport 2006; the primary that decides, and asking it about what was left
 //! locked, are Percolator's, Peng and Dabek 2010; hybrid logical timestamps in place of its oracle as in CockroachDB.)
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
+use parking_lot::Mutex;
 use pyralog_storage::{PartitionId, Snapshot, Timestamp, TransactionId, WriteSet};
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Node;
-use super::opening::stopped;
+use super::opening::{blocking, stopped};
 use crate::error::{ConsensusError, Result};
 use crate::partition::PartitionHandle;
 use crate::partition::serials::{Serial, Serials};
+use crate::raft::requests::{Done, Known, Request, RequestId};
 use crate::raft::transactions::Part;
+use crate::raft::types::Commit;
 use crate::runtime;
 
 /// How often the leaders look for parts that nobody decides.
@@ -38,6 +43,40 @@ pub struct Coordinator {
     partitions: Arc<Vec<PartitionHandle>>,
     /// Names for its transactions.
     pub(super) serials: Arc<Serials>,
+    turns: Arc<Turns>,
+}
+
+/// One try of a request at a time: what an earlier one came to is known before the next one begins.
+#[derive(Default)]
+struct Turns {
+    held: Mutex<HashMap<RequestId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+struct Turn {
+    turns: Arc<Turns>,
+    id: RequestId,
+    _held: OwnedMutexGuard<()>,
+}
+
+impl Turns {
+    async fn take(self: &Arc<Self>, id: RequestId) -> Turn {
+        let turn = self.held.lock().entry(id).or_default().clone();
+        Turn {
+            turns: self.clone(),
+            id,
+            _held: turn.lock_owned().await,
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut held = self.turns.held.lock();
+        // Its guard has one, and the table has one: nobody else waits.
+        if held.get(&self.id).is_some_and(|turn| Arc::strong_count(turn) <= 2) {
+            held.remove(&self.id);
+        }
+    }
 }
 
 /// A transaction that is being committed.
@@ -55,6 +94,7 @@ impl Coordinator {
         Coordinator {
             partitions: Arc::new(partitions),
             serials: Serials::new(),
+            turns: Arc::default(),
         }
     }
 
@@ -63,8 +103,52 @@ impl Coordinator {
         found.ok_or_else(|| ConsensusError::Unsupported(format!("there is no partition {id}")))
     }
 
+    /// Carries a request out, if no earlier try of it was, in whichever partitions.
+    async fn carry_out(&self, parts: Vec<(PartitionId, WriteSet)>, request: Request) -> Result<Commit> {
+        let _turn = self.turns.take(request.id).await;
+        let repeated = match self.known(request.id).await? {
+            Known::Nothing => {
+                let timestamp = self.commit(parts, Some(request)).await?;
+                return Ok(Commit { timestamp, repeated: None });
+            }
+            Known::Done(Done { timestamp, rows }) => Ok(Commit {
+                timestamp,
+                repeated: Some(rows),
+            }),
+            Known::Void | Known::Settled => Err(ConsensusError::Void),
+        };
+        for (partition, write_set) in parts {
+            let storage = self.partition(partition)?.storage().clone();
+            blocking(move || {
+                storage.discard(&write_set);
+                Ok(())
+            })
+            .await?;
+        }
+        repeated
+    }
+
+    /// What is known of a request in any partition.
+    async fn known(&self, id: RequestId) -> Result<Known> {
+        let known = try_join_all(self.partitions.iter().map(|partition| partition.known(id))).await?;
+        let (mut nothing, mut ends): (Vec<Known>, Vec<Known>) = known.into_iter().partition(|known| *known == Known::Nothing);
+        // That it was carried out is known in one partition only, and more than that it is settled.
+        ends.sort_by_key(|end| !matches!(end, Known::Done(_)));
+        ends.append(&mut nothing);
+        Ok(ends.first().copied().unwrap_or(Known::Nothing))
+    }
+
+    async fn settle(&self, id: RequestId) -> Result<Option<Done>> {
+        let _turn = self.turns.take(id).await;
+        if let Known::Done(done) = self.known(id).await? {
+            return Ok(Some(done));
+        }
+        let settled = try_join_all(self.partitions.iter().map(|partition| partition.settle(id))).await?;
+        Ok(settled.into_iter().flatten().next())
+    }
+
     /// Commits one part or several, all or none.
-    async fn commit(&self, mut parts: Vec<(PartitionId, WriteSet)>) -> Result<Timestamp> {
+    async fn commit(&self, mut parts: Vec<(PartitionId, WriteSet)>, request: Option<Request>) -> Result<Timestamp> {
         parts.sort_by_key(|(partition, _)| *partition);
         if parts.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(ConsensusError::Unsupported(
@@ -75,7 +159,8 @@ impl Coordinator {
             [] => Err(ConsensusError::Unsupported("a transaction that writes nothing".to_owned())),
             [_] => {
                 let (partition, write_set) = parts.remove(0);
-                self.partition(partition)?.commit(write_set).await
+                let commit = self.partition(partition)?.carry_out(write_set, request).await?;
+                Ok(commit.timestamp)
             }
             [(primary, _), ..] => {
                 for (partition, _) in &parts {
@@ -92,13 +177,13 @@ impl Coordinator {
                         },
                         primary: *primary,
                         settled: serial.request.settled,
+                        request,
                     },
                     _serial: serial,
                 };
                 // A task of its own: it comes to an end also when nobody waits for it.
                 let task = runtime::spawn(open.run(parts));
-                task.await
-                    .unwrap_or_else(|error| Err(ConsensusError::Unknown(format!("the task that committed it failed: {error}"))))
+                task.await.unwrap_or_else(failed)
             }
         }
     }
@@ -118,7 +203,12 @@ impl Coordinator {
     }
 
     async fn resolve(&self, partition: &PartitionHandle, id: TransactionId, primary: PartitionId) -> Result<()> {
-        let part = Part { id, primary, settled: 0 };
+        let part = Part {
+            id,
+            primary,
+            settled: 0,
+            request: None,
+        };
         match self.partition(primary)?.abort(part).await? {
             Some(commit) => partition.decide(part, commit).await?,
             None => partition.abort(part).await?,
@@ -240,7 +330,37 @@ impl Node {
     ///
     /// When the returned future is dropped, the transaction comes to its end all the same.
     pub async fn commit(&self, parts: Vec<(PartitionId, WriteSet)>) -> Result<Timestamp> {
-        self.coordinator.commit(parts).await
+        Ok(self.carry_out(parts, None).await?.timestamp)
+    }
+
+    /// As [`Self::commit`], for a request that has a name: one that was carried out before is not carried out again.
+    pub async fn carry_out(&self, mut parts: Vec<(PartitionId, WriteSet)>, request: Option<Request>) -> Result<Commit> {
+        if let ([only], 1) = (self.partitions(), parts.len())
+            && only.id() == parts[0].0
+        {
+            return only.carry_out(parts.remove(0).1, request).await;
+        }
+        let coordinator = self.coordinator.clone();
+        let Some(request) = request else {
+            let timestamp = coordinator.commit(parts, None).await?;
+            return Ok(Commit { timestamp, repeated: None });
+        };
+        // A task of its own: the next try waits for the end of this one, though its author has left.
+        let task = runtime::spawn(async move { coordinator.carry_out(parts, request).await });
+        task.await.unwrap_or_else(failed)
+    }
+
+    /// What is known of a request, among all that was acknowledged before the call.
+    pub async fn known(&self, request: RequestId) -> Result<Known> {
+        self.coordinator.known(request).await
+    }
+
+    /// Settles a request whose outcome its author does not know: it was carried out (`Some`), or it never will be.
+    pub async fn settle(&self, request: RequestId) -> Result<Option<Done>> {
+        match self.partitions() {
+            [only] => only.settle(request).await,
+            _ => self.coordinator.settle(request).await,
+        }
     }
 
     /// The newest state of all partitions, at one timestamp: all that was acknowledged before the call.
@@ -259,6 +379,10 @@ impl Node {
         let all = self.partitions().iter().map(|partition| snapshot_at(partition, timestamp));
         try_join_all(all).await
     }
+}
+
+fn failed<T>(error: JoinError) -> Result<T> {
+    Err(ConsensusError::Unknown(format!("the task that committed it failed: {error}")))
 }
 
 async fn snapshot_at(partition: &PartitionHandle, timestamp: Timestamp) -> Result<Snapshot> {

@@ -274,7 +274,13 @@ impl Core {
         let payload = |took_effect: bool| -> Arc<dyn AppliedPayload> {
             match note.filter(|_| took_effect) {
                 Some(Note::Request(request, done)) => self.tables.requests.record(raft_index, request, done),
-                Some(Note::Transaction(part, standing)) => self.tables.transactions.record(part, standing),
+                Some(Note::Transaction(part, standing)) => {
+                    self.tables.transactions.record(part, standing);
+                    if let (Some(request), Standing::Committed(timestamp)) = (part.request, standing) {
+                        let rows = request.rows;
+                        self.tables.requests.record(raft_index, request, Some(Done { timestamp, rows }));
+                    }
+                }
                 None => {}
             }
             Arc::new(Applied {

@@ -11,6 +11,7 @@ use pyralog_storage::{PartitionId, Timestamp, TransactionId};
 use serde::{Deserialize, Serialize};
 
 use super::journaled::{Changed, Journaled};
+use super::requests::Request;
 
 /// Names a transaction's part, or its end, to one of its groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub struct Part {
     pub primary: PartitionId,
     /// The ends of this coordinator's transactions below this number need not be remembered.
     pub settled: u64,
+    /// The request that it carries out, if that has a name: the primary remembers that it did.
+    pub request: Option<Request>,
 }
 
 /// How a transaction stands in a group.
@@ -113,6 +116,7 @@ mod tests {
             id,
             primary: PartitionId(1),
             settled,
+            request: None,
         }
     }
 

@@ -232,24 +232,12 @@ impl OpenTransaction {
 }
 
 /// Makes write sets durable and visible, one a partition, all or none; their commit timestamp.
-pub(crate) async fn commit_parts(engine: &Engine, mut parts: Vec<(PartitionId, WriteSet)>, request: Option<Request>) -> Result<u64> {
-    let committed = match (parts.len(), engine.node.partitions()) {
+pub(crate) async fn commit_parts(engine: &Engine, parts: Vec<(PartitionId, WriteSet)>, request: Option<Request>) -> Result<u64> {
+    if parts.is_empty() {
         // All of it was taken back.
-        (0, _) => return Ok(0),
-        (1, [only]) => only.carry_out(parts.remove(0).1, request).await,
-        // A try of it that comes later may write in other partitions, which know nothing of this one.
-        (_, _) if request.is_some() => {
-            return Err(Error::unsupported(
-                "requests with names are not carried out over several data partitions yet",
-            ));
-        }
-        _ => engine
-            .node
-            .commit(parts)
-            .await
-            .map(|timestamp| Commit { timestamp, repeated: None }),
-    };
-    match committed {
+        return Ok(0);
+    }
+    match engine.node.carry_out(parts, request).await {
         Ok(Commit { repeated: Some(_), .. }) => Err(request::repeated()),
         Ok(commit) => Ok(commit.timestamp.0),
         Err(ConsensusError::Conflict(conflict)) => {

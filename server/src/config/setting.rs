@@ -31,7 +31,11 @@ pub const PROCESS: &[Setting] = &[
 pub const DATABASE: &[Setting] = &[
     setting("memory-limit", Some("4GB"), "memory for memtables, caches and queries together"),
     setting("threads", Some("0"), "threads of a query; 0: one a core"),
-    setting("partitions", Some("0"), "data partitions of a new directory; 0: the default"),
+    setting(
+        "partitions",
+        Some("0"),
+        "data partitions of a new directory, a power of two up to 64 (nodes of a cluster have one); 0: one",
+    ),
     setting("spill-dir", None, "where sorts and joins spill; default: DATA/spill"),
     setting(
         "file-root",

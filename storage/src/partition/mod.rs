@@ -63,6 +63,9 @@ pub const CONFLICT_WINDOW_MS: u64 = 60 * 60 * 1000;
 /// several partitions.
 pub const SNAPSHOT_GRACE_MS: u64 = 5_000;
 
+/// However many partitions share a memory, each gets this much, if there is as much at all. Bytes.
+const LEAST_SHARE_BYTES: u64 = 2 << 20;
+
 /// How a partition uses memory and disk.
 #[derive(Debug, Clone)]
 pub struct PartitionOptions {
@@ -92,6 +95,19 @@ impl Default for PartitionOptions {
             batch_rows: 8192,
             retention_ms: 0,
             level0_segments: 4,
+        }
+    }
+}
+
+impl PartitionOptions {
+    /// The same memory for so many partitions together.
+    pub fn shared_by(self, partitions: u64) -> Self {
+        let share = |bytes: u64| (bytes / partitions.max(1)).max(LEAST_SHARE_BYTES.min(bytes));
+        PartitionOptions {
+            memtable_bytes: share(self.memtable_bytes),
+            transaction_bytes: share(self.transaction_bytes),
+            transaction_limit_bytes: share(self.transaction_limit_bytes),
+            ..self
         }
     }
 }
