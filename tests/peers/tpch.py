@@ -104,4 +104,5 @@ def main():
         restart(server)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::cluster::{Cluster, Exports};
 use super::format::{FOUNDER, Format};
 use super::join_file::JoinFile;
-use super::opening::blocking;
+use super::opening::{blocking, check_partitions};
 use super::standing::Standing;
 use super::{NodeConfig, PeerConfig};
 use crate::error::{ConsensusError, Result};
@@ -67,7 +67,7 @@ pub async fn initialise(config: &Arc<NodeConfig>, address: Option<&str>, links: 
             joined.partitions, config.partitions
         )));
     }
-    config.check_partitions(joined.partitions)?;
+    check_partitions(config, joined.partitions)?;
     let config = config.clone();
     blocking(move || Format::create(&config.data_dir, joined.database, joined.node, joined.partitions)).await
 }

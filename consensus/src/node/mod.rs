@@ -57,8 +57,6 @@ use transactions::Coordinator;
 
 /// Memtable bytes that [`Node::close`] leaves to be replayed rather than flushes.
 const CLOSE_FLUSH_BYTES: u64 = 1 << 20;
-/// Data partitions of a node, at most.
-const MAX_PARTITIONS: u32 = 64;
 /// Longest wait for writes in flight, and for background work, when closing.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -114,21 +112,6 @@ impl NodeConfig {
             queue_limit: 4096,
             peer: None,
         }
-    }
-
-    /// Refuses as many data partitions as this version cannot serve.
-    pub(super) fn check_partitions(&self, partitions: u32) -> Result<()> {
-        let reason = match partitions {
-            0..=1 => return Ok(()),
-            _ if !partitions.is_power_of_two() => "not a power of two".to_owned(),
-            _ if partitions > MAX_PARTITIONS => format!("more than {MAX_PARTITIONS}"),
-            _ if self.peer.is_some() => "more than the one that nodes of a cluster can have yet".to_owned(),
-            _ => return Ok(()),
-        };
-        let dir = self.data_dir.display();
-        Err(ConsensusError::Unsupported(format!(
-            "{dir}: {partitions} data partitions are {reason}"
-        )))
     }
 }
 
@@ -467,6 +450,9 @@ impl Node {
     pub async fn close(&self) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
+        }
+        if tokio::time::timeout(CLOSE_LIMIT, self.coordinator.close()).await.is_err() {
+            tracing::warn!("transactions are still being decided; the next start ends them");
         }
         for partition in &self.partitions {
             partition.admission().close();

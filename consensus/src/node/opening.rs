@@ -33,6 +33,8 @@ use crate::raft::retained::Retained;
 use crate::raft::snapshot;
 use crate::runtime;
 
+/// Data partitions of a node, at most.
+const MAX_PARTITIONS: u32 = 64;
 /// The meta group dumps its state after this many entries.
 const META_SNAPSHOT_ENTRIES: u64 = 512;
 /// Log bytes, in files' and memtables' sizes, at which a memtable is flushed though it is not full.
@@ -68,13 +70,28 @@ fn make_dir(dir: &Path) -> Result<(), StorageError> {
         .map_err(StorageError::io(parent, "sync directory"))
 }
 
+/// Refuses as many data partitions as this version cannot serve.
+pub(super) fn check_partitions(config: &NodeConfig, partitions: u32) -> Result<()> {
+    let reason = match partitions {
+        0..=1 => return Ok(()),
+        _ if !partitions.is_power_of_two() => "not a power of two".to_owned(),
+        _ if partitions > MAX_PARTITIONS => format!("more than {MAX_PARTITIONS}"),
+        _ if config.peer.is_some() => "more than the one that nodes of a cluster can have yet".to_owned(),
+        _ => return Ok(()),
+    };
+    let dir = config.data_dir.display();
+    Err(ConsensusError::Unsupported(format!(
+        "{dir}: {partitions} data partitions are {reason}"
+    )))
+}
+
 /// Lock, and format if the directory has one.
 pub(super) fn open_directory(config: &NodeConfig) -> Result<(Arc<DirectoryLock>, Option<Format>)> {
     let dir = config.data_dir.as_path();
     make_dir(dir)?;
     let lock = Arc::new(DirectoryLock::take(dir)?);
     let format = Format::open(dir, config.partitions)?;
-    config.check_partitions(format.as_ref().map_or(config.partitions, |format| format.partitions))?;
+    check_partitions(config, format.as_ref().map_or(config.partitions, |format| format.partitions))?;
     Ok((lock, format))
 }
 

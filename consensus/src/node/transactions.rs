@@ -9,11 +9,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
 use parking_lot::Mutex;
-use pyralog_storage::{PartitionId, Snapshot, Timestamp, TransactionId, WriteSet};
+use pyralog_storage::{PartitionId, Snapshot, StorageError, Timestamp, TransactionId, WriteSet};
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,6 +24,7 @@ use super::opening::{blocking, stopped};
 use crate::error::{ConsensusError, Result};
 use crate::partition::PartitionHandle;
 use crate::partition::serials::{Serial, Serials};
+use crate::partition::two_phase::Ready;
 use crate::raft::requests::{Done, Known, Request, RequestId};
 use crate::raft::transactions::Part;
 use crate::raft::types::Commit;
@@ -34,6 +36,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TELL_AGAIN: Duration = Duration::from_millis(200);
 /// How long a read waits for transactions that are being decided.
 const READ_LIMIT: Duration = Duration::from_secs(15);
+/// How often a node that closes looks whether transactions have ended.
+const CLOSING_PAUSE: Duration = Duration::from_millis(1);
+/// How often a read that came too late for its timestamp begins again.
+const READ_TRIES: usize = 5;
 /// First and longest pause between two looks at what is being decided.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(5));
 
@@ -44,6 +50,7 @@ pub struct Coordinator {
     /// Names for its transactions.
     pub(super) serials: Arc<Serials>,
     turns: Arc<Turns>,
+    is_closed: Arc<AtomicBool>,
 }
 
 /// One try of a request at a time: what an earlier one came to is known before the next one begins.
@@ -95,6 +102,15 @@ impl Coordinator {
             partitions: Arc::new(partitions),
             serials: Serials::new(),
             turns: Arc::default(),
+            is_closed: Arc::default(),
+        }
+    }
+
+    /// Begins no more transactions over several groups, and returns once all groups know how those before have ended.
+    pub async fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        while self.serials.has_open() {
+            sleep(CLOSING_PAUSE).await;
         }
     }
 
@@ -106,16 +122,17 @@ impl Coordinator {
     /// Carries a request out, if no earlier try of it was, in whichever partitions.
     async fn carry_out(&self, parts: Vec<(PartitionId, WriteSet)>, request: Request) -> Result<Commit> {
         let _turn = self.turns.take(request.id).await;
-        let repeated = match self.known(request.id).await? {
-            Known::Nothing => {
+        let repeated = match self.known(request.id).await {
+            Ok(Known::Nothing) => {
                 let timestamp = self.commit(parts, Some(request)).await?;
                 return Ok(Commit { timestamp, repeated: None });
             }
-            Known::Done(Done { timestamp, rows }) => Ok(Commit {
+            Ok(Known::Done(Done { timestamp, rows })) => Ok(Commit {
                 timestamp,
                 repeated: Some(rows),
             }),
-            Known::Void | Known::Settled => Err(ConsensusError::Void),
+            Ok(Known::Void | Known::Settled) => Err(ConsensusError::Void),
+            Err(error) => Err(error),
         };
         for (partition, write_set) in parts {
             let storage = self.partition(partition)?.storage().clone();
@@ -130,6 +147,14 @@ impl Coordinator {
 
     /// What is known of a request in any partition.
     async fn known(&self, id: RequestId) -> Result<Known> {
+        let several = self.partitions.len() > 1;
+        if let Some(stopped) = self.partitions.iter().find(|partition| several && !partition.leads()) {
+            // Its log may hold an earlier try that is not applied, which would show after a restart.
+            return Err(ConsensusError::Unavailable(format!(
+                "whether the request was carried out before is known once partition {} works again",
+                stopped.id()
+            )));
+        }
         let known = try_join_all(self.partitions.iter().map(|partition| partition.known(id))).await?;
         let (mut nothing, mut ends): (Vec<Known>, Vec<Known>) = known.into_iter().partition(|known| *known == Known::Nothing);
         // That it was carried out is known in one partition only, and more than that it is settled.
@@ -165,6 +190,9 @@ impl Coordinator {
             [(primary, _), ..] => {
                 for (partition, _) in &parts {
                     self.partition(*partition)?;
+                }
+                if self.is_closed.load(Ordering::Acquire) {
+                    return Err(ConsensusError::Unavailable("the node is closing".to_owned()));
                 }
                 let serial = self.serials.begin();
                 let open = Open {
@@ -219,12 +247,14 @@ impl Coordinator {
 
 impl Open {
     async fn run(self, parts: Vec<(PartitionId, WriteSet)>) -> Result<Timestamp> {
-        let prepares = parts.into_iter().map(|(partition, write_set)| {
+        // All that may take a while comes before the first part is locked.
+        let ready = parts.into_iter().map(|(partition, write_set)| {
             let partition = self.coordinator.partition(partition);
-            async move { partition?.prepare(self.part, write_set).await }
+            async move { partition?.ready(self.part, write_set).await }
         });
-        let prepared = join_all(prepares).await.into_iter().collect::<Result<Vec<Timestamp>>>();
-        let commit = match prepared {
+        let ready = try_join_all(ready).await?;
+        let prepared = join_all(ready.into_iter().map(Ready::prepare)).await;
+        let commit = match prepared.into_iter().collect::<Result<Vec<Timestamp>>>() {
             Ok(timestamps) => timestamps.into_iter().max().unwrap_or_default(),
             Err(error) => {
                 // Nobody has decided it, and nobody will.
@@ -246,9 +276,14 @@ impl Open {
                     "the transaction was given up, since it took too long to commit; nothing was written, retry".to_owned(),
                 ))
             }
-            Err(error) => {
+            Err(error @ ConsensusError::Unknown(_)) => {
                 runtime::spawn(self.find_out());
-                Err(ConsensusError::Unknown(error.to_string()))
+                Err(error)
+            }
+            // It was not proposed, and will not be.
+            Err(error) => {
+                runtime::spawn(self.tell(None));
+                Err(error)
             }
         }
     }
@@ -274,7 +309,10 @@ impl Open {
     async fn decide(&self, commit: Timestamp) -> Result<Option<Timestamp>> {
         let primary = self.coordinator.partition(self.part.primary)?;
         match primary.decide(self.part, commit).await {
-            Err(ConsensusError::Unknown(_)) => primary.abort(self.part).await,
+            Err(ConsensusError::Unknown(reason)) => match primary.abort(self.part).await {
+                Err(error) => Err(ConsensusError::Unknown(format!("{reason}; {error}"))),
+                end => end,
+            },
             answer => answer,
         }
     }
@@ -367,15 +405,28 @@ impl Node {
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>> {
         match self.partitions() {
             [one] => Ok(vec![one.snapshot(None)?]),
-            all => {
-                let newest = all.iter().map(|partition| partition.storage().last_timestamp());
-                self.snapshots_at(newest.max().unwrap_or_default()).await
+            _ => {
+                let mut tries = 0;
+                loop {
+                    match self.snapshots_at(self.newest()).await {
+                        // A compaction has let versions go since the timestamp was taken.
+                        Err(ConsensusError::Storage(StorageError::SnapshotTooOld { .. })) if tries < READ_TRIES => tries += 1,
+                        snapshots => return snapshots,
+                    }
+                }
             }
         }
     }
 
-    /// The state of all partitions at a timestamp of the past that none has forgotten.
+    /// The newest timestamp that any partition has applied.
+    fn newest(&self) -> Timestamp {
+        let newest = self.partitions().iter().map(|partition| partition.storage().last_timestamp());
+        newest.max().unwrap_or_default()
+    }
+
+    /// The state of all partitions at a timestamp that none has forgotten, at most the newest.
     pub async fn snapshots_at(&self, timestamp: Timestamp) -> Result<Vec<Snapshot>> {
+        let timestamp = timestamp.min(self.newest());
         let all = self.partitions().iter().map(|partition| snapshot_at(partition, timestamp));
         try_join_all(all).await
     }
@@ -392,17 +443,24 @@ async fn snapshot_at(partition: &PartitionHandle, timestamp: Timestamp) -> Resul
         partition.in_flight().landed(timestamp).await;
         let (mut pause, longest) = PAUSES;
         while !partition.storage().undecided(timestamp).is_empty() {
+            if !partition.leads() {
+                return Err(ConsensusError::Unavailable(format!(
+                    "partition {} has stopped while transactions were being decided, and cannot be read: free the cause and restart",
+                    partition.id()
+                )));
+            }
             sleep(pause).await;
             pause = longest.min(2 * pause);
         }
+        Ok(())
     };
     let begun = Instant::now();
-    if timeout(READ_LIMIT, settled).await.is_err() {
-        return Err(ConsensusError::Unavailable(format!(
+    timeout(READ_LIMIT, settled).await.unwrap_or_else(|_| {
+        Err(ConsensusError::Unavailable(format!(
             "partition {} has transactions that were not decided within {:?}; retry later",
             partition.id(),
             begun.elapsed()
-        )));
-    }
+        )))
+    })?;
     Ok(partition.storage().pinned_snapshot(pinned)?)
 }

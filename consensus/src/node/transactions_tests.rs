@@ -61,6 +61,10 @@ fn part(serial: u64) -> Part {
     }
 }
 
+async fn prepare(partition: &PartitionHandle, part: Part, writes: WriteSet) -> Result<Timestamp, ConsensusError> {
+    partition.ready(part, writes).await?.prepare().await
+}
+
 async fn count(node: &Node) -> Vec<u64> {
     let snapshots = node.snapshots().await.unwrap();
     snapshots
@@ -94,7 +98,7 @@ async fn a_coordinator_that_goes_after_any_step_leaves_all_or_nothing_and_no_loc
         for step in 0..round {
             let partition = &node.partitions()[step as usize % 3];
             if step < 3 {
-                commit = commit.max(partition.prepare(part, writes(id)).await.unwrap());
+                commit = commit.max(prepare(partition, part, writes(id)).await.unwrap());
             } else {
                 // A look for what is left may come at any time before the primary decides.
                 let end = node.partitions()[0].transactions().look(part.id);
@@ -144,19 +148,19 @@ async fn messages_that_come_twice_or_late_change_nothing() {
     };
     // Aborted before it is prepared.
     assert_eq!(second.abort(part(1)).await.unwrap(), None);
-    assert!(matches!(second.prepare(part(1), writes(1)).await, Err(ConsensusError::Void)));
+    assert!(matches!(prepare(second, part(1), writes(1)).await, Err(ConsensusError::Void)));
     assert_eq!(second.decide(part(1), node.now()).await.unwrap(), None);
     assert_eq!(second.abort(part(1)).await.unwrap(), None);
     // Prepared twice, committed twice, then aborted, then prepared again.
-    let at = first.prepare(part(2), writes(2)).await.unwrap();
-    assert_eq!(first.prepare(part(2), writes(2)).await.unwrap(), at);
+    let at = prepare(first, part(2), writes(2)).await.unwrap();
+    assert_eq!(prepare(first, part(2), writes(2)).await.unwrap(), at);
     assert_eq!(first.decide(part(2), at).await.unwrap(), Some(at));
     assert_eq!(first.decide(part(2), at).await.unwrap(), Some(at));
     assert_eq!(first.abort(part(2)).await.unwrap(), Some(at), "it stays committed");
-    assert!(first.prepare(part(2), writes(2)).await.is_err());
+    assert!(prepare(first, part(2), writes(2)).await.is_err());
     assert_eq!(count(&node).await, [1, 0, 0, 0]);
     // A commit before the part was prepared is refused, and the part is still there.
-    let at = first.prepare(part(3), writes(3)).await.unwrap();
+    let at = prepare(first, part(3), writes(3)).await.unwrap();
     assert!(first.decide(part(3), Timestamp(at.0 - 1)).await.is_err());
     assert_eq!(first.decide(part(3), Timestamp(at.0 + 1)).await.unwrap(), Some(Timestamp(at.0 + 1)));
     // What comes later lies above it.
@@ -180,8 +184,8 @@ async fn a_key_that_nobody_unlocks_refuses_parts_at_once() {
         ..part(0)
     };
     let partition: &PartitionHandle = &node.partitions()[0];
-    partition.prepare(held, writes(1)).await.unwrap();
-    let met = partition.prepare(part(1), writes(1)).await.unwrap_err();
+    prepare(partition, held, writes(1)).await.unwrap();
+    let met = prepare(partition, part(1), writes(1)).await.unwrap_err();
     assert!(
         matches!(met, ConsensusError::Conflict(WriteConflict { is_locked: true, .. })),
         "{met}"

@@ -6,13 +6,14 @@ pub(crate) mod background;
 pub(crate) mod in_flight;
 pub(crate) mod pressure;
 pub(crate) mod serials;
-mod two_phase;
+pub(crate) mod two_phase;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use pyralog_storage::{Partition, PartitionId, RelationId, RelationSchema, Snapshot, StorageError, Timestamp, WriteSet};
+use pyralog_storage::{Partition, PartitionId, RelationId, RelationSchema, Snapshot, StorageError, Timestamp, TransactionId, WriteSet};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -245,7 +246,7 @@ impl PartitionHandle {
                     if let Some(staged) = staged.as_mut() {
                         staged.write_set = write_set;
                     }
-                    sleep(LOCKED_PAUSE).await;
+                    self.unlocked(locked_since).await;
                     continue;
                 }
                 Ok(outcome) => return Ok(outcome),
@@ -269,6 +270,31 @@ impl PartitionHandle {
                 return Err(known(error, unknown));
             }
         }
+    }
+
+    /// Waits for the end of the transactions that are prepared now: a try costs an entry of the log.
+    async fn unlocked(&self, since: Option<Instant>) {
+        let prepared = || {
+            self.storage()
+                .undecided(Timestamp::MAX)
+                .into_iter()
+                .map(|(transaction, _)| transaction)
+        };
+        let before: HashSet<TransactionId> = prepared().collect();
+        loop {
+            sleep(LOCKED_PAUSE).await;
+            let is_late = since.is_none_or(|since| since.elapsed() >= LOCKED_LIMIT);
+            if is_late || prepared().all(|transaction| !before.contains(&transaction)) {
+                return;
+            }
+        }
+    }
+
+    /// Whether this node leads the group, which works.
+    pub(crate) fn leads(&self) -> bool {
+        let metrics = self.inner.work.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.running_state.is_ok() && leadership::leads(&metrics)
     }
 
     async fn propose_at(&self, leader: Leader, proposal: Proposal) -> Result<Outcome, Refusal> {

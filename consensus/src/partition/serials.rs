@@ -35,6 +35,11 @@ impl Serials {
         })
     }
 
+    /// Whether any write is in progress.
+    pub fn has_open(&self) -> bool {
+        !self.state.lock().open.is_empty()
+    }
+
     /// Whether a write of this client is in progress.
     pub fn is_open(&self, client: u128, serial: u64) -> bool {
         client == self.client && self.state.lock().open.contains(&serial)

@@ -16,9 +16,9 @@ impl PartitionHandle {
         &self.inner.tables.transactions
     }
 
-    /// Checks and locks a part; the timestamp before which the transaction does not commit.
-    pub(crate) async fn prepare(&self, part: Part, write_set: WriteSet) -> Result<Timestamp> {
-        let mut staged = Unproposed {
+    /// Makes a part ready to be prepared: it is encoded, and the partition takes writes.
+    pub(crate) async fn ready(&self, part: Part, write_set: WriteSet) -> Result<Ready> {
+        let staged = Unproposed {
             partition: self.storage().clone(),
             write_set: Some(Arc::new(write_set)),
         };
@@ -27,11 +27,11 @@ impl PartitionHandle {
         let Some(write_set) = staged.write_set.clone() else {
             return Err(ConsensusError::Unavailable("the write set is gone".to_owned()));
         };
-        let proposal = Proposal::Prepare(part, encode(write_set).await?);
-        match self.outcome(proposal, Some(&mut staged)).await? {
-            Outcome::Prepared(timestamp) => Ok(timestamp),
-            other => Err(unexpected(other)),
-        }
+        Ok(Ready {
+            partition: self.clone(),
+            proposal: Proposal::Prepare(part, encode(write_set).await?),
+            staged,
+        })
     }
 
     /// Commits a part at `timestamp`; `None`: the transaction is aborted.
@@ -42,6 +42,23 @@ impl PartitionHandle {
     /// Aborts a transaction, as far as it concerns this group; `Some`: it is committed.
     pub(crate) async fn abort(&self, part: Part) -> Result<Option<Timestamp>> {
         ended(self.outcome(Proposal::Abort(part), None).await?)
+    }
+}
+
+/// A part that is ready to be prepared. Its staged files go when it is dropped.
+pub(crate) struct Ready {
+    partition: PartitionHandle,
+    proposal: Proposal,
+    staged: Unproposed,
+}
+
+impl Ready {
+    /// Checks and locks it; the timestamp before which the transaction does not commit.
+    pub(crate) async fn prepare(mut self) -> Result<Timestamp> {
+        match self.partition.outcome(self.proposal, Some(&mut self.staged)).await? {
+            Outcome::Prepared(timestamp) => Ok(timestamp),
+            other => Err(unexpected(other)),
+        }
     }
 }
 

@@ -7,11 +7,12 @@
 mod object;
 mod snapshot;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use pyralog_consensus::{Meta, MetaChange, MetaExpect, MetaRevision, Node};
-use pyralog_storage::{RelationId, RelationSchema};
+use pyralog_storage::{RelationId, RelationSchema, Snapshot};
 
 pub use object::{CheckConstraint, CollectionKind, ColumnDefinition, Object, ObjectName, ROW_ID, TableDefinition, ViewDefinition};
 pub use snapshot::{CatalogEntry, CatalogSnapshot};
@@ -31,6 +32,8 @@ const SCHEMA_PREFIX: &str = "catalog/schema/";
 pub struct Catalog {
     node: Arc<Node>,
     cached: Arc<RwLock<Arc<CatalogSnapshot>>>,
+    /// Held while a relation is altered in one partition after the other: a reader must not find it in two shapes.
+    altering: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl Catalog {
@@ -46,11 +49,22 @@ impl Catalog {
             })
             .await?;
         }
+        finish_alterations(&node).await?;
         let snapshot = CatalogSnapshot::load(&meta)?;
         Ok(Catalog {
             node,
             cached: Arc::new(RwLock::new(Arc::new(snapshot))),
+            altering: Arc::default(),
         })
+    }
+
+    /// The newest state of all partitions' rows, at one timestamp, each relation in one shape.
+    pub async fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let _unaltered = match self.node.partitions().len() {
+            1 => None,
+            _ => Some(self.altering.read().await),
+        };
+        Ok(self.node.snapshots().await?)
     }
 
     fn meta(&self) -> &Meta {
@@ -233,6 +247,7 @@ impl Catalog {
 
     /// Changes a relation on every partition.
     pub async fn alter_relation(&self, schema: &RelationSchema) -> Result<()> {
+        let _alone = self.altering.write().await;
         for partition in self.node.partitions() {
             partition.alter_relation(schema.clone()).await?;
             partition.barrier().await?;
@@ -249,7 +264,76 @@ impl Catalog {
     }
 }
 
+/// Alters relations in those partitions that a crash has left behind others.
+async fn finish_alterations(node: &Node) -> Result<()> {
+    let mut newest: BTreeMap<RelationId, Arc<RelationSchema>> = BTreeMap::new();
+    for schema in node.partitions().iter().flat_map(|partition| partition.storage().relations()) {
+        let known = newest.entry(schema.id).or_insert_with(|| Arc::clone(&schema));
+        if known.version < schema.version {
+            *known = schema;
+        }
+    }
+    for partition in node.partitions() {
+        for schema in newest.values() {
+            let own = partition.storage().relation_schema(schema.id);
+            if own.is_some_and(|own| own.version < schema.version) {
+                partition.alter_relation((**schema).clone()).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn object_key(name: &ObjectName) -> String {
     // A schema's name cannot hold a slash (checked when it is made), so the key splits in one way only.
     format!("{OBJECT_PREFIX}{}/{}", name.schema, name.name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures::TryStreamExt;
+
+    use crate::{Database, DatabaseConfig, Error, Parameters};
+
+    async fn count(db: &Database) -> Result<usize, Error> {
+        let result = db.session().execute("SELECT a FROM t", Parameters::None).await?;
+        let batches: Vec<_> = result.stream.try_collect().await?;
+        Ok(batches.iter().map(|batch| batch.num_rows()).sum())
+    }
+
+    #[tokio::test]
+    async fn an_alteration_that_a_crash_has_cut_short_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = DatabaseConfig {
+            partitions: 4,
+            ..DatabaseConfig::new(dir.path())
+        };
+        let db = Database::open_with(config.clone()).await.unwrap();
+        let session = db.session();
+        let rows = "INSERT INTO t SELECT value, 0 FROM generate_series(1, 100)";
+        for sql in ["CREATE TABLE t (a BIGINT PRIMARY KEY, b BIGINT)", rows] {
+            session.execute(sql, Parameters::None).await.unwrap();
+        }
+        let engine = session.engine();
+        let id = engine
+            .catalog
+            .snapshot()
+            .unwrap()
+            .objects()
+            .flat_map(|entry| entry.object.relations())
+            .next()
+            .unwrap()
+            .id;
+        for partition in &engine.node.partitions()[..2] {
+            let mut altered = (*partition.storage().relation_schema(id).unwrap()).clone();
+            altered.version += 1;
+            partition.alter_relation(altered).await.unwrap();
+        }
+        assert!(count(&db).await.is_err(), "two shapes");
+        drop((session, db));
+        let db = Database::open_with(config).await.unwrap();
+        assert_eq!(count(&db).await.unwrap(), 100);
+        db.close().await.unwrap();
+    }
 }

@@ -25,7 +25,7 @@ pub(crate) enum Reader {
 impl Reader {
     /// Pins the newest state.
     pub(crate) async fn newest(engine: &Engine) -> Result<Reader> {
-        Ok(Reader::Snapshot(Arc::new(engine.node.snapshots().await?)))
+        Ok(Reader::Snapshot(Arc::new(engine.catalog.snapshots().await?)))
     }
 
     /// Whether both read the same state, and no transaction's own.

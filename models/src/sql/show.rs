@@ -222,6 +222,7 @@ fn partitions(session: &Session) -> Result<QueryResult> {
         ("memtable_bytes", numbers(|g| g.storage.memtable_bytes)),
         ("flushes", numbers(|g| g.storage.flushes)),
         ("compactions", numbers(|g| g.storage.compactions)),
+        ("undecided", numbers(|g| g.storage.undecided)),
     ])
 }
 

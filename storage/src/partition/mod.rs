@@ -211,6 +211,8 @@ pub struct PartitionStatus {
     pub last_timestamp: Timestamp,
     /// The index up to which everything is in segments.
     pub flushed_index: u64,
+    /// Parts of transactions over several partitions that are prepared and not decided.
+    pub undecided: u64,
 }
 
 /// What applying changes, beside memtables and delete overlays.
@@ -410,6 +412,7 @@ impl Partition {
             compactions: self.counters.compactions.load(Ordering::Relaxed),
             last_timestamp: self.last_timestamp(),
             flushed_index: self.flushed().index,
+            undecided: self.prepared.read().len() as u64,
             ..PartitionStatus::default()
         };
         for relation in version.relations.values() {

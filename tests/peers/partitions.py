@@ -1,0 +1,74 @@
+"""What several partitions of one node cost, or gain: TPC-H and puts of keys with each number of them, in turns, in one run.
+
+    TPCH_SF=1 PYRALOG_BIN=target/release/pyralog python tests/peers/partitions.py [1 4 8]
+
+One server for each number, all with the same rows. Needs what `tpch.py` needs.
+"""
+import contextlib, http.client, os, socket, statistics, sys, threading, time
+
+import tpch
+
+COUNTS = [int(count) for count in sys.argv[1:]] or [1, 4, 8]
+PUT_SECONDS = 4
+
+
+def puts(server, clients):
+    """Puts a second, and the median of their latencies in milliseconds."""
+    until, latencies = time.time() + PUT_SECONDS, []
+
+    def work(client):
+        connection = http.client.HTTPConnection("127.0.0.1", server.http_port)
+        connection.connect()
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        number = 0
+        while time.time() < until:
+            started = time.perf_counter()
+            connection.request("PUT", f"/kv/bucket/{clients}-{client}-{number}", body=b"x" * 100)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status < 300, answer.status
+            latencies.append(time.perf_counter() - started)
+            number += 1
+
+    threads = [threading.Thread(target=work, args=(client,)) for client in range(clients)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    return len(latencies) / PUT_SECONDS, statistics.median(latencies) * 1e3
+
+
+def load(cursor, folder):
+    started = time.perf_counter()
+    for table in tpch.KEYS:
+        cursor.execute(tpch.definition(folder, table))
+        cursor.execute(f"INSERT INTO {table} SELECT * FROM '{folder}/{table}.parquet'")
+    cursor.execute("CHECKPOINT")
+    return time.perf_counter() - started
+
+
+def main():
+    folder = tpch.parquet_files()
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(tpch.Server(extra=("--memory-limit", tpch.MEMORY, "--partitions", str(count)))) for count in COUNTS]
+        connections = [stack.enter_context(tpch.dbapi.connect(server.flight, autocommit=True)) for server in servers]
+        cursors = [stack.enter_context(connection.cursor()) for connection in connections]
+        loads = [load(cursor, folder) for cursor in cursors]
+        print("partitions     " + "".join(f"{count:>12}" for count in COUNTS))
+        print("load s         " + "".join(f"{seconds:>12.2f}" for seconds in loads))
+        totals = [0.0] * len(servers)
+        for number, statements in tpch.queries():
+            best = [float("inf")] * len(servers)
+            for _ in range(tpch.RUNS):
+                for i, cursor in enumerate(cursors):
+                    best[i] = min(best[i], tpch.timed(lambda: tpch.run(cursor, statements, lambda c: c.fetch_arrow_table())))
+            totals = [total + seconds for total, seconds in zip(totals, best)]
+            print(f"{'q' + str(number) + ' ms':15}" + "".join(f"{seconds * 1e3:>12.0f}" for seconds in best))
+        print("22 queries ms  " + "".join(f"{seconds * 1e3:>12.0f}" for seconds in totals))
+        [cursor.execute("CREATE COLLECTION bucket AS KV") for cursor in cursors]
+        for clients in (1, 16):
+            rates = [[puts(server, clients) for server in servers] for _ in range(2)]
+            best = [max(turn[i] for turn in rates) for i in range(len(servers))]
+            print(f"puts/s, {clients:>2} {'client' if clients == 1 else 'each  '}" .ljust(15) + "".join(f"{rate:>12.0f}" for rate, _ in best))
+            print("  median ms    " + "".join(f"{median:>12.2f}" for _, median in best))
+
+
+main()
