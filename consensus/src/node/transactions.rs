@@ -191,10 +191,11 @@ impl Coordinator {
                 for (partition, _) in &parts {
                     self.partition(*partition)?;
                 }
+                let serial = self.serials.begin();
+                // Only now: whoever closes waits for what has a serial.
                 if self.is_closed.load(Ordering::Acquire) {
                     return Err(ConsensusError::Unavailable("the node is closing".to_owned()));
                 }
-                let serial = self.serials.begin();
                 let open = Open {
                     coordinator: self.clone(),
                     groups: parts.iter().map(|(partition, _)| *partition).collect(),
@@ -252,7 +253,8 @@ impl Open {
             let partition = self.coordinator.partition(partition);
             async move { partition?.ready(self.part, write_set).await }
         });
-        let ready = try_join_all(ready).await?;
+        // All of them, so that each takes care of its files.
+        let ready = join_all(ready).await.into_iter().collect::<Result<Vec<_>>>()?;
         let prepared = join_all(ready.into_iter().map(Ready::prepare)).await;
         let commit = match prepared.into_iter().collect::<Result<Vec<Timestamp>>>() {
             Ok(timestamps) => timestamps.into_iter().max().unwrap_or_default(),
@@ -297,7 +299,7 @@ impl Open {
             match primary.abort(self.part).await {
                 Ok(end) => break end,
                 // Nothing is proposed under this coordinator's name any more.
-                Err(_) if primary.admission().is_closed() => return,
+                Err(_) if primary.admission().is_closed() || self.is_hopeless(primary) => return,
                 Err(error) => tracing::debug!(transaction = %self.part.id, %error, "its end is not known yet"),
             }
             sleep(TELL_AGAIN).await;
@@ -315,6 +317,11 @@ impl Open {
             },
             answer => answer,
         }
+    }
+
+    /// Whether nothing comes of telling a group: it has stopped, and the node closes, so that nothing more is proposed in the coordinator's name.
+    fn is_hopeless(&self, partition: &PartitionHandle) -> bool {
+        self.coordinator.is_closed.load(Ordering::Acquire) && !partition.leads()
     }
 
     /// Tells all groups how it has ended, until they know.
@@ -336,7 +343,7 @@ impl Open {
                     tracing::error!(transaction = %self.part.id, partition = %group, ?commit, ?end, "a group knows another end of a transaction");
                     return;
                 }
-                Err(error) if partition.admission().is_closed() => {
+                Err(error) if partition.admission().is_closed() || self.is_hopeless(partition) => {
                     tracing::debug!(%error, "whoever opens the partition again ends the transaction");
                     return;
                 }

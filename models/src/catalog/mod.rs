@@ -247,12 +247,20 @@ impl Catalog {
 
     /// Changes a relation on every partition.
     pub async fn alter_relation(&self, schema: &RelationSchema) -> Result<()> {
-        let _alone = self.altering.write().await;
-        for partition in self.node.partitions() {
-            partition.alter_relation(schema.clone()).await?;
-            partition.barrier().await?;
-        }
-        Ok(())
+        let alone = Arc::clone(&self.altering).write_owned().await;
+        let (node, schema) = (Arc::clone(&self.node), schema.clone());
+        // A task of its own: it comes to an end also when nobody waits for it, so that all partitions have one shape.
+        let altering = tokio::spawn(async move {
+            let _alone = alone;
+            for partition in node.partitions() {
+                partition.alter_relation(schema.clone()).await?;
+                partition.barrier().await?;
+            }
+            Ok(())
+        });
+        altering
+            .await
+            .map_err(|error| Error::internal(format!("a task that altered a relation failed: {error}")))?
     }
 
     /// Removes a relation from every partition.
