@@ -19,5 +19,5 @@ pub use meta::{Meta, MetaChange, MetaExpect, MetaRevision};
 pub use node::{Node, NodeConfig, NodeEnvironment, NodeStatus, PeerConfig};
 pub use partition::PartitionHandle;
 pub use peer::PeerTls;
-pub use raft::requests::{Done, Known, Request, RequestId};
+pub use raft::requests::{Done, Known, Request, RequestId, Tried};
 pub use raft::types::Commit;

@@ -29,15 +29,22 @@ pub struct Cluster {
     pub dirs: Vec<tempfile::TempDir>,
     pub addresses: Vec<String>,
     pub nodes: Vec<Option<Arc<Node>>>,
+    partitions: u32,
 }
 
 impl Cluster {
-    pub async fn start(size: usize) -> Cluster {
-        let mut cluster = Cluster {
+    /// No nodes yet, for so many data partitions.
+    pub fn of(partitions: u32) -> Cluster {
+        Cluster {
             dirs: Vec::new(),
             addresses: Vec::new(),
             nodes: Vec::new(),
-        };
+            partitions,
+        }
+    }
+
+    pub async fn start(size: usize) -> Cluster {
+        let mut cluster = Cluster::of(1);
         for _ in 0..size {
             cluster.add().await;
         }
@@ -52,7 +59,8 @@ impl Cluster {
     /// As [`Cluster::add`], with time, disk and transport from outside.
     pub async fn add_in(&mut self, environment: NodeEnvironment) -> usize {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(dir.path(), self.addresses.clone());
+        let mut config = config(dir.path(), self.addresses.clone());
+        config.partitions = self.partitions;
         let node = Node::open_in(config, environment).await.unwrap();
         let id = node.status().node_id;
         until("the new node votes", || votes(&node)).await;

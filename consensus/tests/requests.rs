@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pyralog_consensus::{Commit, ConsensusError, Known, NodeConfig, PartitionHandle, Request, RequestId};
+use pyralog_consensus::{Commit, ConsensusError, Known, NodeConfig, PartitionHandle, Request, RequestId, Tried};
 use pyralog_storage::{ConflictPolicy, Timestamp};
 
 use crate::cluster::three;
@@ -16,7 +16,12 @@ fn request(serial: u64, settled: u64) -> Request {
         serial,
         part: 0,
     };
-    Request { id, settled, rows: 1 }
+    Request {
+        id,
+        settled,
+        rows: 1,
+        tried: Tried::First,
+    }
 }
 
 async fn send(partition: &PartitionHandle, serial: u64, text: &str) -> Commit {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Int64Array, RecordBatch, StringArray};
-use pyralog_consensus::{ConsensusError, Known, Node, NodeConfig, Request, RequestId};
+use pyralog_consensus::{ConsensusError, Known, Node, NodeConfig, Request, RequestId, Tried};
 use pyralog_storage::{ConflictPolicy, PartitionId, RelationView, RelationWrites, Snapshot, Timestamp, WriteSet};
 
+use crate::cluster::{Cluster, until};
 use crate::table::{RELATION, schema};
 
 const PARTITIONS: u32 = 4;
@@ -26,10 +27,14 @@ fn config(dir: &std::path::Path) -> NodeConfig {
 
 async fn open(dir: &std::path::Path) -> Arc<Node> {
     let node = Node::open(config(dir)).await.unwrap();
+    create(&node).await;
+    node
+}
+
+async fn create(node: &Node) {
     for partition in node.partitions() {
         partition.create_relation(schema()).await.unwrap();
     }
-    node
 }
 
 fn home(account: i64) -> PartitionId {
@@ -273,7 +278,12 @@ fn named(serial: u64) -> Option<Request> {
         serial,
         part: 0,
     };
-    Some(Request { id, settled: 0, rows: 2 })
+    Some(Request {
+        id,
+        settled: 0,
+        rows: 2,
+        tried: Tried::Again,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,4 +338,132 @@ async fn a_request_is_carried_out_once_whichever_partitions_its_tries_would_writ
     }
     assert_eq!(balances(&node.snapshots().await.unwrap()), written);
     node.close().await.unwrap();
+}
+
+/// Three nodes with several partitions, whose leaders are spread over them.
+async fn cluster() -> Cluster {
+    let mut cluster = Cluster::of(PARTITIONS);
+    for _ in 0..3 {
+        cluster.add().await;
+    }
+    let leads = |node: &Arc<Node>| {
+        node.status()
+            .groups
+            .iter()
+            .filter(|group| group.leader && group.name != "meta")
+            .count()
+    };
+    until("leaders everywhere", || cluster.alive().all(|node| leads(node) >= 1)).await;
+    create(cluster.node(0)).await;
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transfers_through_all_nodes_keep_the_sum_while_a_node_is_lost() {
+    let mut cluster = cluster().await;
+    fill(cluster.node(0)).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..6_u64)
+        .map(|writer| {
+            let (node, stop) = (cluster.node(writer as usize % 3).clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut rng = 1 + writer;
+                let mut next = |below: i64| {
+                    rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (rng >> 33) as i64 % below
+                };
+                let mut done = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let (from, step) = (next(ACCOUNTS), 1 + next(ACCOUNTS - 1));
+                    match transfer(&node, from, (from + step) % ACCOUNTS, 1 + next(9)).await {
+                        Ok(moved) => done += u32::from(moved),
+                        // A node goes.
+                        Err(error) => {
+                            assert!(
+                                matches!(error, ConsensusError::Unavailable(_) | ConsensusError::Unknown(_)),
+                                "{error}"
+                            );
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                    }
+                }
+                done
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Transactions through it are in the middle.
+    for writer in writers.iter().skip(2).step_by(3) {
+        writer.abort();
+    }
+    cluster.kill(2).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut done = Vec::new();
+    for writer in writers {
+        done.push(writer.await.unwrap_or(0));
+    }
+    assert!(done.iter().sum::<u32>() > 100, "{done:?} transfers");
+    // What the lost node had prepared is ended by the others.
+    for node in cluster.alive() {
+        unlocked(node).await;
+        let now = balances(&node.snapshots().await.unwrap());
+        assert_eq!((now.len() as i64, now.values().sum::<i64>()), (ACCOUNTS, ACCOUNTS * EACH));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_carried_out_once_whichever_nodes_it_is_tried_through() {
+    let cluster = cluster().await;
+    let put = |node: &Node, balances: &[(i64, i64)]| parts(node.now(), balances, ConflictPolicy::LastWriteWins);
+    for serial in 0..20 {
+        // The first try and later ones at once, each in other partitions.
+        let tries: [&[(i64, i64)]; 4] = [&[(1, 7), (2, 7)], &[(3, 7)], &[(0, 7), (1, 7), (2, 7)], &[(2, 7)]];
+        let tries = tries.iter().enumerate().map(|(number, balances)| {
+            let node = cluster.node((serial as usize + number) % 3).clone();
+            let parts = put(&node, balances);
+            let request = named(serial).map(|request| Request {
+                tried: if number == 0 { Tried::First } else { Tried::Again },
+                ..request
+            });
+            tokio::spawn(async move {
+                let carried_out = node.carry_out(parts, request).await;
+                match carried_out {
+                    Ok(commit) => Some(commit),
+                    // A later try came first, or is in the way.
+                    Err(ConsensusError::Void | ConsensusError::Conflict(_) | ConsensusError::Unavailable(_)) => None,
+                    Err(error) => panic!("{error}"),
+                }
+            })
+        });
+        let commits: Vec<_> = futures::future::join_all(tries)
+            .await
+            .into_iter()
+            .filter_map(|commit| commit.unwrap())
+            .collect();
+        let first = commits.iter().filter(|commit| commit.repeated.is_none()).count();
+        assert!(first <= 1, "request {serial} was carried out {first} times");
+        let node = cluster.node(serial as usize % 3);
+        let known = node.known(named(serial).unwrap().id).await.unwrap();
+        assert_eq!(
+            first == 1,
+            matches!(known, Known::Done(_)),
+            "request {serial}: {known:?}, {commits:?}"
+        );
+        let again = node.carry_out(put(node, &[(0, 1), (3, 1)]), named(serial)).await.unwrap();
+        assert_eq!(first == 1, again.repeated.is_some());
+        assert!(node.settle(named(serial).unwrap().id).await.unwrap().is_some());
+    }
+    // One that was given up is never carried out, through any node.
+    assert_eq!(cluster.node(1).settle(named(99).unwrap().id).await.unwrap(), None);
+    for (number, node) in cluster.alive().enumerate() {
+        let late = Request {
+            tried: if number == 0 { Tried::First } else { Tried::Again },
+            ..named(99).unwrap()
+        };
+        for balances in [&[(3, 1)][..], &[(0, 1), (1, 1)]] {
+            let refused = node.carry_out(put(node, balances), Some(late)).await;
+            assert!(refused.is_err(), "{refused:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use pyralog_consensus::Done;
+pub use pyralog_consensus::{Done, Tried};
 use pyralog_consensus::{Known, Request, RequestId};
 
 use crate::engine::Engine;
@@ -21,6 +21,8 @@ pub struct RequestName {
     pub serial: u64,
     /// The client sends nothing below this serial again.
     pub settled: u64,
+    /// Whether it may have sent this before.
+    pub tried: Tried,
 }
 
 struct Named {
@@ -67,6 +69,7 @@ impl RequestName {
             },
             settled: self.settled,
             rows: 0,
+            tried: self.tried,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The headers with which a client names a request, so that it can send it again without it being carried out again.
 
 use pyralog_models::RequestName;
+use pyralog_models::request::Tried;
 use uuid::Uuid;
 
 /// The client: a UUID that it made at random.
@@ -9,6 +10,8 @@ pub const CLIENT: &str = "pyralog-client";
 pub const SERIAL: &str = "pyralog-serial";
 /// The client sends nothing below this number again. Left out: nothing is settled.
 pub const SETTLED: &str = "pyralog-settled";
+/// How often the client has sent the request, this time included. 1: it comes only once so far, which is cheaper in a cluster.
+pub const ATTEMPT: &str = "pyralog-attempt";
 /// In an answer: where the client's next write is not passed on to another node.
 pub const LEADER: &str = "pyralog-leader";
 
@@ -29,10 +32,15 @@ pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Result<Opti
     if settled > serial {
         return Err(format!("{SETTLED} is above {SERIAL}, so this request counts as settled"));
     }
+    let attempt = header(ATTEMPT).map_or(Ok(2), |attempt| number(ATTEMPT, attempt))?;
     Ok(Some(RequestName {
         client: client.as_u128(),
         serial,
         settled,
+        tried: match attempt {
+            1 => Tried::First,
+            _ => Tried::Again,
+        },
     }))
 }
 
@@ -52,11 +60,17 @@ mod tests {
         assert_eq!((name.client, name.serial, name.settled), (7, 5, 3));
         assert_eq!(of(&[(CLIENT, client), (SERIAL, "5")]).unwrap().unwrap().settled, 0);
         assert_eq!(of(&[]).unwrap(), None);
+        for (attempt, tried) in [("1", Tried::First), ("2", Tried::Again)] {
+            let name = of(&[(CLIENT, client), (SERIAL, "5"), (ATTEMPT, attempt)]).unwrap().unwrap();
+            assert_eq!(name.tried, tried);
+        }
+        assert_eq!(name.tried, Tried::Again, "nobody says that it is the first");
         for wrong in [
             &[(CLIENT, client)][..],
             &[(SERIAL, "5")],
             &[(CLIENT, "me"), (SERIAL, "5")],
             &[(CLIENT, client), (SERIAL, "five")],
+            &[(CLIENT, client), (SERIAL, "5"), (ATTEMPT, "one")],
             &[(CLIENT, client), (SERIAL, "5"), (SETTLED, "6")],
         ] {
             assert!(of(wrong).is_err(), "{wrong:?}");

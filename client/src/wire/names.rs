@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
@@ -24,6 +25,8 @@ pub(crate) struct Name {
     names: Arc<Names>,
     serial: u64,
     settled: u64,
+    /// How often the request was sent.
+    attempts: AtomicU64,
 }
 
 impl Names {
@@ -49,16 +52,19 @@ impl Names {
             names: Arc::clone(self),
             serial,
             settled: state.open.first().copied().unwrap_or(serial),
+            attempts: AtomicU64::new(0),
         }
     }
 }
 
 impl Name {
-    /// Adds the name to a request.
+    /// Adds the name to a request that is about to be sent.
     pub fn mark(&self, headers: &mut MetadataMap) {
         headers.insert("pyralog-client", self.names.client.clone());
         headers.insert("pyralog-serial", self.serial.into());
         headers.insert("pyralog-settled", self.settled.into());
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        headers.insert("pyralog-attempt", attempt.into());
     }
 }
 

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use parking_lot::Mutex;
+use pyralog_storage::{Timestamp, TransactionId};
 use tokio::time::timeout;
 
 use super::heartbeats::Heartbeat;
 use super::standing::Standing;
 use super::{forwarding, heartbeats};
 use crate::log::GroupId;
+use crate::partition::promise::Promised;
 use crate::peer::{Pace, PeerError, Peers};
 use crate::raft::counts::SnapshotCounts;
 use crate::raft::proposal::{Proposal, Refusal};
@@ -193,6 +195,29 @@ impl Cluster {
             Ok(_) => Err(format!("node {node} gave an answer to another question")),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Asks the leader of groups for a promise in each. An error is why there is no answer.
+    pub async fn read_at(
+        &self,
+        node: u64,
+        groups: Vec<GroupId>,
+        timestamp: Timestamp,
+        is_given: bool,
+        limit: Duration,
+    ) -> Result<Vec<Option<Promised>>, String> {
+        let count = groups.len();
+        match self.call(node, &Request::ReadAt(groups, timestamp, is_given), limit).await {
+            Ok(Answer::ReadAt(answers)) if answers.len() == count => Ok(answers),
+            Ok(_) => Err(format!("node {node} gave an answer to another question")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Whether a node says that it coordinates a transaction which has not ended.
+    pub async fn coordinates(&self, node: u64, transaction: TransactionId, limit: Duration) -> bool {
+        let answer = self.call(node, &Request::Coordinates(transaction), limit).await;
+        matches!(answer, Ok(Answer::Coordinates(true)))
     }
 
     /// Asks a node to make `member` a voter of a group that it leads.

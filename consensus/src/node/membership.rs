@@ -13,10 +13,13 @@ use openraft::{ChangeMembers, Raft, RaftMetrics};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use super::cluster::Cluster;
 use super::format::FOUNDER;
 use super::runs::{Run, Runs};
 use crate::error::ConsensusError;
+use crate::log::GroupId;
 use crate::meta::{Meta, MetaChange, MetaExpect, MetaRevision};
+use crate::raft::leadership::{Leader, Search};
 use crate::raft::types::{LogId, Membership, Types};
 use crate::raft::wire::{Admission, JoinRequest, Member};
 
@@ -252,7 +255,7 @@ async fn led_membership<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) -> 
 
 /// Gives one group to the voter that has most of its log.
 pub async fn hand_over<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) {
-    let (node, to) = {
+    let to = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
@@ -261,9 +264,16 @@ pub async fn hand_over<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>) {
         let to = candidates
             .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index()))
             .map(|(node, _)| *node);
-        (metrics.id, to.filter(|_| metrics.state.is_leader()))
+        to.filter(|_| metrics.state.is_leader())
     };
-    let Some(to) = to else { return };
+    if let Some(to) = to {
+        hand_over_to(raft, to).await;
+    }
+}
+
+/// Gives one group that this node leads to a voter.
+pub async fn hand_over_to<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, to: u64) {
+    let node = *raft.node_id();
     if let Err(error) = raft.trigger().transfer_leader(to).await {
         tracing::debug!(%error, "a group stopped before it had another leader");
         return;
@@ -314,6 +324,28 @@ pub async fn remove<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, changin
         false => ChangeMembers::RemoveNodes(gone),
     };
     change(raft, removal, false).await
+}
+
+/// Has the group's leader take a node out.
+pub async fn leave<SM: RaftStateMachine<Types>>(
+    cluster: &Cluster,
+    group: GroupId,
+    name: String,
+    raft: &Raft<Types, SM>,
+    node: u64,
+) -> Result<(), ConsensusError> {
+    let mut search = Search::new(name, raft);
+    loop {
+        let answer = match search.find().await? {
+            Leader::Here => remove(raft, &cluster.changing, node).await,
+            Leader::There(leader) => cluster.remove(leader, group, node).await,
+        };
+        match answer {
+            Admission::Voter => return Ok(()),
+            Admission::NotNow(reason) => search.refused(Some(reason)).await?,
+            Admission::Refused(reason) => return Err(ConsensusError::Unsupported(reason)),
+        }
+    }
 }
 
 /// Marks a node as removed for ever, so that it is not admitted again.

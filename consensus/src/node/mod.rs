@@ -1,5 +1,6 @@
 //! A node: the shared log, the meta group, the data groups, the threads that flush and compact, and the other nodes.
 
+mod balance;
 pub(crate) mod cluster;
 mod format;
 mod forwarding;
@@ -10,6 +11,7 @@ pub(crate) mod lock;
 mod membership;
 mod opening;
 mod place;
+mod reads;
 pub(crate) mod runs;
 mod service;
 mod standing;
@@ -24,9 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::storage::RaftStateMachine;
 use parking_lot::Mutex;
 use pyralog_storage::{PartitionOptions, PartitionStatus, Timestamp};
 use tokio::sync::watch;
@@ -42,15 +42,13 @@ use crate::peer::transport::{Tcp, Transport};
 use crate::peer::{PeerIdentity, PeerServing, PeerState, PeerTls};
 use crate::raft::counts::SnapshotCount;
 use crate::raft::group;
-use crate::raft::leadership::{Leader, Search};
-use crate::raft::types::Types;
-use crate::raft::wire::Admission;
 use crate::runtime;
 use cluster::Cluster;
 use format::Format;
 use lock::DirectoryLock;
 use opening::{Opening, blocking, open_directory, open_log};
 use place::{Place, keep_up};
+use reads::Reads;
 use runs::Runs;
 use service::{Groups, Service};
 use transactions::Coordinator;
@@ -66,7 +64,6 @@ pub struct NodeConfig {
     /// The database directory (`FORMAT`, `log/`, `meta/`, `partitions/`); made if it is not there.
     pub data_dir: PathBuf,
     /// Data partitions, a power of two up to 64, fixed when the directory is initialised. 0: as initialised, or 1 for a new directory.
-    /// Nodes with peers have one.
     pub partitions: u32,
     /// Options of every partition.
     pub partition_options: PartitionOptions,
@@ -205,6 +202,8 @@ pub struct Node {
     leader_changes: Vec<Arc<AtomicU64>>,
     clock: Arc<Clock>,
     coordinator: Coordinator,
+    /// Reads of several groups that other nodes may lead.
+    reads: Option<Reads>,
     cluster: Option<Arc<Cluster>>,
     /// Answers other nodes until it is dropped.
     serving: tokio::sync::Mutex<Option<PeerServing>>,
@@ -301,9 +300,8 @@ impl Node {
         if cluster.is_some() {
             tasks.push(runtime::spawn(stop_with_log(log.clone(), groups.clone(), stopping.clone())));
         }
-        let coordinator = Coordinator::new(groups.partitions.clone());
         if groups.partitions.len() > 1 {
-            tasks.push(runtime::spawn(transactions::resolve(coordinator.clone(), stopping.clone())));
+            tasks.push(runtime::spawn(transactions::resolve(groups.coordinator.clone(), stopping.clone())));
         }
         let leader_changes = groups.observe(&log, cluster.as_ref(), &stopping, &mut tasks);
         let node = Arc::new(Node {
@@ -312,8 +310,12 @@ impl Node {
             meta: groups.meta.clone(),
             partitions: groups.partitions.clone(),
             leader_changes,
+            reads: cluster
+                .as_ref()
+                .filter(|_| groups.partitions.len() > 1)
+                .map(|cluster| Reads::new(groups.partitions.clone(), cluster.clone(), clock.clone())),
             clock,
-            coordinator,
+            coordinator: groups.coordinator.clone(),
             cluster: cluster.clone(),
             serving: tokio::sync::Mutex::new(serving),
             stop,
@@ -336,7 +338,10 @@ impl Node {
                 cluster,
                 groups,
             };
-            tasks.push(runtime::spawn(keep_up(place, stopping)));
+            tasks.push(runtime::spawn(keep_up(place, stopping.clone())));
+            if node.partitions.len() > 1 {
+                tasks.push(runtime::spawn(balance::balance(node.partitions.clone(), stopping)));
+            }
         }
         Ok(node)
     }
@@ -351,9 +356,9 @@ impl Node {
         Ok(())
     }
 
-    /// Whether this node leads all data groups.
-    pub fn leads(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.work().raft.is_leader())
+    /// Whether this node leads the first data group: the one that does what one node is enough for.
+    pub fn leads_first(&self) -> bool {
+        self.partitions.first().is_some_and(|partition| partition.work().raft.is_leader())
     }
 
     /// Tells the other nodes where clients reach this one.
@@ -361,9 +366,10 @@ impl Node {
         membership::publish(&self.meta, self.format.node, address).await
     }
 
-    /// Where clients reach the node that writes go to; `None` where that is this node, or not known.
+    /// Where clients reach the node that writes go to; `None` where that is this node, several, or not known.
     pub fn leading_address(&self) -> Option<String> {
-        let raft = &self.partitions.first()?.work().raft;
+        let [only] = self.partitions() else { return None };
+        let raft = &only.work().raft;
         let leader = raft
             .metrics()
             .borrow_watched()
@@ -409,9 +415,9 @@ impl Node {
         membership::mark_removed(&self.meta, node).await?;
         // Data first: placement is read from meta.
         for partition in &self.partitions {
-            leave(cluster, partition.group(), partition.id().to_string(), &partition.work().raft, node).await?;
+            membership::leave(cluster, partition.group(), partition.id().to_string(), &partition.work().raft, node).await?;
         }
-        leave(cluster, GroupId::META, meta::GROUP_NAME.to_owned(), self.meta.raft(), node).await
+        membership::leave(cluster, GroupId::META, meta::GROUP_NAME.to_owned(), self.meta.raft(), node).await
     }
 
     /// Counts.
@@ -539,28 +545,6 @@ async fn stop_with_log(log: Log, groups: Groups, mut stop: watch::Receiver<bool>
     let _ = groups.meta.raft().shutdown().await;
     for partition in &groups.partitions {
         let _ = partition.work().raft.shutdown().await;
-    }
-}
-
-/// Has the group's leader take a node out.
-async fn leave<SM: RaftStateMachine<Types>>(
-    cluster: &Cluster,
-    group: GroupId,
-    name: String,
-    raft: &Raft<Types, SM>,
-    node: u64,
-) -> Result<()> {
-    let mut search = Search::new(name, raft);
-    loop {
-        let answer = match search.find().await? {
-            Leader::Here => membership::remove(raft, &cluster.changing, node).await,
-            Leader::There(leader) => cluster.remove(leader, group, node).await,
-        };
-        match answer {
-            Admission::Voter => return Ok(()),
-            Admission::NotNow(reason) => search.refused(Some(reason)).await?,
-            Admission::Refused(reason) => return Err(ConsensusError::Unsupported(reason)),
-        }
     }
 }
 

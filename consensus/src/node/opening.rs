@@ -14,6 +14,7 @@ use super::cluster::Cluster;
 use super::format::{FOUNDER, Format};
 use super::lock::DirectoryLock;
 use super::service::Groups;
+use super::transactions::Coordinator;
 use crate::clock::Clock;
 use crate::error::{ConsensusError, Result};
 use crate::log::disk::Disk;
@@ -76,7 +77,6 @@ pub(super) fn check_partitions(config: &NodeConfig, partitions: u32) -> Result<(
         0..=1 => return Ok(()),
         _ if !partitions.is_power_of_two() => "not a power of two".to_owned(),
         _ if partitions > MAX_PARTITIONS => format!("more than {MAX_PARTITIONS}"),
-        _ if config.peer.is_some() => "more than the one that nodes of a cluster can have yet".to_owned(),
         _ => return Ok(()),
     };
     let dir = config.data_dir.display();
@@ -134,7 +134,12 @@ impl Opening {
                 }
             }
         }
-        Ok(Groups { meta, partitions })
+        let coordinator = Coordinator::new(partitions.clone(), self.cluster.clone());
+        Ok(Groups {
+            meta,
+            partitions,
+            coordinator,
+        })
     }
 
     fn start(&self, group: GroupId, name: String, policy: SnapshotPolicy) -> Start {
@@ -211,6 +216,7 @@ impl Opening {
             Admission::new(config.queue_limit),
             tables,
             self.cluster.clone(),
+            self.clock.clone(),
         ))
     }
 }

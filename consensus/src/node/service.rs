@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
+use super::transactions::Coordinator;
 use super::{heartbeats, membership};
 use crate::codec;
 use crate::log::{GroupId, Log};
@@ -39,6 +40,8 @@ pub struct Groups {
     pub meta: Meta,
     /// The data groups, by partition.
     pub partitions: Vec<PartitionHandle>,
+    /// Transactions over several of them that begin here.
+    pub coordinator: Coordinator,
 }
 
 impl Groups {
@@ -258,6 +261,13 @@ impl Inner {
             }
             Request::Members => Answer::Members(membership::members(&groups.meta)),
             Request::Heartbeats(beats) => Answer::Heartbeats(heartbeats::answer(beats, |group, beat| self.beat(groups, group, beat)).await),
+            Request::ReadAt(groups, timestamp, is_given) => {
+                let promises = groups
+                    .into_iter()
+                    .map(|group| async move { self.partition(group)?.promise(timestamp, is_given).await });
+                Answer::ReadAt(futures::future::try_join_all(promises).await?)
+            }
+            Request::Coordinates(transaction) => Answer::Coordinates(groups.coordinator.coordinates(transaction)),
             Request::Superseded(node, runs) => Answer::Superseded(membership::is_superseded(&groups.meta, node, &runs)?),
         })
     }

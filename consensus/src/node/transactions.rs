@@ -1,4 +1,4 @@
-//! Transactions over several groups, and reads of all groups at one timestamp (decision 0016).
+//! Transactions over several groups (decision 0016).
 //!
 //! The coordinator prepares a part in each group. The largest of the parts' timestamps becomes that of the commit, and a record of it in the
 //! primary group (the lowest of them) is the commit. The others are told afterwards. Who dies in between leaves parts that are locked: the
@@ -13,35 +13,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
+use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
-use pyralog_storage::{PartitionId, Snapshot, StorageError, Timestamp, TransactionId, WriteSet};
+use pyralog_storage::{PartitionId, Timestamp, TransactionId, WriteSet};
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::task::JoinError;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::Node;
+use super::cluster::Cluster;
 use super::opening::{blocking, stopped};
 use crate::error::{ConsensusError, Result};
 use crate::partition::PartitionHandle;
 use crate::partition::serials::{Serial, Serials};
 use crate::partition::two_phase::Ready;
-use crate::raft::requests::{Done, Known, Request, RequestId};
+use crate::raft::requests::{Done, Known, Request, RequestId, Tried};
 use crate::raft::transactions::Part;
 use crate::raft::types::Commit;
 use crate::runtime;
 
 /// How often the leaders look for parts that nobody decides.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a group that did not hear of a transaction's end is told again.
 const TELL_AGAIN: Duration = Duration::from_millis(200);
-/// How long a read waits for transactions that are being decided.
-const READ_LIMIT: Duration = Duration::from_secs(15);
+/// How long a transaction of another node may be prepared before all are asked who sees to it, and how long that may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// How often a node that closes looks whether transactions have ended.
 const CLOSING_PAUSE: Duration = Duration::from_millis(1);
-/// How often a read that came too late for its timestamp begins again.
-const READ_TRIES: usize = 5;
-/// First and longest pause between two looks at what is being decided.
-const PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(5));
 
 /// Who coordinates this node's transactions over several groups. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +50,9 @@ pub struct Coordinator {
     pub(super) serials: Arc<Serials>,
     turns: Arc<Turns>,
     is_closed: Arc<AtomicBool>,
+    cluster: Option<Arc<Cluster>>,
+    /// Transactions of others that are prepared where this node leads, and since when it has seen them.
+    left: Arc<Mutex<HashMap<TransactionId, Instant>>>,
 }
 
 /// One try of a request at a time: what an earlier one came to is known before the next one begins.
@@ -97,12 +99,14 @@ struct Open {
 
 impl Coordinator {
     /// One that nobody else is.
-    pub fn new(partitions: Vec<PartitionHandle>) -> Coordinator {
+    pub fn new(partitions: Vec<PartitionHandle>, cluster: Option<Arc<Cluster>>) -> Coordinator {
         Coordinator {
             partitions: Arc::new(partitions),
             serials: Serials::new(),
             turns: Arc::default(),
             is_closed: Arc::default(),
+            cluster,
+            left: Arc::default(),
         }
     }
 
@@ -114,6 +118,11 @@ impl Coordinator {
         }
     }
 
+    /// Whether a transaction is one of this coordinator's, and has not ended everywhere.
+    pub fn coordinates(&self, transaction: TransactionId) -> bool {
+        self.serials.is_open(transaction.coordinator, transaction.serial)
+    }
+
     fn partition(&self, id: PartitionId) -> Result<&PartitionHandle> {
         let found = self.partitions.iter().find(|partition| partition.id() == id);
         found.ok_or_else(|| ConsensusError::Unsupported(format!("there is no partition {id}")))
@@ -122,17 +131,21 @@ impl Coordinator {
     /// Carries a request out, if no earlier try of it was, in whichever partitions.
     async fn carry_out(&self, parts: Vec<(PartitionId, WriteSet)>, request: Request) -> Result<Commit> {
         let _turn = self.turns.take(request.id).await;
-        let repeated = match self.known(request.id).await {
-            Ok(Known::Nothing) => {
-                let timestamp = self.commit(parts, Some(request)).await?;
-                return Ok(Commit { timestamp, repeated: None });
-            }
-            Ok(Known::Done(Done { timestamp, rows })) => Ok(Commit {
-                timestamp,
-                repeated: Some(rows),
-            }),
-            Ok(Known::Void | Known::Settled) => Err(ConsensusError::Void),
-            Err(error) => Err(error),
+        let repeated = match (&self.cluster, request.tried) {
+            // The partition that it writes, or the one that decides, knows of the first try, and of its end.
+            (Some(_), Tried::First) => return self.commit(parts, Some(request), None).await,
+            (Some(_), Tried::Again) => match self.settle_first(request.id).await {
+                Ok(None) => return self.commit_again(parts, request).await,
+                Ok(Some(done)) => Ok(repeated(done)),
+                Err(error) => Err(error),
+            },
+            // All tries come through this node.
+            (None, _) => match self.known(request.id).await {
+                Ok(Known::Nothing) => return self.commit(parts, Some(request), None).await,
+                Ok(Known::Done(done)) => Ok(repeated(done)),
+                Ok(Known::Void | Known::Settled) => Err(ConsensusError::Void),
+                Err(error) => Err(error),
+            },
         };
         for (partition, write_set) in parts {
             let storage = self.partition(partition)?.storage().clone();
@@ -145,9 +158,43 @@ impl Coordinator {
         repeated
     }
 
+    /// The partition that decides a request which is tried again, so that it is carried out once.
+    fn home(&self, id: RequestId) -> &PartitionHandle {
+        let number = (id.client ^ id.client >> 64) as usize % self.partitions.len();
+        &self.partitions[number]
+    }
+
+    /// Carries out a later try of a request, which other nodes may try at the same time: whatever they write, one partition decides.
+    async fn commit_again(&self, mut parts: Vec<(PartitionId, WriteSet)>, request: Request) -> Result<Commit> {
+        let partition = self.home(request.id);
+        let home = partition.id();
+        if parts.iter().all(|(partition, _)| *partition != home) {
+            let nothing = WriteSet {
+                start: parts.first().map_or(Timestamp::ZERO, |(_, write_set)| write_set.start),
+                relations: Vec::new(),
+            };
+            parts.push((home, nothing));
+        }
+        let id = request.id.again();
+        match self.commit(parts, Some(Request { id, ..request }), Some(home)).await {
+            // Perhaps since another later try was carried out.
+            Err(error) => match partition.known(id).await? {
+                Known::Done(done) => Ok(repeated(done)),
+                Known::Nothing | Known::Void | Known::Settled => Err(error),
+            },
+            commit => commit,
+        }
+    }
+
+    /// Sees to it that a first try of a request is not carried out any more, if it was not so far, in whichever partitions.
+    async fn settle_first(&self, id: RequestId) -> Result<Option<Done>> {
+        let settled = try_join_all(self.partitions.iter().map(|partition| partition.settle(id))).await?;
+        Ok(settled.into_iter().flatten().next())
+    }
+
     /// What is known of a request in any partition.
     async fn known(&self, id: RequestId) -> Result<Known> {
-        let several = self.partitions.len() > 1;
+        let several = self.partitions.len() > 1 && self.cluster.is_none();
         if let Some(stopped) = self.partitions.iter().find(|partition| several && !partition.leads()) {
             // Its log may hold an earlier try that is not applied, which would show after a restart.
             return Err(ConsensusError::Unavailable(format!(
@@ -155,7 +202,10 @@ impl Coordinator {
                 stopped.id()
             )));
         }
-        let known = try_join_all(self.partitions.iter().map(|partition| partition.known(id))).await?;
+        let mut known = try_join_all(self.partitions.iter().map(|partition| partition.known(id))).await?;
+        if self.cluster.is_some() {
+            known.push(self.home(id).known(id.again()).await?);
+        }
         let (mut nothing, mut ends): (Vec<Known>, Vec<Known>) = known.into_iter().partition(|known| *known == Known::Nothing);
         // That it was carried out is known in one partition only, and more than that it is settled.
         ends.sort_by_key(|end| !matches!(end, Known::Done(_)));
@@ -168,12 +218,20 @@ impl Coordinator {
         if let Known::Done(done) = self.known(id).await? {
             return Ok(Some(done));
         }
-        let settled = try_join_all(self.partitions.iter().map(|partition| partition.settle(id))).await?;
-        Ok(settled.into_iter().flatten().next())
+        let first = self.settle_first(id).await?;
+        match (&self.cluster, first) {
+            (Some(_), None) => self.home(id).settle(id.again()).await,
+            (_, first) => Ok(first),
+        }
     }
 
-    /// Commits one part or several, all or none.
-    async fn commit(&self, mut parts: Vec<(PartitionId, WriteSet)>, request: Option<Request>) -> Result<Timestamp> {
+    /// Commits one part or several, all or none. The primary is the lowest of their partitions, or one of them that is named.
+    async fn commit(
+        &self,
+        mut parts: Vec<(PartitionId, WriteSet)>,
+        request: Option<Request>,
+        primary: Option<PartitionId>,
+    ) -> Result<Commit> {
         parts.sort_by_key(|(partition, _)| *partition);
         if parts.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(ConsensusError::Unsupported(
@@ -184,10 +242,10 @@ impl Coordinator {
             [] => Err(ConsensusError::Unsupported("a transaction that writes nothing".to_owned())),
             [_] => {
                 let (partition, write_set) = parts.remove(0);
-                let commit = self.partition(partition)?.carry_out(write_set, request).await?;
-                Ok(commit.timestamp)
+                self.partition(partition)?.carry_out(write_set, request).await
             }
-            [(primary, _), ..] => {
+            [(lowest, _), ..] => {
+                let primary = primary.unwrap_or(*lowest);
                 for (partition, _) in &parts {
                     self.partition(*partition)?;
                 }
@@ -204,7 +262,7 @@ impl Coordinator {
                             coordinator: serial.request.id.client,
                             serial: serial.request.id.serial,
                         },
-                        primary: *primary,
+                        primary,
                         settled: serial.request.settled,
                         request,
                     },
@@ -212,23 +270,60 @@ impl Coordinator {
                 };
                 // A task of its own: it comes to an end also when nobody waits for it.
                 let task = runtime::spawn(open.run(parts));
-                task.await.unwrap_or_else(failed)
+                let timestamp = task.await.unwrap_or_else(failed)?;
+                Ok(Commit { timestamp, repeated: None })
             }
         }
     }
 
     /// Ends what was left prepared: by coordinators that are gone, and by those that have given up.
     async fn resolve_left(&self) {
-        let left = self.partitions.iter().flat_map(|partition| {
-            let prepared = partition.transactions().prepared().into_iter();
-            prepared.map(move |(id, _, primary)| (partition, id, primary))
-        });
-        let left = left.filter(|(partition, id, _)| partition.work().raft.is_leader() && !self.serials.is_open(id.coordinator, id.serial));
-        for (partition, id, primary) in left.collect::<Vec<_>>() {
+        let left = self
+            .partitions
+            .iter()
+            .filter(|partition| partition.work().raft.is_leader())
+            .flat_map(|partition| {
+                let prepared = partition.transactions().prepared().into_iter();
+                prepared.map(move |(id, _, primary)| (partition, id, primary))
+            });
+        let left: Vec<_> = left.filter(|(_, id, _)| !self.coordinates(*id)).collect();
+        let due: Vec<_> = {
+            let mut since = self.left.lock();
+            since.retain(|known, _| left.iter().any(|(_, id, _)| id == known));
+            let is_due = |(_, id, _): &(_, TransactionId, _)| since.entry(*id).or_insert_with(Instant::now).elapsed() >= self.patience(*id);
+            left.into_iter().filter(is_due).collect()
+        };
+        for (partition, id, primary) in due {
+            if self.is_coordinated(partition, id).await {
+                continue;
+            }
             if let Err(error) = self.resolve(partition, id, primary).await {
                 tracing::warn!(transaction = %id, partition = %partition.id(), %error, "a transaction cannot be ended yet");
             }
         }
+    }
+
+    /// How long a transaction is left to whoever coordinates it.
+    fn patience(&self, id: TransactionId) -> Duration {
+        match self.cluster.is_none() || self.serials.is_of(id.coordinator) {
+            true => Duration::ZERO,
+            false => PATIENCE,
+        }
+    }
+
+    /// Whether another node says that it sees to a transaction. One that cannot be asked may as well be gone: the primary has the last word.
+    async fn is_coordinated(&self, partition: &PartitionHandle, id: TransactionId) -> bool {
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !self.serials.is_of(id.coordinator)) else {
+            return false;
+        };
+        let others = {
+            let metrics = partition.work().raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let nodes = metrics.membership_config.membership().nodes().map(|(node, _)| *node);
+            nodes.filter(|node| *node != cluster.node).collect::<Vec<_>>()
+        };
+        let answers = others.into_iter().map(|node| cluster.coordinates(node, id, ASK_LIMIT));
+        join_all(answers).await.contains(&true)
     }
 
     async fn resolve(&self, partition: &PartitionHandle, id: TransactionId, primary: PartitionId) -> Result<()> {
@@ -319,9 +414,10 @@ impl Open {
         }
     }
 
-    /// Whether nothing comes of telling a group: it has stopped, and the node closes, so that nothing more is proposed in the coordinator's name.
+    /// Whether nothing comes of telling a group once more: the node closes, so that nothing more is proposed in the coordinator's name, and the
+    /// group has stopped, or others see to what is left.
     fn is_hopeless(&self, partition: &PartitionHandle) -> bool {
-        self.coordinator.is_closed.load(Ordering::Acquire) && !partition.leads()
+        self.coordinator.is_closed.load(Ordering::Acquire) && (self.coordinator.cluster.is_some() || !partition.leads())
     }
 
     /// Tells all groups how it has ended, until they know.
@@ -387,8 +483,7 @@ impl Node {
         }
         let coordinator = self.coordinator.clone();
         let Some(request) = request else {
-            let timestamp = coordinator.commit(parts, None).await?;
-            return Ok(Commit { timestamp, repeated: None });
+            return coordinator.commit(parts, None, None).await;
         };
         // A task of its own: the next try waits for the end of this one, though its author has left.
         let task = runtime::spawn(async move { coordinator.carry_out(parts, request).await });
@@ -407,67 +502,15 @@ impl Node {
             _ => self.coordinator.settle(request).await,
         }
     }
+}
 
-    /// The newest state of all partitions, at one timestamp: all that was acknowledged before the call.
-    pub async fn snapshots(&self) -> Result<Vec<Snapshot>> {
-        match self.partitions() {
-            [one] => Ok(vec![one.snapshot(None)?]),
-            _ => {
-                let mut tries = 0;
-                loop {
-                    match self.snapshots_at(self.newest()).await {
-                        // A compaction has let versions go since the timestamp was taken.
-                        Err(ConsensusError::Storage(StorageError::SnapshotTooOld { .. })) if tries < READ_TRIES => tries += 1,
-                        snapshots => return snapshots,
-                    }
-                }
-            }
-        }
-    }
-
-    /// The newest timestamp that any partition has applied.
-    fn newest(&self) -> Timestamp {
-        let newest = self.partitions().iter().map(|partition| partition.storage().last_timestamp());
-        newest.max().unwrap_or_default()
-    }
-
-    /// The state of all partitions at a timestamp that none has forgotten, at most the newest.
-    pub async fn snapshots_at(&self, timestamp: Timestamp) -> Result<Vec<Snapshot>> {
-        let timestamp = timestamp.min(self.newest());
-        let all = self.partitions().iter().map(|partition| snapshot_at(partition, timestamp));
-        try_join_all(all).await
+fn repeated(done: Done) -> Commit {
+    Commit {
+        timestamp: done.timestamp,
+        repeated: Some(done.rows),
     }
 }
 
 fn failed<T>(error: JoinError) -> Result<T> {
     Err(ConsensusError::Unknown(format!("the task that committed it failed: {error}")))
-}
-
-async fn snapshot_at(partition: &PartitionHandle, timestamp: Timestamp) -> Result<Snapshot> {
-    // First of all, so that no version goes while others are waited for.
-    let pinned = partition.storage().pin(timestamp)?;
-    let settled = async {
-        partition.in_flight().landed(timestamp).await;
-        let (mut pause, longest) = PAUSES;
-        while !partition.storage().undecided(timestamp).is_empty() {
-            if !partition.leads() {
-                return Err(ConsensusError::Unavailable(format!(
-                    "partition {} has stopped while transactions were being decided, and cannot be read: free the cause and restart",
-                    partition.id()
-                )));
-            }
-            sleep(pause).await;
-            pause = longest.min(2 * pause);
-        }
-        Ok(())
-    };
-    let begun = Instant::now();
-    timeout(READ_LIMIT, settled).await.unwrap_or_else(|_| {
-        Err(ConsensusError::Unavailable(format!(
-            "partition {} has transactions that were not decided within {:?}; retry later",
-            partition.id(),
-            begun.elapsed()
-        )))
-    })?;
-    Ok(partition.storage().pinned_snapshot(pinned)?)
 }

@@ -94,6 +94,7 @@ impl PartitionActor {
                 Command::Decide(timestamp, part)
             }
             Proposal::Abort(part) => Command::Abort(part),
+            Proposal::Ceiling(ceiling) => Command::Ceiling(ceiling),
         };
         let send = self.raft.client_write_ff(command, Some(message.reply));
         // Unconstrained: tokio's cooperative budget must not make a queue with room look full. One poll either sends or leaves no trace.

@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod background;
 pub(crate) mod in_flight;
 pub(crate) mod pressure;
+pub(crate) mod promise;
 pub(crate) mod serials;
 pub(crate) mod two_phase;
 
@@ -17,6 +18,7 @@ use pyralog_storage::{Partition, PartitionId, RelationId, RelationSchema, Snapsh
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
+use crate::clock::Clock;
 use crate::codec::{self, Blob, CodecError, EncodedWriteSet};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
@@ -58,6 +60,9 @@ struct Inner {
     tables: Tables,
     serials: Arc<Serials>,
     cluster: Option<Arc<Cluster>>,
+    clock: Arc<Clock>,
+    /// Held while the ceiling of promises is raised.
+    raising: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl PartitionHandle {
@@ -67,6 +72,7 @@ impl PartitionHandle {
         admission: Arc<Admission>,
         tables: Tables,
         cluster: Option<Arc<Cluster>>,
+        clock: Arc<Clock>,
     ) -> PartitionHandle {
         let id = work.partition.id();
         let barrier = ReadBarrier::new(id.to_string(), GroupId::data(id.0), work.raft.clone(), cluster.clone());
@@ -79,6 +85,8 @@ impl PartitionHandle {
                 tables,
                 serials: Serials::new(),
                 cluster,
+                clock,
+                raising: Arc::default(),
             }),
         }
     }
@@ -91,6 +99,11 @@ impl PartitionHandle {
     /// Returns once snapshots taken here see everything that was acknowledged, by any node, before the call.
     pub async fn barrier(&self) -> Result<()> {
         self.inner.barrier.pass().await
+    }
+
+    /// Waits until this replica has applied an entry.
+    pub(crate) async fn applied(&self, index: u64) -> Result<()> {
+        self.inner.barrier.applied(index).await
     }
 
     pub(crate) fn work(&self) -> &Work {
@@ -228,7 +241,8 @@ impl PartitionHandle {
     async fn outcome(&self, proposal: Proposal, mut staged: Option<&mut Unproposed>) -> Result<Outcome> {
         self.check()?;
         let mut search = Search::new(self.id().to_string(), &self.inner.work.raft);
-        let repeatable = proposal.is_repeatable() && !staged.as_ref().is_some_and(|staged| staged.has_files());
+        let has_files = staged.as_ref().is_some_and(|staged| staged.has_files());
+        let repeatable = proposal.is_repeatable() && !has_files;
         let mut unknown = None;
         let mut locked_since = None;
         let known = |error, unknown: Option<String>| unknown.map_or(error, ConsensusError::Unknown);
@@ -239,9 +253,10 @@ impl PartitionHandle {
             };
             let write_set = staged.as_mut().and_then(|staged| staged.write_set.take());
             let reason = match self.propose_at(leader, proposal.clone()).await {
-                // Nothing was written, and the files of what is staged are gone.
+                // Nothing was written. Had it files, they would be gone.
+                Ok(Outcome::Stale) if !has_files => None,
                 Ok(Outcome::Locked { .. })
-                    if proposal.waits() && locked_since.get_or_insert_with(Instant::now).elapsed() < LOCKED_LIMIT =>
+                    if proposal.waits() && !has_files && locked_since.get_or_insert_with(Instant::now).elapsed() < LOCKED_LIMIT =>
                 {
                     if let Some(staged) = staged.as_mut() {
                         staged.write_set = write_set;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::raft::requests::{Request, RequestId};
+use crate::raft::requests::{Request, RequestId, Tried};
 
 /// The writes of this node since it was opened.
 pub struct Serials {
@@ -40,6 +40,11 @@ impl Serials {
         !self.state.lock().open.is_empty()
     }
 
+    /// Whether a client is this one.
+    pub fn is_of(&self, client: u128) -> bool {
+        client == self.client
+    }
+
     /// Whether a write of this client is in progress.
     pub fn is_open(&self, client: u128, serial: u64) -> bool {
         client == self.client && self.state.lock().open.contains(&serial)
@@ -57,7 +62,12 @@ impl Serials {
             serial,
             part: 0,
         };
-        let request = Request { id, settled, rows: 0 };
+        let request = Request {
+            id,
+            settled,
+            rows: 0,
+            tried: Tried::First,
+        };
         Serial {
             serials: self.clone(),
             request,

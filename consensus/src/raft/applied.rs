@@ -1,5 +1,5 @@
 //! What a data group stores with its applied position: the Raft position, then, if there are any, the requests that were carried out, then
-//! the transactions over several groups.
+//! the transactions over several groups, then the ceilings of promises.
 
 use std::io;
 
@@ -8,6 +8,7 @@ use pyralog_storage::AppliedPayload;
 
 use super::journaled::View;
 use super::position::Position;
+use super::promises::Ceilings;
 use super::{requests, transactions};
 use crate::codec::{self, CodecError};
 
@@ -20,18 +21,24 @@ pub struct Applied {
     pub requests: View<requests::Table>,
     /// The transactions over several groups up to there.
     pub transactions: View<transactions::Table>,
+    /// The ceilings up to there.
+    pub ceilings: Ceilings,
 }
 
 impl AppliedPayload for Applied {
     fn encode(&self) -> io::Result<Bytes> {
         let mut bytes = BytesMut::from(&codec::encode(&self.position).map_err(io::Error::other)?[..]);
         let (requests, transactions) = (self.requests.table(), self.transactions.table());
-        let has_transactions = transactions != transactions::Table::default();
+        let has_ceilings = self.ceilings != Ceilings::default();
+        let has_transactions = has_ceilings || transactions != transactions::Table::default();
         if has_transactions || requests != requests::Table::default() {
             bytes.extend_from_slice(&codec::encode(&requests).map_err(io::Error::other)?);
         }
         if has_transactions {
             bytes.extend_from_slice(&codec::encode(&transactions).map_err(io::Error::other)?);
+        }
+        if has_ceilings {
+            bytes.extend_from_slice(&codec::encode(&self.ceilings).map_err(io::Error::other)?);
         }
         Ok(bytes.freeze())
     }
@@ -46,6 +53,8 @@ pub struct Parts {
     pub requests: requests::Table,
     /// The transactions over several groups.
     pub transactions: transactions::Table,
+    /// The ceilings of promises.
+    pub ceilings: Ceilings,
 }
 
 /// Takes a payload apart.
@@ -55,13 +64,18 @@ pub fn decode(bytes: &[u8]) -> Result<Parts, CodecError> {
         [] => Default::default(),
         rest => codec::decode_first(rest)?,
     };
-    let transactions = match rest {
-        [] => transactions::Table::default(),
+    let (transactions, rest) = match rest {
+        [] => Default::default(),
+        rest => codec::decode_first(rest)?,
+    };
+    let ceilings = match rest {
+        [] => Ceilings::default(),
         rest => codec::decode(rest)?,
     };
     Ok(Parts {
         position,
         requests,
         transactions,
+        ceilings,
     })
 }

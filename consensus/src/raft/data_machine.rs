@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use futures::{Stream, StreamExt};
@@ -20,7 +21,8 @@ use super::applied::{self, Applied, Parts};
 use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
 use super::position::Position;
-use super::requests::{Done, Known, Request, Requests};
+use super::promises::{Leadership, Promises};
+use super::requests::{Done, Known, Request, Requests, Tried};
 use super::retained::Retained;
 use super::snapshot::{GroupSnapshot, SnapshotData, Source};
 use super::transactions::{Part, Standing, Transactions};
@@ -48,6 +50,10 @@ pub struct Tables {
     pub requests: Requests,
     /// Transactions over several groups.
     pub transactions: Transactions,
+    /// Up to where leaders may promise.
+    pub promises: Promises,
+    /// Raft index of the newest entry whose outcome may have been told.
+    pub applied: Arc<AtomicU64>,
 }
 
 /// What an entry that takes effect adds to the tables.
@@ -120,6 +126,7 @@ impl Tables {
     fn take_over(&self, parts: Parts) -> Position {
         self.requests.replace(parts.requests);
         self.transactions.replace(parts.transactions);
+        self.promises.replace(parts.ceilings);
         parts.position
     }
 }
@@ -150,6 +157,19 @@ impl Core {
         let mut position = self.position.lock().clone();
         position.advance(entry);
         let run = |command: &PartitionCommand, done: Outcome| self.run(&position, command, done, None);
+        let leadership = leadership(entry);
+        let floor = self.tables.promises.get().floor(leadership);
+        // So that what this node stamps once it leads is not refused.
+        self.store.observe(floor);
+        let write = match &entry.payload {
+            EntryPayload::Normal(command) => command.write(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        if let Some((timestamp, encoded)) = write.filter(|(timestamp, _)| *timestamp <= floor) {
+            let outcome = self.refuse_stale(&position, timestamp, encoded)?;
+            self.moved(position);
+            return Ok(outcome);
+        }
         let outcome = match &entry.payload {
             EntryPayload::Blank | EntryPayload::Membership(_) => run(&PartitionCommand::Nothing, Outcome::Done)?,
             EntryPayload::Normal(command) => match command {
@@ -158,12 +178,17 @@ impl Core {
                 Command::Prepare(timestamp, part, encoded) => self.prepare(&position, *timestamp, *part, encoded)?,
                 Command::Decide(timestamp, part) => self.decide(&position, *timestamp, *part)?,
                 Command::Abort(part) => self.abort(&position, *part)?,
+                Command::Ceiling(ceiling) => {
+                    self.tables.promises.set(leadership, *ceiling);
+                    run(&PartitionCommand::Nothing, Outcome::Done)?
+                }
                 Command::Void(id) => match self.tables.requests.look(*id) {
                     Known::Nothing => {
                         let request = Request {
                             id: *id,
                             settled: 0,
                             rows: 0,
+                            tried: Tried::Again,
                         };
                         self.run(
                             &position,
@@ -187,8 +212,13 @@ impl Core {
                 Command::Meta(_) => return Err(io::Error::other("a meta command in a data group's log")),
             },
         };
-        *self.position.lock() = position;
+        self.moved(position);
         Ok(outcome)
+    }
+
+    fn moved(&self, position: Position) {
+        self.tables.applied.store(position.index().unwrap_or(0), Ordering::Release);
+        *self.position.lock() = position;
     }
 
     /// The write set of an entry, decoded; its files are kept for replicas that are not as far.
@@ -201,6 +231,14 @@ impl Core {
             retained.keep(&self.partition, index, &write_set).map_err(io::Error::other)?;
         }
         Ok(write_set)
+    }
+
+    /// Refuses what an earlier leader had stamped: a later one may have promised that nothing comes at its timestamp any more.
+    fn refuse_stale(&self, position: &Position, timestamp: Timestamp, encoded: &EncodedWriteSet) -> io::Result<Outcome> {
+        let write_set = self.take_up(position, timestamp, encoded)?;
+        let outcome = self.run(position, &PartitionCommand::Nothing, Outcome::Stale, None)?;
+        self.discard(&write_set);
+        Ok(outcome)
     }
 
     fn write(&self, position: &Position, timestamp: Timestamp, encoded: &EncodedWriteSet, request: Option<Request>) -> io::Result<Outcome> {
@@ -247,6 +285,8 @@ impl Core {
         self.store.observe(timestamp);
         let nothing = |outcome| self.run(position, &PartitionCommand::Nothing, outcome, None);
         match self.tables.transactions.look(part.id) {
+            // An earlier try of its request was carried out, or it was given up: known where transactions are decided.
+            Some(Standing::Prepared(..)) if self.decides(part) && self.is_ended(part.request) => self.end(position, part),
             Some(Standing::Prepared(..)) => {
                 let command = PartitionCommand::Decide(part.id, timestamp);
                 let note = Note::Transaction(part, Standing::Committed(timestamp));
@@ -261,11 +301,21 @@ impl Core {
     fn abort(&self, position: &Position, part: Part) -> io::Result<Outcome> {
         match self.tables.transactions.look(part.id) {
             Some(Standing::Committed(commit)) => self.run(position, &PartitionCommand::Nothing, Outcome::Committed(commit), None),
-            Some(Standing::Prepared(..) | Standing::Aborted) | None => {
-                let note = Note::Transaction(part, Standing::Aborted);
-                self.run(position, &PartitionCommand::Abort(part.id), Outcome::Void, Some(note))
-            }
+            Some(Standing::Prepared(..) | Standing::Aborted) | None => self.end(position, part),
         }
+    }
+
+    fn end(&self, position: &Position, part: Part) -> io::Result<Outcome> {
+        let note = Note::Transaction(part, Standing::Aborted);
+        self.run(position, &PartitionCommand::Abort(part.id), Outcome::Void, Some(note))
+    }
+
+    fn decides(&self, part: Part) -> bool {
+        part.primary == self.partition.id()
+    }
+
+    fn is_ended(&self, request: Option<Request>) -> bool {
+        request.is_some_and(|request| self.tables.requests.look(request.id) != Known::Nothing)
     }
 
     /// Has the partition carry out a command; the tables take note of it where it took effect.
@@ -287,6 +337,7 @@ impl Core {
                 position: position.clone(),
                 requests: self.tables.requests.view(),
                 transactions: self.tables.transactions.view(),
+                ceilings: self.tables.promises.get(),
             })
         };
         let index = raft_index + 1;
@@ -333,6 +384,12 @@ impl Core {
     }
 }
 
+/// The leader that made an entry.
+fn leadership(entry: &Entry) -> Leadership {
+    let id = entry.log_id();
+    (id.committed_leader_id().term, id.committed_leader_id().node_id)
+}
+
 /// What a simulation is told of an applied entry. A write that was refused leaves no version: its timestamp may come again, by a leader that
 /// took over what had been flushed.
 pub fn applied(group: GroupId, entry: &Entry, outcome: &Outcome) -> Observation {
@@ -340,7 +397,7 @@ pub fn applied(group: GroupId, entry: &Entry, outcome: &Outcome) -> Observation 
     Observation::Applied {
         group,
         index: id.index(),
-        leader: (id.committed_leader_id().term, id.committed_leader_id().node_id),
+        leader: leadership(entry),
         checksum: codec::encode(entry).map_or(0, |bytes| crc32c::crc32c(&bytes)),
         timestamp: match &entry.payload {
             EntryPayload::Normal(command) => command

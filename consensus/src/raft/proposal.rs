@@ -52,6 +52,8 @@ pub enum Proposal {
     Decide(Timestamp, Part),
     /// Data: the end of one, unless it is committed.
     Abort(Part),
+    /// Data: a ceiling of promises.
+    Ceiling(Timestamp),
 }
 
 impl Proposal {
@@ -64,7 +66,8 @@ impl Proposal {
             | Proposal::AdvanceConflictFloor(_)
             | Proposal::Void(_)
             | Proposal::Decide(..)
-            | Proposal::Abort(_) => 0,
+            | Proposal::Abort(_)
+            | Proposal::Ceiling(_) => 0,
             Proposal::Meta(change) => change.byte_size(),
         }
     }
@@ -78,6 +81,7 @@ impl Proposal {
             | Proposal::AlterRelation(_)
             | Proposal::DropRelation(_)
             | Proposal::AdvanceConflictFloor(_)
+            | Proposal::Ceiling(_)
             | Proposal::Meta(_) => false,
         }
     }

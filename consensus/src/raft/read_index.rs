@@ -2,19 +2,16 @@
 //! waits until it has applied that (the read index of Ongaro's thesis, 6.4). Reads that come while a round is under way share the next.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::RaftError;
 use openraft::storage::RaftStateMachine;
 use openraft::{Raft, ReadPolicy};
-use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::leadership::{Leader, Search, leads};
+use super::rounds::Rounds;
 use super::types::{LogId, Types};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
@@ -27,12 +24,10 @@ const PASS_LIMIT: Duration = Duration::from_secs(12);
 /// How long one question to the leader may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 
-type Round = Shared<BoxFuture<'static, Result<(), Arc<ConsensusError>>>>;
-
 /// The read barrier of one group at this node.
 pub struct ReadBarrier<SM: RaftStateMachine<Types>> {
     inner: Arc<Inner<SM>>,
-    latest: Mutex<Option<Latest>>,
+    rounds: Rounds<Result<(), Arc<ConsensusError>>>,
 }
 
 struct Inner<SM: RaftStateMachine<Types>> {
@@ -40,11 +35,6 @@ struct Inner<SM: RaftStateMachine<Types>> {
     group: GroupId,
     raft: Raft<Types, SM>,
     cluster: Option<Arc<Cluster>>,
-}
-
-struct Latest {
-    begun: Arc<AtomicBool>,
-    round: Round,
 }
 
 impl<SM: RaftStateMachine<Types>> ReadBarrier<SM> {
@@ -58,7 +48,7 @@ impl<SM: RaftStateMachine<Types>> ReadBarrier<SM> {
         };
         ReadBarrier {
             inner: Arc::new(inner),
-            latest: Mutex::new(None),
+            rounds: Rounds::default(),
         }
     }
 
@@ -67,7 +57,9 @@ impl<SM: RaftStateMachine<Types>> ReadBarrier<SM> {
         if self.inner.is_alone() {
             return Ok(());
         }
-        let passed = timeout(PASS_LIMIT, self.join()).await.unwrap_or_else(|_| {
+        let inner = self.inner.clone();
+        let round = self.rounds.join(async move { inner.round().await.map_err(Arc::new) });
+        let passed = timeout(PASS_LIMIT, round).await.unwrap_or_else(|_| {
             let reason = format!(
                 "group {} does not answer: a majority of its nodes may be down; nothing was done, retry later",
                 self.inner.name
@@ -80,36 +72,14 @@ impl<SM: RaftStateMachine<Types>> ReadBarrier<SM> {
         })
     }
 
+    /// Waits until this replica has applied an entry.
+    pub async fn applied(&self, index: u64) -> Result<()> {
+        self.inner.applied(index).await
+    }
+
     /// Whether this node is the only voter: it has seen all there is.
     pub fn is_alone(&self) -> bool {
         self.inner.is_alone()
-    }
-
-    /// The round that begins next.
-    fn join(&self) -> Round {
-        let mut latest = self.latest.lock();
-        if let Some(waiting) = latest.as_ref()
-            && !waiting.begun.load(Ordering::Acquire)
-        {
-            return waiting.round.clone();
-        }
-        let before = latest.take().map(|latest| latest.round);
-        let begun = Arc::new(AtomicBool::new(false));
-        let (inner, begins) = (self.inner.clone(), begun.clone());
-        let round = async move {
-            if let Some(before) = before {
-                // Whatever came of it: this round asks for itself.
-                let _ = before.await;
-            }
-            begins.store(true, Ordering::Release);
-            inner.round().await.map_err(Arc::new)
-        };
-        let round = round.boxed().shared();
-        *latest = Some(Latest {
-            begun,
-            round: round.clone(),
-        });
-        round
     }
 }
 

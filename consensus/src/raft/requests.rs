@@ -34,6 +34,30 @@ pub struct Request {
     pub settled: u64,
     /// How many rows it changes, to be told again.
     pub rows: u64,
+    /// Whether it was sent before. Nothing that is stored.
+    #[serde(skip)]
+    pub tried: Tried,
+}
+
+/// Whether a request may have been sent before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tried {
+    /// It was not, as its client says.
+    First,
+    /// It may have been, through another node too.
+    #[default]
+    Again,
+}
+
+impl RequestId {
+    /// The name under which later tries go, once it is settled that no first one is carried out any more. A client's id is random, so that
+    /// no other one has its complement.
+    pub fn again(self) -> RequestId {
+        RequestId {
+            client: !self.client,
+            ..self
+        }
+    }
 }
 
 /// A write that was carried out.
@@ -150,7 +174,12 @@ mod tests {
 
     fn request(client: u128, serial: u64, settled: u64) -> Request {
         let id = RequestId { client, serial, part: 0 };
-        Request { id, settled, rows: serial }
+        Request {
+            id,
+            settled,
+            rows: serial,
+            tried: Tried::First,
+        }
     }
 
     fn done(serial: u64) -> Option<Done> {

@@ -84,6 +84,8 @@ pub enum Command {
     Decide(Timestamp, Part),
     /// Data: a transaction is aborted, unless it is committed.
     Abort(Part),
+    /// Data: the group's leaders may promise readers that nothing is stamped at or before timestamps up to this one any more.
+    Ceiling(Timestamp),
 }
 
 impl Command {
@@ -110,7 +112,12 @@ impl Command {
         match self {
             Command::Write(_, write_set) | Command::Request(_, _, write_set) | Command::Prepare(_, _, write_set) => write_set.byte_size(),
             Command::CreateRelation(schema) | Command::AlterRelation(schema) => schema.0.len(),
-            Command::DropRelation(_) | Command::AdvanceConflictFloor(_) | Command::Void(_) | Command::Decide(..) | Command::Abort(_) => 0,
+            Command::DropRelation(_)
+            | Command::AdvanceConflictFloor(_)
+            | Command::Void(_)
+            | Command::Decide(..)
+            | Command::Abort(_)
+            | Command::Ceiling(_) => 0,
             Command::Meta(change) => change.byte_size(),
         }
     }
@@ -128,6 +135,7 @@ impl fmt::Display for Command {
             }
             Command::Decide(timestamp, part) => write!(f, "commit {} at {timestamp}", part.id),
             Command::Abort(part) => write!(f, "abort {}", part.id),
+            Command::Ceiling(ceiling) => write!(f, "promises up to {ceiling}"),
             Command::CreateRelation(_) => f.write_str("create relation"),
             Command::AlterRelation(_) => f.write_str("alter relation"),
             Command::DropRelation(relation) => write!(f, "drop relation {relation}"),
@@ -170,6 +178,8 @@ pub enum Outcome {
         /// The key, readable.
         key: String,
     },
+    /// Stamped by a leader whose time is over, too low for what a later one may have promised; nothing changed, and it may be asked again.
+    Stale,
 }
 
 /// Why storage refused a command for what it says, not for what the machine did.
@@ -246,6 +256,9 @@ impl Outcome {
                 repeated: Some(rows),
             })),
             Outcome::Void => Err(ConsensusError::Void),
+            Outcome::Stale => Err(ConsensusError::Unavailable(
+                "the group's leader changed while the write was on its way; nothing was written, retry".to_owned(),
+            )),
             Outcome::Done | Outcome::MetaChanged(_) | Outcome::Prepared(_) => Ok(None),
             Outcome::Conflict { relation, key } => Err(ConsensusError::Conflict(WriteConflict {
                 relation,

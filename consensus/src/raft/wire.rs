@@ -4,6 +4,7 @@ use bytes::Bytes;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use pyralog_storage::{Timestamp, TransactionId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ use crate::codec::{self, CodecError};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
 use crate::node::runs::Runs;
+use crate::partition::promise::Promised;
 
 /// A request to another node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,6 +42,11 @@ pub enum Request {
     Superseded(u64, Runs),
     /// Raft's heartbeats of several groups.
     Heartbeats(Vec<(GroupId, AppendEntriesRequest<Types>)>),
+    /// To the leader of data groups: promise that nothing more is stamped at or before this, which was given to a commit, or is a reader's
+    /// clock.
+    ReadAt(Vec<GroupId>, Timestamp, bool),
+    /// Whether the node coordinates this transaction, and has not ended it.
+    Coordinates(TransactionId),
 }
 
 /// What openraft asks a group's member.
@@ -115,6 +122,10 @@ pub enum Answer {
     Superseded(bool),
     /// To heartbeats, in their order.
     Heartbeats(Vec<Result<AppendEntriesResponse<Types>, String>>),
+    /// To readers, a promise for each group; `None`: this node does not lead it.
+    ReadAt(Vec<Option<Promised>>),
+    /// To a question about a transaction.
+    Coordinates(bool),
 }
 
 /// What came of an admission.

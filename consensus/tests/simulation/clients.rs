@@ -1,25 +1,30 @@
-//! The workload: registers with conditional writes, transfers between accounts, rows that are written once, numbers that are given out.
+//! The workload: registers with conditional writes, transfers between accounts, rows that are written once, requests that are tried through
+//! several nodes, numbers that are given out. Rows lie in as many partitions as the seed has.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyralog_consensus::{ConsensusError, Node, PartitionHandle};
-use pyralog_storage::{Snapshot, Timestamp, WriteSet};
+use pyralog_consensus::{Commit, ConsensusError, Node, Request, RequestId, Tried};
+use pyralog_storage::{PartitionId, RelationId, Snapshot, WriteSet};
 use tokio::time::sleep;
 
 use crate::history::{History, Told};
 use crate::linearizable::Operation;
-use crate::rows::{self, ACCOUNTS, APPENDS, BALANCE, CELLS, FIRST_ACCOUNT, REGISTERS};
+use crate::rows::{self, ACCOUNTS, APPENDS, BALANCE, CELLS, FIRST_ACCOUNT, MOST_TRIES, REGISTERS, TRIES};
 use crate::world::world;
 
 /// Longest pause between two operations of a client.
 const PAUSE_MS: u64 = 120;
+/// Requests of which one is tried again.
+const LAST_REQUESTS: u64 = 5;
+
+type Parts = Vec<(PartitionId, WriteSet)>;
 
 /// A client of one node, until the node ends.
 pub async fn work(node: Arc<Node>, host: usize, client: usize) {
-    let partition = node.partitions()[0].clone();
     if host == 0 && client == 0 {
-        prepare(&partition).await;
+        prepare(&node).await;
     }
     loop {
         sleep(Duration::from_millis(world().below(PAUSE_MS))).await;
@@ -27,77 +32,99 @@ pub async fn work(node: Arc<Node>, host: usize, client: usize) {
             continue;
         }
         match world().below(100) {
-            0..25 => read(&partition).await,
-            25..45 => put(&partition).await,
-            45..60 => swap(&partition).await,
-            60..64 => delete(&partition).await,
-            64..80 => transfer(&partition).await,
-            80..97 => append(&partition).await,
+            0..25 => read(&node).await,
+            25..42 => put(&node).await,
+            42..56 => swap(&node).await,
+            56..60 => delete(&node).await,
+            60..76 => transfer(&node).await,
+            76..90 => append(&node).await,
+            90..97 => request(&node).await,
             _ => allocate(&node).await,
         }
     }
 }
 
 /// Makes the relations and the accounts, if they are not there.
-async fn prepare(partition: &PartitionHandle) {
+async fn prepare(node: &Node) {
     loop {
-        if prepared(partition).await.is_ok() {
+        if prepared(node).await.is_ok() {
             return;
         }
         sleep(Duration::from_millis(200)).await;
     }
 }
 
-async fn prepared(partition: &PartitionHandle) -> Result<(), ConsensusError> {
-    for relation in [CELLS, APPENDS] {
-        partition.create_relation(rows::schema(relation)).await?;
+async fn prepared(node: &Node) -> Result<(), ConsensusError> {
+    for partition in node.partitions() {
+        for relation in [CELLS, APPENDS, TRIES] {
+            partition.create_relation(rows::schema(relation)).await?;
+        }
     }
-    let snapshot = fresh(partition).await?;
-    if rows::read(&snapshot, CELLS).iter().any(|(id, _)| *id >= FIRST_ACCOUNT) {
+    let snapshots = fresh(node).await?;
+    if rows::read_all(&snapshots, CELLS).iter().any(|(id, _)| *id >= FIRST_ACCOUNT) {
         return Ok(());
     }
     let accounts: Vec<(i64, u64)> = (0..ACCOUNTS).map(|number| (FIRST_ACCOUNT + number, BALANCE)).collect();
-    partition.commit(rows::puts(CELLS, Some(snapshot.timestamp()), &accounts)).await?;
+    node.commit(rows::parts(
+        node.partitions().len(),
+        CELLS,
+        Some(snapshots[0].timestamp()),
+        &accounts,
+    ))
+    .await?;
     Ok(())
 }
 
-async fn fresh(partition: &PartitionHandle) -> Result<Snapshot, ConsensusError> {
-    partition.barrier().await?;
-    partition.snapshot(None)
+async fn fresh(node: &Node) -> Result<Vec<Snapshot>, ConsensusError> {
+    if let [only] = node.partitions() {
+        only.barrier().await?;
+    }
+    node.snapshots().await
 }
 
 /// Commits, and says what the author may conclude.
-async fn commit(partition: &PartitionHandle, what: &str, write_set: WriteSet) -> Told {
-    let result = partition.commit(write_set).await;
-    let told = match &result {
-        Ok(timestamp) => {
-            acknowledged(*timestamp);
-            Told::Done
-        }
-        Err(ConsensusError::Unknown(_)) => Told::Unknown,
-        Err(_) => Told::NotDone,
-    };
-    world().event(|| format!("{what}: {result:?}"));
-    told
+async fn commit(node: &Node, what: &str, parts: Parts) -> Told {
+    told(what, carry_out(node, parts, None).await)
 }
 
-fn acknowledged(timestamp: Timestamp) {
-    world().acknowledged.borrow_mut().push(timestamp);
+async fn carry_out(node: &Node, parts: Parts, request: Option<Request>) -> Result<Commit, ConsensusError> {
+    let only = (parts.len() == 1).then(|| parts[0].0);
+    let result = node.carry_out(parts, request).await;
+    if let (Ok(Commit { timestamp, repeated: None }), Some(partition)) = (&result, only)
+        && request.is_none_or(|request| request.tried == Tried::First)
+    {
+        world().acknowledged.borrow_mut().push((partition, *timestamp));
+    }
+    result
+}
+
+fn told(what: &str, result: Result<Commit, ConsensusError>) -> Told {
+    world().event(|| format!("{what}: {result:?}"));
+    match &result {
+        Ok(_) => Told::Done,
+        Err(ConsensusError::Unknown(_)) => Told::Unknown,
+        Err(_) => Told::NotDone,
+    }
 }
 
 fn a_register() -> i64 {
     world().below(REGISTERS as u64) as i64
 }
 
-async fn read(partition: &PartitionHandle) {
+fn to_put(node: &Node, relation: RelationId, snapshots: Option<&[Snapshot]>, rows: &[(i64, u64)]) -> Parts {
+    let start = snapshots.map(|snapshots| snapshots[0].timestamp());
+    rows::parts(node.partitions().len(), relation, start, rows)
+}
+
+async fn read(node: &Node) {
     let register = a_register();
     let begun = world().history.borrow_mut().begin(register, Operation::Read(None));
-    let Ok(snapshot) = fresh(partition).await else {
+    let Ok(snapshots) = fresh(node).await else {
         return world().history.borrow_mut().end(&begun, Told::NotDone);
     };
-    let cells = rows::read(&snapshot, CELLS);
+    let cells = rows::read_all(&snapshots, CELLS);
     let found = rows::value(&cells, register);
-    world().event(|| format!("register {register} is {found:?}"));
+    world().event(|| format!("register {register} is {found:?} at {:?}", snapshots[0].timestamp()));
     if let Err(error) = History::check_accounts(&cells) {
         world().violated(|| error);
     }
@@ -107,39 +134,41 @@ async fn read(partition: &PartitionHandle) {
     history.end(&begun, Told::Done);
 }
 
-async fn put(partition: &PartitionHandle) {
+async fn put(node: &Node) {
     let (register, value) = (a_register(), world().history.borrow_mut().next_value());
     let begun = world().history.borrow_mut().begin(register, Operation::Write(value));
     let told = commit(
-        partition,
+        node,
         &format!("register {register} := {value}"),
-        rows::puts(CELLS, None, &[(register, value)]),
+        to_put(node, CELLS, None, &[(register, value)]),
     )
     .await;
     world().history.borrow_mut().end(&begun, told);
 }
 
-async fn delete(partition: &PartitionHandle) {
+async fn delete(node: &Node) {
     let register = a_register();
     let begun = world().history.borrow_mut().begin(register, Operation::Delete);
-    let told = commit(partition, &format!("register {register} goes"), rows::delete(CELLS, None, register)).await;
+    let home = rows::home(register, node.partitions().len());
+    let parts = vec![(home, rows::delete(CELLS, None, register))];
+    let told = commit(node, &format!("register {register} goes"), parts).await;
     world().history.borrow_mut().end(&begun, told);
 }
 
-async fn swap(partition: &PartitionHandle) {
+async fn swap(node: &Node) {
     let register = a_register();
-    let Ok(snapshot) = fresh(partition).await else { return };
-    let found = rows::value(&rows::read(&snapshot, CELLS), register);
+    let Ok(snapshots) = fresh(node).await else { return };
+    let found = rows::value(&rows::read_all(&snapshots, CELLS), register);
     let value = world().history.borrow_mut().next_value();
     let begun = world().history.borrow_mut().begin(register, Operation::Swap(found, value));
-    let write_set = rows::puts(CELLS, Some(snapshot.timestamp()), &[(register, value)]);
-    let told = commit(partition, &format!("register {register} {found:?} => {value}"), write_set).await;
+    let parts = to_put(node, CELLS, Some(&snapshots), &[(register, value)]);
+    let told = commit(node, &format!("register {register} {found:?} => {value}"), parts).await;
     world().history.borrow_mut().end(&begun, told);
 }
 
-async fn transfer(partition: &PartitionHandle) {
-    let Ok(snapshot) = fresh(partition).await else { return };
-    let cells = rows::read(&snapshot, CELLS);
+async fn transfer(node: &Node) {
+    let Ok(snapshots) = fresh(node).await else { return };
+    let cells = rows::read_all(&snapshots, CELLS);
     let (from, to) = (world().below(ACCOUNTS as u64) as i64, world().below(ACCOUNTS as u64) as i64);
     let (from, to) = (FIRST_ACCOUNT + from, FIRST_ACCOUNT + to);
     let (Some(has), Some(gets)) = (rows::value(&cells, from), rows::value(&cells, to)) else {
@@ -149,15 +178,68 @@ async fn transfer(partition: &PartitionHandle) {
         return;
     }
     let sum = 1 + world().below(has);
-    let write_set = rows::puts(CELLS, Some(snapshot.timestamp()), &[(from, has - sum), (to, gets + sum)]);
-    let told = commit(partition, &format!("{sum} from {from} to {to}"), write_set).await;
+    let parts = to_put(node, CELLS, Some(&snapshots), &[(from, has - sum), (to, gets + sum)]);
+    let told = commit(node, &format!("{sum} from {from} to {to}"), parts).await;
     world().history.borrow_mut().count(told);
 }
 
-async fn append(partition: &PartitionHandle) {
-    let id = world().history.borrow_mut().begin_append();
-    let told = commit(partition, &format!("row {id}"), rows::puts(APPENDS, None, &[(id, id as u64)])).await;
-    world().history.borrow_mut().end_append(id, told);
+/// A row, or several at once: all of them, or none.
+async fn append(node: &Node) {
+    let count = [1, 1, 2, 4][world().below(4) as usize];
+    let ids = world().history.borrow_mut().begin_appends(count);
+    let rows: Vec<(i64, u64)> = ids.iter().map(|id| (*id, ids[0] as u64)).collect();
+    let told = commit(node, &format!("rows {ids:?}"), to_put(node, APPENDS, None, &rows)).await;
+    for id in ids {
+        world().history.borrow_mut().end_append(id, told);
+    }
+}
+
+/// A try of a request: the first, or one more of a request that any client began. Each writes rows of its own, in partitions of its own.
+async fn request(node: &Node) {
+    let world = world();
+    let known = world.history.borrow().requests();
+    let number = match known > 0 && world.chance(650) {
+        true => known - 1 - world.below(LAST_REQUESTS.min(known)),
+        false => known,
+    };
+    let Some(tried) = world.history.borrow_mut().begin_try(number, MOST_TRIES as u64) else {
+        return;
+    };
+    let request = Request {
+        id: RequestId {
+            client: 0x1234_5678_9abc + u128::from(number % 3),
+            serial: number,
+            part: 0,
+        },
+        settled: number.saturating_sub(4 * LAST_REQUESTS),
+        rows: tried,
+        tried: if tried == 0 { Tried::First } else { Tried::Again },
+    };
+    let id = number as i64 * MOST_TRIES + tried as i64;
+    // A partition is drawn for it, so that tries differ in where they write. The rows say what they belong to.
+    let spread: i64 = 1 << 40;
+    let rows: BTreeMap<i64, u64> = (0..1 + world.below(3))
+        .map(|_| (id + spread * world.below(8) as i64, id as u64))
+        .collect();
+    let parts = by_spread(node, &rows, spread);
+    let told = told(
+        &format!("request {number}, try {tried}"),
+        carry_out(node, parts, Some(request)).await,
+    );
+    world.history.borrow_mut().end_try(number, told);
+}
+
+fn by_spread(node: &Node, rows: &BTreeMap<i64, u64>, spread: i64) -> Parts {
+    let count = node.partitions().len();
+    let mut by_home: BTreeMap<PartitionId, Vec<(i64, u64)>> = BTreeMap::new();
+    for (id, value) in rows {
+        let home = PartitionId((id / spread) as u32 % count as u32);
+        by_home.entry(home).or_default().push((*id, *value));
+    }
+    by_home
+        .into_iter()
+        .map(|(home, rows)| (home, rows::puts(TRIES, None, &rows)))
+        .collect()
 }
 
 async fn allocate(node: &Node) {

@@ -1,17 +1,18 @@
 //! A simulated cluster: steps through virtual time, crashes and restarts, and what is looked at between two steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use pyralog_consensus::log::{GroupId, Log, LogConfig};
 use pyralog_consensus::{MetaRevision, NodeStatus};
+use pyralog_storage::{PartitionId, Snapshot, Timestamp};
 use turmoil::Sim;
 
 use crate::disk::{DiskFault, SimulatedDisk};
 use crate::host::{self, Command};
-use crate::rows::{self, APPENDS, CELLS};
+use crate::rows::{self, APPENDS, CELLS, TRIES};
 use crate::world::{Weather, World};
 
 /// Virtual time of one step.
@@ -64,6 +65,7 @@ pub struct Cluster {
 pub struct Contents {
     pub cells: Vec<(i64, u64)>,
     pub appends: Vec<(i64, u64)>,
+    pub tries: Vec<(i64, u64)>,
     pub meta: Vec<(String, Vec<u8>, MetaRevision)>,
 }
 
@@ -340,38 +342,54 @@ impl Cluster {
         if acknowledged.is_empty() {
             return;
         }
-        let group = GroupId::data(0);
+        let groups: BTreeSet<PartitionId> = acknowledged.iter().map(|(partition, _)| *partition).collect();
+        for partition in groups {
+            let timestamps = acknowledged
+                .iter()
+                .filter(|(of, _)| *of == partition)
+                .map(|(_, timestamp)| *timestamp);
+            if let Err(violation) = self.look_at_logs(GroupId::data(partition.0), timestamps) {
+                return world.violated(|| violation);
+            }
+        }
+    }
+
+    fn look_at_logs(&self, group: GroupId, acknowledged: impl Iterator<Item = Timestamp>) -> Result<(), String> {
+        let world = &self.world;
         let mut logs = Vec::new();
         for host in 0..self.size() {
             let host = world.host(host);
             if !host.disk.has_log() {
                 continue;
             }
-            match durable_entries(host.disk.durable(), &host.dir.join("log"), group) {
-                Ok(entries) => logs.push(entries),
-                Err(error) => return world.violated(|| format!("what is durable of the log of {} cannot be read: {error}", host.name)),
-            }
+            let entries = durable_entries(host.disk.durable(), &host.dir.join("log"), group);
+            logs.push(entries.map_err(|error| format!("what is durable of the log of {} cannot be read: {error}", host.name))?);
         }
         for timestamp in acknowledged {
             let Some((index, entry)) = world.invariants.borrow().written(group, timestamp) else {
-                return world.violated(|| format!("{timestamp:?} was acknowledged, and nobody has applied it"));
+                return Err(format!("{timestamp:?} was acknowledged, and nobody has applied it"));
             };
             let has =
                 |log: &&DurableEntries| log.first.is_none_or(|first| index < first) || log.entries.get(&index) == Some(&entry.checksum);
             let copies = logs.iter().filter(has).count();
             if copies < COPIES {
-                return world.violated(|| format!("entry {index} was acknowledged, and is durable in {copies} logs only"));
+                return Err(format!(
+                    "entry {index} of {group:?} was acknowledged, and is durable in {copies} logs only"
+                ));
             }
         }
+        Ok(())
     }
 
     /// What a host's replica holds.
     pub fn contents(&self, host: usize) -> Option<Contents> {
         let node = self.world.node(host)?;
-        let snapshot = node.partitions()[0].snapshot(None).ok()?;
+        let snapshots: Option<Vec<Snapshot>> = node.partitions().iter().map(|partition| partition.snapshot(None).ok()).collect();
+        let snapshots = snapshots?;
         Some(Contents {
-            cells: rows::read(&snapshot, CELLS),
-            appends: rows::read(&snapshot, APPENDS),
+            cells: rows::read_all(&snapshots, CELLS),
+            appends: rows::read_all(&snapshots, APPENDS),
+            tries: rows::read_all(&snapshots, TRIES),
             meta: node.meta().scan("").ok()?,
         })
     }

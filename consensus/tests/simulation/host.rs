@@ -47,6 +47,7 @@ impl WallClock for Clock {
 fn config(host: &Host) -> NodeConfig {
     let mut config = NodeConfig::new(&host.dir);
     config.log_file_bytes = LOG_FILE_BYTES;
+    config.partitions = world().partitions;
     config.partition_options = PartitionOptions {
         memtable_bytes: MEMTABLE_BYTES,
         ..PartitionOptions::default()
@@ -107,7 +108,8 @@ pub async fn live(number: usize) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn obey(node: Arc<Node>, command: Command) {
-    let partition = &node.partitions()[0];
+    let number = world().below(node.partitions().len() as u64);
+    let partition = &node.partitions()[number as usize];
     let result = match command {
         Command::Close => Ok(()),
         Command::Checkpoint => partition.checkpoint().await,

@@ -30,8 +30,8 @@ pub struct Invariants {
     votes: BTreeMap<(usize, GroupId), Vote>,
     /// Who led a group in which term.
     leaders: BTreeSet<(String, u64, u64)>,
-    /// The index at which a write set was applied.
-    written: BTreeMap<Timestamp, u64>,
+    /// The index at which each group applied a write set.
+    written: BTreeMap<GroupId, BTreeMap<Timestamp, u64>>,
     /// Counts for the report.
     pub installs: u64,
 }
@@ -113,12 +113,13 @@ impl Invariants {
             ));
         }
         if let Some(timestamp) = entry.timestamp {
-            if let Some((later, at)) = self.written.range(timestamp..).next() {
+            let written = self.written.entry(group).or_default();
+            if let Some((later, at)) = written.range(timestamp..).next() {
                 return Err(format!(
                     "entry {index} of {group:?} is written at {timestamp:?}, not after {later:?} of entry {at}"
                 ));
             }
-            self.written.insert(timestamp, index);
+            written.insert(timestamp, index);
         }
         entries.insert(index, entry);
         Ok(())
@@ -138,7 +139,7 @@ impl Invariants {
 
     /// The entry that a write set was applied as.
     pub fn written(&self, group: GroupId, timestamp: Timestamp) -> Option<(u64, Applied)> {
-        let index = *self.written.get(&timestamp)?;
+        let index = *self.written.get(&group)?.get(&timestamp)?;
         Some((index, *self.applied.get(&group)?.get(&index)?))
     }
 }

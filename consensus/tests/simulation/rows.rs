@@ -1,17 +1,24 @@
 //! The relations of the simulation's workload, and how their rows are written and read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt64Type};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
-use pyralog_storage::{ConflictPolicy, RelationId, RelationSchema, RelationWrites, Snapshot, StorageError, Timestamp, WriteSet};
+use pyralog_storage::{
+    ConflictPolicy, PartitionId, RelationId, RelationSchema, RelationWrites, Snapshot, StorageError, Timestamp, WriteSet,
+};
 
 /// Registers (from 0) and accounts (from [`FIRST_ACCOUNT`]).
 pub const CELLS: RelationId = RelationId(1);
 /// Rows that are written once.
 pub const APPENDS: RelationId = RelationId(2);
+/// A row for each try of a request that was carried out: one a request, whatever is tried.
+pub const TRIES: RelationId = RelationId(3);
+/// Tries of one request, at most.
+pub const MOST_TRIES: i64 = 16;
 
 pub const REGISTERS: i64 = 4;
 pub const FIRST_ACCOUNT: i64 = 1_000;
@@ -68,6 +75,30 @@ fn write_set(relation: RelationId, start: Option<Timestamp>, puts: Vec<RecordBat
         start: start.unwrap_or(Timestamp::ZERO),
         relations: vec![writes],
     }
+}
+
+/// The partition of a row.
+pub fn home(id: i64, partitions: usize) -> PartitionId {
+    PartitionId((id as usize % partitions) as u32)
+}
+
+/// Puts of rows, in whichever partitions they belong.
+pub fn parts(partitions: usize, relation: RelationId, start: Option<Timestamp>, rows: &[(i64, u64)]) -> Vec<(PartitionId, WriteSet)> {
+    let mut by_home: BTreeMap<PartitionId, Vec<(i64, u64)>> = BTreeMap::new();
+    for row in rows {
+        by_home.entry(home(row.0, partitions)).or_default().push(*row);
+    }
+    by_home
+        .into_iter()
+        .map(|(home, rows)| (home, puts(relation, start, &rows)))
+        .collect()
+}
+
+/// The rows of a relation in all partitions, by id.
+pub fn read_all(snapshots: &[Snapshot], relation: RelationId) -> Vec<(i64, u64)> {
+    let mut rows: Vec<_> = snapshots.iter().flat_map(|snapshot| read(snapshot, relation)).collect();
+    rows.sort();
+    rows
 }
 
 /// The rows of a relation, by id. A relation that is not there yet has none.

@@ -176,7 +176,8 @@ fn agree(cluster: &Cluster) -> bool {
                 let group = &status.groups[group];
                 let mut voters = group.voters.clone();
                 voters.sort();
-                group.applied_index == last && group.last_index == last && group.stopped.is_none() && voters == ids
+                let is_whole = group.applied_index == last && group.last_index == last && group.storage.undecided == 0;
+                is_whole && group.stopped.is_none() && voters == ids
             })
     })
 }
@@ -298,7 +299,7 @@ fn play(cluster: &mut Cluster, settings: &Settings) -> Result<(), String> {
             known.meta.len()
         )
     });
-    world.history.borrow().check(&known.cells, &known.appends)
+    world.history.borrow().check(&known.cells, &known.appends, &known.tries)
 }
 
 fn agree_on_members(cluster: &Cluster) -> bool {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pyralog_consensus::Node;
 use pyralog_consensus::simulation::{Observation, Simulation, TaskGate};
-use pyralog_storage::Timestamp;
+use pyralog_storage::{PartitionId, Timestamp};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::mpsc::UnboundedSender;
@@ -84,12 +84,14 @@ pub struct Host {
 /// The whole.
 pub struct World {
     pub seed: u64,
+    /// Data partitions.
+    pub partitions: u32,
     pub hosts: RefCell<Vec<Rc<Host>>>,
     pub weather: Cell<Weather>,
     pub invariants: RefCell<Invariants>,
     pub history: RefCell<History>,
     /// Writes that were acknowledged since their durability was last looked at.
-    pub acknowledged: RefCell<Vec<Timestamp>>,
+    pub acknowledged: RefCell<Vec<(PartitionId, Timestamp)>>,
     /// Virtual time since the beginning.
     pub now: Cell<Duration>,
     /// Whether clients go on.
@@ -113,8 +115,10 @@ impl World {
     pub fn new(seed: u64, syncs: Syncs, verbose: bool) -> Rc<World> {
         let mut random = StdRng::seed_from_u64(seed);
         let disk_delay_us = [100, 2_000, 20_000][random.random_range(0..3)];
+        let partitions = [1, 2, 4][random.random_range(0..3)];
         Rc::new(World {
             seed,
+            partitions,
             hosts: RefCell::default(),
             weather: Cell::default(),
             invariants: RefCell::default(),

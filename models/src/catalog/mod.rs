@@ -9,6 +9,7 @@ mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use pyralog_consensus::{Meta, MetaChange, MetaExpect, MetaRevision, Node};
@@ -26,6 +27,9 @@ pub const DEFAULT_SCHEMA: &str = "public";
 
 const OBJECT_PREFIX: &str = "catalog/object/";
 const SCHEMA_PREFIX: &str = "catalog/schema/";
+/// How long a read waits for a relation that another node alters in all partitions, before it sees to that itself, and how often it looks.
+const ALTERING_LIMIT: Duration = Duration::from_secs(2);
+const ALTERING_PAUSE: Duration = Duration::from_millis(10);
 
 /// The catalog of one database. Cheap to clone.
 #[derive(Clone)]
@@ -64,7 +68,25 @@ impl Catalog {
             1 => None,
             _ => Some(self.altering.read().await),
         };
-        Ok(self.node.snapshots().await?)
+        let begun = Instant::now();
+        let mut snapshots = self.node.snapshots().await?;
+        while !are_of_one_shape(&snapshots) {
+            // Another node alters a relation; if it is gone, somebody has to bring that to an end.
+            match begun.elapsed() {
+                waited if waited < ALTERING_LIMIT => tokio::time::sleep(ALTERING_PAUSE).await,
+                waited if waited < 3 * ALTERING_LIMIT => finish_alterations(&self.node).await?,
+                _ => {
+                    return Err(Error::new(
+                        ErrorKind::Unavailable,
+                        "55006",
+                        "a relation is being altered in one partition after the other",
+                    )
+                    .with_hint("retry later"));
+                }
+            }
+            snapshots = self.node.snapshots().await?;
+        }
+        Ok(snapshots)
     }
 
     fn meta(&self) -> &Meta {
@@ -272,6 +294,17 @@ impl Catalog {
     }
 }
 
+/// Whether each relation has the same schema in all partitions that have it.
+fn are_of_one_shape(snapshots: &[Snapshot]) -> bool {
+    let [first, others @ ..] = snapshots else { return true };
+    let versions: BTreeMap<RelationId, u32> = match others {
+        [] => return true,
+        _ => first.versions().collect(),
+    };
+    let mut others = others.iter().flat_map(Snapshot::versions);
+    others.all(|(relation, version)| versions.get(&relation).is_none_or(|first| *first == version))
+}
+
 /// Alters relations in those partitions that a crash has left behind others.
 async fn finish_alterations(node: &Node) -> Result<()> {
     let mut newest: BTreeMap<RelationId, Arc<RelationSchema>> = BTreeMap::new();
@@ -300,8 +333,11 @@ fn object_key(name: &ObjectName) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use futures::TryStreamExt;
 
+    use crate::engine::Engine;
     use crate::{Database, DatabaseConfig, Error, Parameters};
 
     async fn count(db: &Database) -> Result<usize, Error> {
@@ -333,15 +369,29 @@ mod tests {
             .next()
             .unwrap()
             .id;
-        for partition in &engine.node.partitions()[..2] {
-            let mut altered = (*partition.storage().relation_schema(id).unwrap()).clone();
-            altered.version += 1;
-            partition.alter_relation(altered).await.unwrap();
-        }
-        assert!(count(&db).await.is_err(), "two shapes");
+        let alter_two = async |engine: &Engine| {
+            for partition in &engine.node.partitions()[..2] {
+                let mut altered = (*partition.storage().relation_schema(id).unwrap()).clone();
+                altered.version += 1;
+                partition.alter_relation(altered).await.unwrap();
+            }
+        };
+        let versions = |engine: &Engine| -> BTreeSet<u32> {
+            let partitions = engine.node.partitions().iter();
+            partitions
+                .map(|partition| partition.storage().relation_schema(id).unwrap().version)
+                .collect()
+        };
+        alter_two(engine).await;
+        assert_eq!(versions(engine), BTreeSet::from([1, 2]), "two shapes");
         drop((session, db));
+        // The next start finishes it, and so does who reads, since another node may have begun it.
         let db = Database::open_with(config).await.unwrap();
+        let session = db.session();
+        assert_eq!(versions(session.engine()), BTreeSet::from([2]));
+        alter_two(session.engine()).await;
         assert_eq!(count(&db).await.unwrap(), 100);
+        assert_eq!(versions(session.engine()), BTreeSet::from([3]));
         db.close().await.unwrap();
     }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn run_expiry(engine: Weak<Engine>) {
         tokio::time::sleep(INTERVAL).await;
         let Some(engine) = engine.upgrade() else { return };
         // One node is enough.
-        if !engine.node.leads() {
+        if !engine.node.leads_first() {
             continue;
         }
         if let Err(error) = round(&engine).await {

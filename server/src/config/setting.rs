@@ -34,7 +34,7 @@ pub const DATABASE: &[Setting] = &[
     setting(
         "partitions",
         Some("0"),
-        "data partitions of a new directory, a power of two up to 64 (nodes of a cluster have one); 0: one",
+        "data partitions of a new directory, a power of two up to 64; 0: one",
     ),
     setting("spill-dir", None, "where sorts and joins spill; default: DATA/spill"),
     setting(

@@ -51,6 +51,15 @@ impl Snapshot {
         self.inner.pin.timestamp()
     }
 
+    /// The relations, by id, and their schemas' versions.
+    pub fn versions(&self) -> impl Iterator<Item = (RelationId, u32)> {
+        self.inner
+            .version
+            .relations
+            .iter()
+            .map(|(id, relation)| (*id, relation.schema.version))
+    }
+
     /// One relation as of this snapshot.
     pub fn relation(&self, id: RelationId) -> Result<RelationView> {
         if let Some(view) = self.inner.views.lock().get(&id) {
