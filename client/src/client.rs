@@ -90,6 +90,14 @@ impl Client {
         Tx::begin(Arc::clone(&self.scope.wire)).await
     }
 
+    /// Opens a serializable transaction: its commit fails with [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) also where another one has changed
+    /// what it only read.
+    pub async fn begin_serializable(&self) -> Result<Tx> {
+        let tx = self.begin().await?;
+        tx.sql("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE").execute().await?;
+        Ok(tx)
+    }
+
     /// Ends the session at the server: its open transactions are rolled back, its settings forgotten.
     ///
     /// Dropping the client closes the connection too, but leaves the session to the server's own clock.

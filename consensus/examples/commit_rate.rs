@@ -78,6 +78,7 @@ async fn run(partition: PartitionHandle, schema: RelationSchema, client: i64, ti
             .commit(WriteSet {
                 start: Timestamp::ZERO,
                 relations: vec![writes],
+                reads: Vec::new(),
             })
             .await?;
         latencies.push(start.elapsed());

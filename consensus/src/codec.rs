@@ -18,7 +18,7 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
-use pyralog_storage::{ConflictPolicy, RelationId, RelationSchema, RelationWrites, StagedSegment, Timestamp, WriteSet};
+use pyralog_storage::{ConflictPolicy, RelationId, RelationReads, RelationSchema, RelationWrites, StagedSegment, Timestamp, WriteSet};
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -215,7 +215,8 @@ struct WireSchema<'a> {
     schema: Slice<'a>,
 }
 
-/// Encodes a write set.
+/// Encodes a write set. What was read comes behind it, if anything was, as a value of its own: what writes sets were before that was possible is
+/// encoded as it was.
 pub fn encode_write_set(write_set: &WriteSet) -> Result<Bytes, CodecError> {
     let batches = |r: &RelationWrites| Ok::<_, CodecError>((encode_batches(r.relation, &r.puts)?, encode_batches(r.relation, &r.deletes)?));
     let streams = write_set.relations.iter().map(batches).collect::<Result<Vec<_>, _>>()?;
@@ -230,10 +231,27 @@ pub fn encode_write_set(write_set: &WriteSet) -> Result<Bytes, CodecError> {
             puts: Slice(puts),
             deletes: Slice(deletes),
         });
-    encode(&WireWriteSet {
+    let writes = encode(&WireWriteSet {
         start: write_set.start,
         relations: relations.collect(),
-    })
+    })?;
+    if write_set.reads.is_empty() {
+        return Ok(writes);
+    }
+    let reads = encode(&write_set.reads)?;
+    let bytes = writes.len() + reads.len();
+    match bytes > MAX_PAYLOAD_BYTES {
+        true => Err(CodecError::TooLarge { bytes }),
+        false => Ok([writes, reads].concat().into()),
+    }
+}
+
+/// The parts of an encoded write set.
+fn decode_parts(bytes: &[u8]) -> Result<(WireWriteSet<'_>, Vec<RelationReads>), CodecError> {
+    match decode_first(bytes)? {
+        (wire, []) => Ok((wire, Vec::new())),
+        (wire, reads) => Ok((wire, decode(reads)?)),
+    }
 }
 
 /// The schemas that a reader of write sets has: of a relation's rows.
@@ -241,7 +259,7 @@ pub type Schemas<'a> = &'a dyn Fn(RelationId) -> Option<Arc<RelationSchema>>;
 
 /// Decodes a write set. Arrays of IPC streams are views of `bytes` where alignment allows.
 pub fn decode_write_set(bytes: &Bytes, schemas: Schemas<'_>) -> Result<WriteSet, CodecError> {
-    let wire: WireWriteSet<'_> = decode_borrowed(bytes)?;
+    let (wire, reads) = decode_parts(bytes)?;
     let relations = wire.relations.into_iter().map(|writes| {
         let (policy, emptied) = writes.policy.parts();
         Ok(RelationWrites {
@@ -256,12 +274,13 @@ pub fn decode_write_set(bytes: &Bytes, schemas: Schemas<'_>) -> Result<WriteSet,
     Ok(WriteSet {
         start: wire.start,
         relations: relations.collect::<Result<_, CodecError>>()?,
+        reads,
     })
 }
 
 /// The staged segments that a write set names, as a write set without rows; `None` where it names none.
 pub fn staged_only(encoded: &EncodedWriteSet) -> Result<Option<WriteSet>, CodecError> {
-    let wire: WireWriteSet<'_> = decode_borrowed(&encoded.bytes.0)?;
+    let (wire, _) = decode_parts(&encoded.bytes.0)?;
     if wire.relations.iter().all(|writes| writes.staged.is_empty()) {
         return Ok(None);
     }
@@ -276,6 +295,7 @@ pub fn staged_only(encoded: &EncodedWriteSet) -> Result<Option<WriteSet>, CodecE
     Ok(Some(WriteSet {
         start: wire.start,
         relations: relations.collect(),
+        reads: Vec::new(),
     }))
 }
 

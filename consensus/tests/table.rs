@@ -41,6 +41,7 @@ pub fn puts(start: Timestamp, ids: impl IntoIterator<Item = i64>, text: &str, po
     WriteSet {
         start,
         relations: vec![writes],
+        reads: Vec::new(),
     }
 }
 

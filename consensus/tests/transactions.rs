@@ -61,6 +61,7 @@ fn parts(start: Timestamp, balances: &[(i64, i64)], policy: ConflictPolicy) -> V
         WriteSet {
             start,
             relations: vec![writes],
+            reads: Vec::new(),
         }
     };
     by_home.into_iter().map(|(home, balances)| (home, part(balances))).collect()

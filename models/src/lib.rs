@@ -10,6 +10,7 @@ pub(crate) mod external;
 pub mod kv;
 pub(crate) mod large_stack;
 pub mod rdf;
+pub(crate) mod reads;
 pub mod request;
 pub(crate) mod row_ids;
 pub mod scan;

@@ -12,6 +12,7 @@ mod parameters;
 mod reopen;
 mod same_names;
 mod schema_change;
+mod serializable;
 mod sparql;
 mod sparql_call;
 mod sparql_clear;

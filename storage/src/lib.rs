@@ -19,6 +19,7 @@ mod own_rows;
 pub mod partition;
 pub mod placement;
 mod projection;
+pub mod reads;
 pub mod schema;
 pub mod segment;
 mod selection;
@@ -35,6 +36,7 @@ pub use partition::{
     WriteConflict,
 };
 pub use placement::Placement;
+pub use reads::{KeySpan, RelationReads};
 pub use schema::{RelationSchema, field_id, with_field_id};
 pub use segment::{set_resident_limit, set_unpacked_limit};
 pub use snapshot::{IntegerIndex, IntegerRange, KeyRange, RelationView, RowAddress, ScanPiece, Snapshot};

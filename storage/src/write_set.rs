@@ -4,6 +4,7 @@ use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RelationId, SegmentId, Timestamp};
+use crate::reads::RelationReads;
 
 /// The changes of one transaction in one partition. Applied whole or not at all.
 #[derive(Debug, Clone)]
@@ -12,6 +13,8 @@ pub struct WriteSet {
     pub start: Timestamp,
     /// Changes a relation; each relation occurs once.
     pub relations: Vec<RelationWrites>,
+    /// What the transaction has read, if it is to be serializable. It is applied only where nobody changed that after `start`.
+    pub reads: Vec<RelationReads>,
 }
 
 /// The changes to one relation. A key occurs once over `puts`, `deletes` and `staged`.

@@ -171,6 +171,46 @@ fn transactions_isolate_conflict_and_roll_back() {
 }
 
 #[test]
+fn serializable_transactions_keep_what_they_have_read() {
+    let server = Server::start();
+    block_on(async {
+        let db = server.client_with_table("t (id BIGINT PRIMARY KEY, n BIGINT)").await;
+        db.sql("INSERT INTO t VALUES (1, 1), (2, 1)").execute().await.unwrap();
+        let swap = async |tx: &pyralog_client::Tx, read: i64, write: i64| {
+            let n = tx
+                .sql("SELECT n FROM t WHERE id = $1")
+                .bind(read)
+                .fetch_scalar::<i64>()
+                .await
+                .unwrap();
+            tx.sql("UPDATE t SET n = $1 WHERE id = $2")
+                .bind(n - 1)
+                .bind(write)
+                .execute()
+                .await
+                .unwrap();
+        };
+        let (first, second) = (db.begin_serializable().await.unwrap(), db.begin_serializable().await.unwrap());
+        swap(&first, 1, 2).await;
+        swap(&second, 2, 1).await;
+        first.commit().await.unwrap();
+        let error = second.commit().await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Conflict, true), "write skew");
+        let apart = db.begin_serializable().await.unwrap();
+        swap(&apart, 1, 3).await;
+        db.sql("UPDATE t SET n = 5 WHERE id = 2").execute().await.unwrap();
+        apart.commit().await.unwrap();
+        // By the session's setting, through a Flight transaction as well.
+        let set = server.client().await;
+        set.sql("SET transaction_isolation = 'serializable'").execute().await.unwrap();
+        let third = set.begin().await.unwrap();
+        swap(&third, 1, 2).await;
+        db.sql("UPDATE t SET n = 7 WHERE id = 1").execute().await.unwrap();
+        assert_eq!(third.commit().await.unwrap_err().kind(), ErrorKind::Conflict);
+    });
+}
+
+#[test]
 fn concurrent_increments_are_all_counted() {
     let server = Server::start();
     block_on(async {

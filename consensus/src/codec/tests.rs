@@ -2,7 +2,7 @@
 
 use arrow_array::{ArrayRef, Int64Array, StringArray, StringViewArray, StructArray};
 use arrow_schema::{DataType, Field};
-use pyralog_storage::SegmentId;
+use pyralog_storage::{KeySpan, SegmentId};
 
 use super::*;
 
@@ -65,11 +65,24 @@ fn write_set() -> WriteSet {
                 policy: ConflictPolicy::FirstCommitterWins,
             },
         ],
+        reads: Vec::new(),
+    }
+}
+
+fn with_reads() -> WriteSet {
+    let reads = RelationReads {
+        relation: RelationId(6),
+        keys: vec![[1, 2].into(), [3].into()],
+        spans: vec![KeySpan::all(), KeySpan::with_prefix(&[9])],
+    };
+    WriteSet {
+        reads: vec![reads],
+        ..write_set()
     }
 }
 
 fn assert_same(a: &WriteSet, b: &WriteSet) {
-    assert_eq!((a.start, a.relations.len()), (b.start, b.relations.len()));
+    assert_eq!((a.start, a.relations.len(), &a.reads), (b.start, b.relations.len(), &b.reads));
     for (a, b) in a.relations.iter().zip(&b.relations) {
         assert_eq!(
             (a.relation, a.emptied, a.policy, &a.staged, &a.puts, &a.deletes),
@@ -80,9 +93,18 @@ fn assert_same(a: &WriteSet, b: &WriteSet) {
 
 #[test]
 fn write_sets_come_back() {
-    let write_set = write_set();
-    let bytes = encode_write_set(&write_set).unwrap();
-    assert_same(&decode_write_set(&bytes, &known).unwrap(), &write_set);
+    for write_set in [write_set(), with_reads()] {
+        let bytes = encode_write_set(&write_set).unwrap();
+        assert_same(&decode_write_set(&bytes, &known).unwrap(), &write_set);
+    }
+}
+
+#[test]
+fn what_was_read_comes_behind_a_write_set_that_is_encoded_as_ever() {
+    let (without, with) = (encode_write_set(&write_set()).unwrap(), encode_write_set(&with_reads()).unwrap());
+    assert!(with.len() > without.len() && with.starts_with(&without));
+    let encoded = EncodedWriteSet::new(Arc::new(with_reads())).unwrap();
+    assert!(staged_only(&encoded).unwrap().is_some_and(|staged| staged.reads.is_empty()));
 }
 
 #[test]
@@ -104,8 +126,10 @@ fn schemas_come_back_with_their_field_ids() {
 
 #[test]
 fn cut_and_flipped_bytes_never_panic() {
-    let bytes = encode_write_set(&write_set()).unwrap();
-    for cut in 0..bytes.len() {
+    let whole = encode_write_set(&write_set()).unwrap().len();
+    let bytes = encode_write_set(&with_reads()).unwrap();
+    // What is cut off where the writes end is a write set that has read nothing.
+    for cut in (0..bytes.len()).filter(|cut| *cut != whole) {
         assert!(decode_write_set(&bytes.slice(..cut), &known).is_err(), "cut at {cut}");
     }
     for at in 0..bytes.len().min(4_000) {

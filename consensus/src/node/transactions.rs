@@ -172,6 +172,7 @@ impl Coordinator {
             let nothing = WriteSet {
                 start: parts.first().map_or(Timestamp::ZERO, |(_, write_set)| write_set.start),
                 relations: Vec::new(),
+                reads: Vec::new(),
             };
             parts.push((home, nothing));
         }

@@ -35,6 +35,7 @@ fn writes(id: i64) -> WriteSet {
     WriteSet {
         start: Timestamp::ZERO,
         relations: vec![writes],
+        reads: Vec::new(),
     }
 }
 

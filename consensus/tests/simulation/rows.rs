@@ -74,6 +74,7 @@ fn write_set(relation: RelationId, start: Option<Timestamp>, puts: Vec<RecordBat
     WriteSet {
         start: start.unwrap_or(Timestamp::ZERO),
         relations: vec![writes],
+        reads: Vec::new(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::catalog::{CollectionKind, DEFAULT_SCHEMA, ObjectName, TableDefinition
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request;
-use crate::session::{OpenTransaction, Reader, Views};
+use crate::session::{Isolation, OpenTransaction, Reader, Views};
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 64 << 10;
@@ -158,7 +158,7 @@ impl Bucket {
         let mut attempt = 0;
         loop {
             self.engine.fresh_rows().await?;
-            let mut transaction = OpenTransaction::begin(&self.engine).await?;
+            let mut transaction = OpenTransaction::begin(&self.engine, Isolation::Snapshot).await?;
             let views = transaction.views(relation)?;
             let (wanted, now) = (key.to_vec(), self.engine.node.now().millis());
             let current = blocking(move || read(&views, &wanted, now)).await?;

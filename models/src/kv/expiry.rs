@@ -15,7 +15,7 @@ use crate::catalog::{CollectionKind, Object, TableDefinition};
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::scan::RelationTable;
-use crate::session::{OpenTransaction, run_plan};
+use crate::session::{Isolation, OpenTransaction, run_plan};
 
 /// Pause between two rounds.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ async fn round(engine: &Arc<Engine>) -> Result<()> {
 
 /// Deletes up to [`CHUNK`] expired entries of one bucket; how many there were.
 async fn delete_chunk(engine: &Arc<Engine>, table: &TableDefinition) -> Result<usize> {
-    let mut transaction = OpenTransaction::begin(engine).await?;
+    let mut transaction = OpenTransaction::begin(engine, Isolation::Snapshot).await?;
     let views = transaction.reader()?.relation(table.relation.id)?;
     let relation = Arc::new(RelationTable::try_new(table.name.to_string(), views, vec![0, 2])?);
     let now = ScalarValue::TimestampMillisecond(i64::try_from(engine.node.now().millis()).ok(), Some("UTC".into()));

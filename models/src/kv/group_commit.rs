@@ -402,7 +402,11 @@ async fn commit(engine: &Engine, puts: &[Put<'_>], part: Option<Request>) -> Res
             let relations = Vec::new();
             parts
                 .entry(home)
-                .or_insert(WriteSet { start, relations })
+                .or_insert(WriteSet {
+                    start,
+                    relations,
+                    reads: Vec::new(),
+                })
                 .relations
                 .push(RelationWrites {
                     relation,

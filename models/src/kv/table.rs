@@ -18,9 +18,9 @@ use crate::session::{OpenTransaction, Reader};
 
 /// The bucket as a table: a filter and a projection over its relation, which the optimizer sees through.
 pub(crate) fn bucket_source(table: &TableDefinition, reader: &Reader, now_ms: u64) -> Result<Arc<dyn TableProvider>> {
-    let views = reader.relation(table.relation.id)?;
+    let (views, reads) = reader.recorded(table.relation.id)?;
     let columns = vec![0, 1, 2, table.relation.timestamp_column()];
-    let relation: Arc<dyn TableProvider> = Arc::new(RelationTable::try_new(table.name.to_string(), views, columns)?);
+    let relation: Arc<dyn TableProvider> = Arc::new(RelationTable::try_new(table.name.to_string(), views, columns)?.recorded(reads));
     let now = ScalarValue::TimestampMillisecond(i64::try_from(now_ms).ok(), Some("UTC".into()));
     let plan = LogicalPlanBuilder::scan(table.name.name.clone(), provider_as_source(relation), None)?
         .filter(col(EXPIRES_AT).is_null().or(col(EXPIRES_AT).gt(lit(now))))?

@@ -15,10 +15,13 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use pyralog_storage::RelationView;
 
+use super::external;
+use super::keys::{bound_keys, key_span};
 use super::predicate::{Predicate, is_absorbable};
 use super::shape::TableShape;
 use super::source::{RelationSource, ScanRequest};
 use super::statistics::table_statistics;
+use crate::reads::Reads;
 
 /// A relation at one snapshot, as DataFusion reads it: one [`RelationView`] for each partition of the database.
 #[derive(Clone)]
@@ -26,6 +29,8 @@ pub struct RelationTable {
     shape: Arc<TableShape>,
     /// Rows that whoever made the table expects to read.
     expected_rows: Option<f64>,
+    /// Where to say what is read.
+    reads: Option<Arc<Reads>>,
 }
 
 impl RelationTable {
@@ -39,12 +44,19 @@ impl RelationTable {
         Ok(RelationTable {
             shape: Arc::new(TableShape::try_new(name.into(), views, columns)?),
             expected_rows: None,
+            reads: None,
         })
     }
 
     /// The same, where about so many rows are expected to be read.
     pub fn expecting(mut self, rows: f64) -> RelationTable {
         self.expected_rows = Some(rows);
+        self
+    }
+
+    /// The same, which says what of it is read.
+    pub(crate) fn recorded(mut self, reads: Option<Arc<Reads>>) -> RelationTable {
+        self.reads = reads;
         self
     }
 
@@ -80,6 +92,12 @@ impl RelationTable {
             let physical = state.create_physical_expr(filter, &schema)?;
             if !predicate.add(&physical) {
                 return datafusion::common::plan_err!("the scan of {} was given a filter it did not accept: {physical}", self.shape.name);
+            }
+        }
+        if let Some(reads) = &self.reads {
+            match (bound_keys(&self.shape, &predicate)?, self.shape.views.first()) {
+                (Some(keys), Some(view)) => reads.keys(view, &keys).map_err(external)?,
+                _ => reads.span(self.shape.relation.id, key_span(&self.shape, &predicate)?),
             }
         }
         let request = ScanRequest {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::result::{Deadline, timed_out};
 use super::settings::ReadConsistency;
-use super::{OpenTransaction, Parameters, QueryResult, Reader, Session, done, rows};
+use super::{Isolation, OpenTransaction, Parameters, QueryResult, Reader, Session, done, rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::request;
 use crate::sql::context::Planner;
@@ -172,8 +172,7 @@ impl Session {
             }
             SqlStatement::Truncate(truncate) => ddl::truncate(self, truncate).await,
             SqlStatement::StartTransaction { modes, .. } => {
-                check_modes(&modes)?;
-                self.begin().await?;
+                self.begin_at(isolation_of(&modes)?.unwrap_or_else(|| self.isolation())).await?;
                 Ok(done("BEGIN", None))
             }
             SqlStatement::Commit { chain: false, .. } => {
@@ -275,7 +274,7 @@ impl Session {
                 // What it lost against must be seen before it is tried again.
                 self.engine().fresh_rows().await?;
             }
-            let mut transaction = OpenTransaction::begin(self.engine()).await?;
+            let mut transaction = OpenTransaction::begin(self.engine(), self.isolation()).await?;
             let result = match self.write_once(&mut transaction, statement, parameters).await {
                 Ok(result) => {
                     transaction.name(part, result.affected);
@@ -471,19 +470,21 @@ pub(crate) async fn run_plan(state: &SessionState, plan: &LogicalPlan) -> Result
     })
 }
 
-fn check_modes(modes: &[TransactionMode]) -> Result<()> {
+/// The isolation level that BEGIN or SET TRANSACTION names.
+pub(crate) fn isolation_of(modes: &[TransactionMode]) -> Result<Option<Isolation>> {
+    let mut isolation = None;
     for mode in modes {
         match mode {
             TransactionMode::IsolationLevel(TransactionIsolationLevel::Serializable) => {
-                return Err(Error::unsupported("SERIALIZABLE is not supported by this version").with_hint("use ISOLATION LEVEL SNAPSHOT"));
+                isolation = Some(Isolation::Serializable);
             }
             // Snapshot isolation gives at least what the weaker levels promise.
-            TransactionMode::IsolationLevel(_) => {}
+            TransactionMode::IsolationLevel(_) => isolation = Some(Isolation::Snapshot),
             TransactionMode::AccessMode(datafusion::sql::sqlparser::ast::TransactionAccessMode::ReadOnly) => {
                 return Err(Error::unsupported("READ ONLY transactions are not supported by this version"));
             }
             TransactionMode::AccessMode(_) => {}
         }
     }
-    Ok(())
+    Ok(isolation)
 }

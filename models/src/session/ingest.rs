@@ -166,7 +166,7 @@ impl Session {
             }
             None => {
                 drop(open);
-                let mut transaction = OpenTransaction::begin(self.engine()).await?;
+                let mut transaction = OpenTransaction::begin(self.engine(), self.isolation()).await?;
                 let result = match work(&mut transaction).await {
                     Ok(count) => {
                         transaction.name(part, count);

@@ -21,11 +21,11 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
-pub(crate) use execute::{bind, bind_expr, run_plan};
+pub(crate) use execute::{bind, bind_expr, isolation_of, run_plan};
 pub(crate) use reader::Reader;
 pub(crate) use result::{Deadline, done, rows, timed_out};
 pub(crate) use settings::{Settings, all as all_settings};
-pub(crate) use transaction::{OpenTransaction, commit_parts};
+pub(crate) use transaction::{Isolation, OpenTransaction, commit_parts};
 pub(crate) use views::Views;
 pub(crate) use writes::SortedRuns;
 
@@ -170,8 +170,25 @@ impl Session {
         OnLargeStack::new(self.prepare_text(sql)).await
     }
 
-    /// Starts a transaction; an error if one is open.
+    /// How transactions that do not name it, and single statements, are kept apart from others.
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.inner.settings.read().isolation
+    }
+
+    /// Starts a transaction, of the isolation that the session is set to; an error if one is open.
     pub async fn begin(&self) -> Result<()> {
+        self.begin_at(self.isolation()).await
+    }
+
+    /// Changes the isolation of the open transaction, which has done nothing so far.
+    pub(crate) fn set_isolation(&self, isolation: Isolation) -> Result<()> {
+        let busy =
+            || Error::new(ErrorKind::InvalidInput, "55006", "a statement of the transaction is running").with_hint("wait for its end");
+        let mut open = self.inner.transaction.try_lock().map_err(|_| busy())?;
+        open.as_mut().ok_or_else(no_transaction)?.set_isolation(self.engine(), isolation)
+    }
+
+    async fn begin_at(&self, isolation: Isolation) -> Result<()> {
         let mut open = self.inner.transaction.lock().await;
         if open.is_some() {
             return Err(
@@ -181,7 +198,7 @@ impl Session {
         if !self.reads_locally() {
             self.engine().fresh_rows().await?;
         }
-        *open = Some(OpenTransaction::begin(self.engine()).await?);
+        *open = Some(OpenTransaction::begin(self.engine(), isolation).await?);
         Ok(())
     }
 

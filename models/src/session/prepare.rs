@@ -112,7 +112,7 @@ impl Session {
     /// The parameters of an INSERT that needs no plan.
     async fn literal_parameters(&self, insert: &Insert) -> Result<Option<SchemaRef>> {
         let state = self.shared_state();
-        let mut transaction = OpenTransaction::begin(self.engine()).await?;
+        let mut transaction = OpenTransaction::begin(self.engine(), self.isolation()).await?;
         let parameters = Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open).literal_parameters(insert)?;
         Ok(parameters.map(|parameters| in_order(parameters.into_iter().map(|(name, field)| (name, Some(field))))))
     }
@@ -120,7 +120,7 @@ impl Session {
     /// The plan of a write with its parameters open.
     async fn plan_write(&self, statement: SqlStatement) -> Result<LogicalPlan> {
         let state = self.statement_state();
-        let mut transaction = OpenTransaction::begin(self.engine()).await?;
+        let mut transaction = OpenTransaction::begin(self.engine(), self.isolation()).await?;
         Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open)
             .explain(statement)
             .await
@@ -129,7 +129,7 @@ impl Session {
     /// The columns that RETURNING gives.
     async fn returned_schema(&self, statement: SqlStatement) -> Result<Option<SchemaRef>> {
         let state = self.statement_state();
-        let mut transaction = OpenTransaction::begin(self.engine()).await?;
+        let mut transaction = OpenTransaction::begin(self.engine(), self.isolation()).await?;
         Dml::new(self.engine(), &state, &mut transaction, &Parameters::Open)
             .returned_schema(statement)
             .await

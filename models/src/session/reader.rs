@@ -7,6 +7,7 @@ use pyralog_storage::{RelationId, RelationView, Snapshot, StorageError};
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::reads::Reads;
 
 /// One consistent state over all partitions.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ pub(crate) enum Reader {
         base: Arc<Vec<Snapshot>>,
         /// Views of relations that the transaction has written, one a partition.
         written: Arc<HashMap<RelationId, Vec<RelationView>>>,
+        /// What it reads, if it is to be serializable.
+        reads: Option<Arc<Reads>>,
     },
 }
 
@@ -50,11 +53,27 @@ impl Reader {
         base.iter().map(Snapshot::timestamp).max() == newest.max()
     }
 
-    /// The views of one relation, one a partition.
+    /// The views of one relation, one a partition. A serializable transaction has read all of it then.
     pub(crate) fn relation(&self, id: RelationId) -> Result<Vec<RelationView>> {
+        let (views, reads) = self.recorded(id)?;
+        if let Some(reads) = reads {
+            reads.whole(id);
+        }
+        Ok(views)
+    }
+
+    /// The views of one relation, one a partition, and where the caller says what of it is read.
+    pub(crate) fn recorded(&self, id: RelationId) -> Result<(Vec<RelationView>, Option<Arc<Reads>>)> {
+        match self {
+            Reader::Snapshot(_) => Ok((self.views(id)?, None)),
+            Reader::Transaction { reads, .. } => Ok((self.views(id)?, reads.clone())),
+        }
+    }
+
+    fn views(&self, id: RelationId) -> Result<Vec<RelationView>> {
         let base = match self {
             Reader::Snapshot(base) => base,
-            Reader::Transaction { base, written } => match written.get(&id) {
+            Reader::Transaction { base, written, .. } => match written.get(&id) {
                 Some(views) => return Ok(views.clone()),
                 None => base,
             },

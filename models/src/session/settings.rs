@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Session;
+use super::{Isolation, Session};
 use crate::error::{Error, Result, nearest};
 
 /// Our own settings.
@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) application_name: String,
     /// How fresh queries are.
     pub(crate) read_consistency: ReadConsistency,
+    /// Of transactions that do not name one, and of single statements.
+    pub(crate) isolation: Isolation,
 }
 
 /// What a query sees at least.
@@ -44,7 +46,11 @@ const OWN: [(&str, &str, &str); 5] = [
     ),
     ("application_name", "", "name the client gives itself"),
     ("timezone", "", "time zone of timestamps without one; empty is UTC"),
-    ("transaction_isolation", "snapshot", "isolation level of transactions (read only)"),
+    (
+        "transaction_isolation",
+        "snapshot",
+        "isolation of transactions that do not name it, and of single statements: snapshot or serializable",
+    ),
     (
         "read_consistency",
         "linearizable",
@@ -97,7 +103,10 @@ pub(crate) fn get(session: &Session, name: &str) -> Result<String> {
             Ok(timeout.map_or(0, |t| t.as_millis()).to_string())
         }
         "application_name" => Ok(session.inner.settings.read().application_name.clone()),
-        "transaction_isolation" => Ok("snapshot".to_owned()),
+        "transaction_isolation" => Ok(match session.isolation() {
+            Isolation::Snapshot => "snapshot".to_owned(),
+            Isolation::Serializable => "serializable".to_owned(),
+        }),
         "read_consistency" => Ok(match session.inner.settings.read().read_consistency {
             ReadConsistency::Linearizable => "linearizable".to_owned(),
             ReadConsistency::Local => "local".to_owned(),
@@ -137,8 +146,21 @@ pub(crate) fn set(session: &Session, name: &str, value: &str) -> Result<()> {
             session.inner.settings.write().read_consistency = wanted;
             Ok(())
         }
-        "transaction_isolation" if matches!(value.to_lowercase().as_str(), "snapshot" | "repeatable read") => Ok(()),
-        "transaction_isolation" => Err(Error::unsupported(format!("isolation level {value} is not supported")).with_hint("use snapshot")),
+        "transaction_isolation" => {
+            let wanted = match value.to_lowercase().as_str() {
+                // What a weaker level promises, snapshot isolation gives as well.
+                "snapshot" | "repeatable read" | "read committed" | "read uncommitted" => Isolation::Snapshot,
+                "serializable" => Isolation::Serializable,
+                other => {
+                    return Err(Error::invalid(
+                        "22023",
+                        format!("transaction_isolation is snapshot or serializable, not {other}"),
+                    ));
+                }
+            };
+            session.inner.settings.write().isolation = wanted;
+            Ok(())
+        }
         _ => {
             let mut state = session.inner.state.write();
             if !state.config_options().entries().iter().any(|e| e.key == name) {

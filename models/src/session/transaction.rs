@@ -15,12 +15,23 @@ use super::views::Views;
 use super::writes::{SortedRuns, Writes};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::reads::Reads;
 use crate::request;
 
 /// Rows that are written without handing them to another thread.
 const SMALL_ROWS: usize = 64;
 /// Bytes of such rows, and of a transaction that is finished so.
 const SMALL_BYTES: u64 = 256 << 10;
+
+/// How far concurrent transactions are kept apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// All of a transaction reads the state at its start; of two that change one key, one is refused.
+    #[default]
+    Snapshot,
+    /// As if transactions had run one after the other: who has read what another one changed meanwhile is refused, too.
+    Serializable,
+}
 
 /// A transaction that is neither committed nor rolled back.
 pub(crate) struct OpenTransaction {
@@ -31,6 +42,10 @@ pub(crate) struct OpenTransaction {
     savepoints: Vec<(String, Savepoints)>,
     /// The name under which it is committed.
     request: Option<Request>,
+    /// What it has read, if it is to be serializable.
+    reads: Option<Arc<Reads>>,
+    /// Whether a statement has read or written anything.
+    is_used: bool,
 }
 
 /// A point to go back to.
@@ -42,7 +57,7 @@ pub(crate) struct Savepoints {
 
 impl OpenTransaction {
     /// Begins at the newest state.
-    pub(crate) async fn begin(engine: &Engine) -> Result<OpenTransaction> {
+    pub(crate) async fn begin(engine: &Engine, isolation: Isolation) -> Result<OpenTransaction> {
         let base = engine.catalog.snapshots().await?;
         let partitions = engine.node.partitions().iter().zip(&base);
         let parts = partitions.map(|(partition, snapshot)| partition.storage().begin(snapshot.clone()));
@@ -52,10 +67,27 @@ impl OpenTransaction {
             written: BTreeSet::new(),
             savepoints: Vec::new(),
             request: None,
+            reads: recorded(engine, isolation),
+            is_used: false,
         })
     }
 
+    /// Changes how it is kept apart from others; an error once it has read or written anything.
+    pub(crate) fn set_isolation(&mut self, engine: &Engine, isolation: Isolation) -> Result<()> {
+        if self.is_used {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "25001",
+                "SET TRANSACTION ISOLATION LEVEL must come before any query of the transaction",
+            )
+            .with_hint("begin another one with BEGIN ISOLATION LEVEL …"));
+        }
+        self.reads = recorded(engine, isolation);
+        Ok(())
+    }
+
     fn writes(&mut self) -> Result<&mut Writes> {
+        self.is_used = true;
         self.writes.as_mut().ok_or_else(lost)
     }
 
@@ -76,6 +108,7 @@ impl OpenTransaction {
         &mut self,
         work: impl FnOnce(&mut Writes) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T> {
+        self.is_used = true;
         let mut writes = self.writes.take().ok_or_else(lost)?;
         let joined = tokio::task::spawn_blocking(move || {
             let result = work(&mut writes);
@@ -89,6 +122,7 @@ impl OpenTransaction {
 
     /// What statements of this transaction read now.
     pub(crate) fn reader(&mut self) -> Result<Reader> {
+        self.is_used = true;
         let mut views: HashMap<RelationId, Vec<RelationView>> = HashMap::new();
         for relation in self.written.clone() {
             views.insert(relation, self.writes()?.views(relation)?);
@@ -96,18 +130,32 @@ impl OpenTransaction {
         Ok(Reader::Transaction {
             base: Arc::clone(&self.base),
             written: Arc::new(views),
+            reads: self.reads.clone(),
         })
     }
 
     /// The relation as this transaction sees it now.
     pub(crate) fn views(&mut self, relation: RelationId) -> Result<Views> {
-        Views::new(self.writes()?.views(relation)?)
+        let views = self.writes()?.views(relation)?;
+        Ok(Views::new(views)?.recorded(self.reads.clone()))
     }
 
     /// Adds rows with new keys.
     pub(crate) async fn insert(&mut self, relation: RelationId, rows: RecordBatch) -> Result<()> {
         self.written.insert(relation);
-        self.write(&rows.clone(), move |writes| writes.insert(relation, &rows)).await
+        let inserted = self.write(&rows.clone(), move |writes| writes.insert(relation, &rows)).await;
+        // What is inserted is written; what is not was seen to be there.
+        if inserted.is_err() {
+            self.has_read(relation);
+        }
+        inserted
+    }
+
+    /// All of a relation was read.
+    fn has_read(&self, relation: RelationId) {
+        if let Some(reads) = &self.reads {
+            reads.whole(relation);
+        }
     }
 
     /// Adds or replaces rows.
@@ -119,18 +167,27 @@ impl OpenTransaction {
     /// Removes rows by key; how many there were.
     pub(crate) async fn delete(&mut self, relation: RelationId, keys: RecordBatch) -> Result<u64> {
         self.written.insert(relation);
+        if let Some(reads) = self.reads.clone() {
+            // How many there were is told.
+            let views = self.writes()?.views(relation)?;
+            let view = views.first().ok_or_else(lost)?;
+            reads.keys(view, keys.columns())?;
+        }
         self.write(&keys.clone(), move |writes| writes.delete(relation, &keys)).await
     }
 
     /// Removes all rows, without naming them. Any concurrent change of the relation is a conflict.
     pub(crate) async fn empty(&mut self, relation: RelationId) -> Result<u64> {
         self.written.insert(relation);
+        self.has_read(relation);
         self.blocking(move |writes| writes.empty(relation)).await
     }
 
     /// Begins a run of new rows in key order; see [`SortedRuns`].
     pub(crate) fn sorted_run(&mut self, relation: RelationId) -> Result<SortedRuns> {
         self.written.insert(relation);
+        // Whether its keys are new is found out when it is added.
+        self.has_read(relation);
         Ok(self.writes()?.sorted_run(relation)?)
     }
 
@@ -147,7 +204,7 @@ impl OpenTransaction {
 
     /// Marks a point.
     pub(crate) fn mark(&mut self) -> Result<Savepoints> {
-        let storage = self.writes()?.savepoint();
+        let storage = self.writes.as_mut().ok_or_else(lost)?.savepoint();
         Ok(Savepoints {
             storage,
             written: self.written.clone(),
@@ -204,13 +261,16 @@ impl OpenTransaction {
                 _ => Ok(0),
             };
         }
-        let parts = if writes.stays_in_memory(0) && writes.memory_bytes() < SMALL_BYTES {
+        let mut parts = if writes.stays_in_memory(0) && writes.memory_bytes() < SMALL_BYTES {
             writes.into_write_sets()?
         } else {
             tokio::task::spawn_blocking(move || writes.into_write_sets())
                 .await
                 .map_err(|e| Error::internal(format!("a write task failed: {e}")))??
         };
+        if let Some(reads) = self.reads.filter(|_| !parts.is_empty()) {
+            add_reads(&mut parts, &reads, &self.base);
+        }
         commit_parts(engine, parts, self.request).await
     }
 
@@ -228,6 +288,29 @@ impl OpenTransaction {
                 .map_err(|e| Error::internal(format!("a write task failed: {e}")))?;
         }
         Ok(())
+    }
+}
+
+/// Where a transaction of this isolation says what it reads.
+fn recorded(engine: &Engine, isolation: Isolation) -> Option<Arc<Reads>> {
+    (isolation == Isolation::Serializable).then(|| Reads::new(engine.placement))
+}
+
+/// Adds what was read to the parts of a transaction. Partitions that were only read take part in it, too.
+fn add_reads(parts: &mut Vec<(PartitionId, WriteSet)>, reads: &Reads, base: &[Snapshot]) {
+    for (number, reads) in reads.by_partition().into_iter().enumerate().filter(|(_, reads)| !reads.is_empty()) {
+        let partition = PartitionId(number as u32);
+        match parts.iter_mut().find(|(part, _)| *part == partition) {
+            Some((_, write_set)) => write_set.reads = reads,
+            None => parts.push((
+                partition,
+                WriteSet {
+                    start: base[number].timestamp(),
+                    relations: Vec::new(),
+                    reads,
+                },
+            )),
+        }
     }
 }
 

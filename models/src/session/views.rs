@@ -1,17 +1,22 @@
 //! One relation over all partitions, as a statement that looks rows up by key sees it.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::interleave_record_batch;
 use datafusion::arrow::datatypes::Schema;
 use pyralog_storage::{Placement, RelationSchema, RelationView, RowAddress};
 
 use crate::error::{Error, Result};
+use crate::reads::Reads;
 
 /// A view a partition.
 #[derive(Clone)]
 pub(crate) struct Views {
     views: Vec<RelationView>,
     placement: Placement,
+    /// What a serializable transaction reads.
+    reads: Option<Arc<Reads>>,
 }
 
 /// Where a row is.
@@ -25,9 +30,18 @@ impl Views {
     /// Of all partitions, by number.
     pub(crate) fn new(views: Vec<RelationView>) -> Result<Views> {
         match Placement::over(views.len()) {
-            Some(placement) => Ok(Views { views, placement }),
+            Some(placement) => Ok(Views {
+                views,
+                placement,
+                reads: None,
+            }),
             None => Err(Error::internal(format!("rows cannot be placed in {} partitions", views.len()))),
         }
+    }
+
+    /// The same, which say which keys are looked up.
+    pub(crate) fn recorded(self, reads: Option<Arc<Reads>>) -> Views {
+        Views { reads, ..self }
     }
 
     fn first(&self) -> Result<&RelationView> {
@@ -43,6 +57,9 @@ impl Views {
 
     /// The view of the partition in which a key is, if it is anywhere. `keys`: the key's columns, of one row.
     pub(crate) fn home(&self, keys: &[ArrayRef]) -> Result<&RelationView> {
+        if let Some(reads) = &self.reads {
+            reads.keys(self.first()?, keys)?;
+        }
         if self.placement.is_trivial() {
             return self.first();
         }
@@ -58,6 +75,9 @@ impl Views {
 
     /// Where the rows of keys are; `None` for those that are not there.
     pub(crate) fn lookup(&self, keys: &[ArrayRef]) -> Result<Vec<Option<Place>>> {
+        if let Some(reads) = &self.reads {
+            reads.keys(self.first()?, keys)?;
+        }
         let rows = keys.first().map_or(0, |column| column.len());
         let mut places = vec![None; rows];
         // A key is in one partition only: whichever knows it.

@@ -111,8 +111,10 @@ impl Planner<'_> {
         if table.kind == CollectionKind::KeyValue {
             return kv::bucket_source(table, self.reader, self.engine.node.now().millis());
         }
-        let views = self.reader.relation(table.relation.id)?;
-        Ok(Arc::new(RelationTable::try_new(table.name.to_string(), views, columns)?))
+        let (views, reads) = self.reader.recorded(table.relation.id)?;
+        Ok(Arc::new(
+            RelationTable::try_new(table.name.to_string(), views, columns)?.recorded(reads),
+        ))
     }
 
     async fn resolve(

@@ -41,7 +41,7 @@ pub(crate) async fn run(session: &Session, explain: ExplainStatement, parameters
             let plan = match open.as_mut() {
                 Some(transaction) => write_plan(session, &state, transaction, statement, parameters).await?,
                 None => {
-                    let mut transaction = OpenTransaction::begin(session.engine()).await?;
+                    let mut transaction = OpenTransaction::begin(session.engine(), session.isolation()).await?;
                     write_plan(session, &state, &mut transaction, statement, parameters).await?
                 }
             };

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::name;
 use crate::catalog::{CatalogEntry, DEFAULT_SCHEMA, Object};
 use crate::error::{Error, Result};
-use crate::session::{QueryResult, Session, done, rows};
+use crate::session::{QueryResult, Session, done, isolation_of, rows};
 
 /// Runs a statement if it is one of these.
 pub(crate) fn run(session: &Session, statement: &SqlStatement) -> Result<Option<QueryResult>> {
@@ -235,8 +235,16 @@ fn run_set(session: &Session, set: &Set) -> Result<QueryResult> {
             session.set(&variable.to_string(), &setting_text(value))?;
         }
         Set::SetTimeZone { value, .. } => session.set("timezone", &setting_text(value))?,
-        Set::SetTransaction { .. } => {
-            return Err(Error::unsupported("SET TRANSACTION is not supported").with_hint("write BEGIN ISOLATION LEVEL …"));
+        Set::SetTransaction { snapshot: Some(_), .. } => {
+            return Err(Error::unsupported("SET TRANSACTION SNAPSHOT is not supported"));
+        }
+        Set::SetTransaction { modes, session: whole, .. } => {
+            if let Some(isolation) = isolation_of(modes)? {
+                match whole {
+                    true => session.inner.settings.write().isolation = isolation,
+                    false => session.set_isolation(isolation)?,
+                }
+            }
         }
         other => return Err(Error::unsupported(format!("{other} is not supported"))),
     }

@@ -180,6 +180,11 @@ impl State {
                 slot.session().set(name, value).map_err(|error| status::from_error(&error))?;
             }
             *slot.options.lock() = options;
+            if let Some(session) = session.used_session() {
+                // Whether it was set as an option or by a statement.
+                let set = |name| slot.session().set(name, &session.setting(name)?);
+                set("transaction_isolation").map_err(|error| status::from_error(&error))?;
+            }
         }
         Ok(ticket::encode(
             Kind::Transaction,

@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 
 use crate::error::Result;
 use crate::memory_size::batch_bytes;
+use crate::reads::KeySpan;
 use crate::schema::RelationSchema;
 
 pub(crate) use chunk::{ALIVE, Chunk};
@@ -57,6 +58,8 @@ struct Inner {
     /// Ordinals in the order in which they were ended.
     ended: Vec<u32>,
     rows: u32,
+    /// The newest stamp at which a row begins or ends.
+    newest: u64,
     /// Whether each key is above the one before it.
     ascending: bool,
 }
@@ -77,6 +80,7 @@ impl Memtable {
             index: KeyIndex::default(),
             ended: Vec::new(),
             rows: 0,
+            newest: 0,
             ascending: true,
         };
         Memtable {
@@ -136,6 +140,7 @@ impl Memtable {
             inner.push_chunk(chunk, self.batch_rows)?;
         }
         inner.index_keys(keys, start, begin);
+        inner.newest = inner.newest.max(begin);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
@@ -225,6 +230,21 @@ impl Memtable {
             visit(key, inner.version(newest))?;
         }
         Ok(())
+    }
+
+    /// The first key of a span that has a row which begins or ends after `since`.
+    pub fn changed_since(&self, span: &KeySpan, since: u64) -> Option<Box<[u8]>> {
+        let inner = self.inner.read();
+        if inner.newest <= since {
+            return None;
+        }
+        let is_late = |version: Version| version.begin > since || (version.end != ALIVE && version.end > since);
+        let mut keys = inner.index.range(Bound::Included(&span.from), span.to.as_deref());
+        let changed = keys.find(|(_, newest)| {
+            let mut ordinals = std::iter::successors(Some(*newest), |ordinal| inner.index.older(*ordinal));
+            ordinals.any(|ordinal| is_late(inner.version(ordinal)))
+        });
+        changed.map(|(key, _)| key.into())
     }
 
     /// Undoes everything after stamp `to`: later rows are never visible again, later endings did not happen. For private memtables only.
@@ -326,6 +346,7 @@ impl Inner {
         let (chunk, i) = self.locate(ordinal);
         chunk.set_end(i, end);
         self.ended.push(ordinal);
+        self.newest = self.newest.max(end);
     }
 }
 

@@ -170,6 +170,7 @@ impl Partition {
         let version = self.version();
         let mut locks = Vec::with_capacity(write_set.relations.len());
         self.check_refused(write_set)?;
+        self.check_reads(applied, &version, write_set)?;
         let mut changes = Vec::with_capacity(write_set.relations.len());
         let start = |writes: &RelationWrites| match writes.policy {
             ConflictPolicy::FirstCommitterWins => Some(write_set.start),
@@ -177,16 +178,8 @@ impl Partition {
         };
         for writes in &write_set.relations {
             let relation = version.relation(writes.relation)?.clone();
-            if start(writes).is_some_and(|start| start < applied.conflict_floor) {
-                let key = format!(
-                    "(the transaction began before {}, when older changes may have been forgotten)",
-                    applied.conflict_floor
-                );
-                return Err(Refusal::Conflict(WriteConflict {
-                    relation: writes.relation,
-                    key,
-                    is_locked: false,
-                }));
+            if let Some(start) = start(writes) {
+                self.check_floor(applied, writes.relation, start)?;
             }
             let locked = self.locks(writes.relation);
             changes.push(check_rows(relation, writes, start(writes), &locked)?);
@@ -200,6 +193,22 @@ impl Partition {
             }
         }
         Ok(changes)
+    }
+
+    /// Refuses a transaction that began when changes since then may have been forgotten.
+    pub(super) fn check_floor(&self, applied: &Applied, relation: RelationId, start: Timestamp) -> Result<(), Refusal> {
+        if start >= applied.conflict_floor {
+            return Ok(());
+        }
+        let key = format!(
+            "(the transaction began before {}, when older changes may have been forgotten)",
+            applied.conflict_floor
+        );
+        Err(Refusal::Conflict(WriteConflict {
+            relation,
+            key,
+            is_locked: false,
+        }))
     }
 
     fn check_staged(

@@ -23,6 +23,7 @@ mod lookup;
 mod pins;
 mod prepared;
 mod prepared_file;
+mod reads;
 mod replace;
 mod replica;
 mod version;

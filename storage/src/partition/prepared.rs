@@ -18,6 +18,7 @@ use arrow_array::ArrayRef;
 use super::apply::{Refusal, conflict, key_columns};
 use super::ingest::common_keys;
 use super::live_segment::LiveSegment;
+use super::reads::rows_within;
 use super::version::{RelationVersion, Version};
 use super::{Applied, ApplyOutcome, Partition, WriteConflict};
 use crate::error::{Result, StorageError};
@@ -25,6 +26,7 @@ use crate::ids::{RelationId, Timestamp, TransactionId};
 use crate::key::{KeyEncoder, key_hash};
 use crate::manifest::PreparedEntry;
 use crate::projection::conform_by_id;
+use crate::reads::RelationReads;
 use crate::segment::SegmentInfo;
 use crate::write_set::{RelationWrites, WriteSet};
 
@@ -48,6 +50,8 @@ struct Lock {
     keys: BTreeSet<Box<[u8]>>,
     /// The keys of these, too.
     segments: Vec<Arc<LiveSegment>>,
+    /// What was read, and may be read by others: nobody writes it.
+    reads: Option<RelationReads>,
 }
 
 impl Part {
@@ -69,8 +73,16 @@ impl Part {
                 whole: writes.emptied,
                 keys: written_keys(relation, writes)?,
                 segments: open(writes)?,
+                reads: None,
             });
         }
+        locks.extend(write_set.reads.iter().map(|reads| Lock {
+            relation: reads.relation,
+            whole: false,
+            keys: BTreeSet::new(),
+            segments: Vec::new(),
+            reads: Some(reads.clone()),
+        }));
         Ok(Part {
             timestamp,
             write_set,
@@ -123,7 +135,7 @@ impl Locks {
         self.held.iter().map(|(part, at)| &part.locks[*at])
     }
 
-    /// Refuses a write of this key where it is locked.
+    /// Refuses a write of this key where it is locked, or was read.
     pub fn check_key(&self, relation: &RelationVersion, key: &[u8]) -> Result<(), Refusal> {
         for lock in self.locks() {
             if lock.holds(key, &relation.encoder)? {
@@ -152,6 +164,7 @@ impl Locks {
             if lock.whole {
                 return Err(whole_conflict(relation.schema.id));
             }
+            lock.check_segment_unread(relation, segment)?;
             if info.first_key <= info.last_key {
                 for key in lock.keys.range::<[u8], _>(range) {
                     if !segment.segment().find(key, key_hash(key), &relation.encoder)?.is_empty() {
@@ -169,13 +182,54 @@ impl Locks {
     }
 }
 
+impl Locks {
+    /// Refuses what was read where a part writes any of it: that part may commit first.
+    pub fn check_reads(&self, relation: &RelationVersion, reads: &RelationReads) -> Result<(), Refusal> {
+        for lock in self.locks() {
+            if lock.whole {
+                return Err(whole_conflict(relation.schema.id));
+            }
+            if let Some(key) = lock.keys.iter().find(|key| reads.contains(key)) {
+                return Err(locked(relation, key));
+            }
+            for segment in &lock.segments {
+                check_unread(relation, segment, reads)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a segment that has rows of what was read.
+fn check_unread(relation: &RelationVersion, segment: &LiveSegment, reads: &RelationReads) -> Result<(), Refusal> {
+    for key in &reads.keys {
+        if !segment.segment().find(key, key_hash(key), &relation.encoder)?.is_empty() {
+            return Err(locked(relation, key));
+        }
+    }
+    for span in &reads.spans {
+        let rows = rows_within(segment.segment(), span, &relation.encoder)?;
+        if !rows.is_empty() {
+            let (batch, place) = segment.segment().locate(rows.start);
+            let keys = segment.segment().keys(batch, &relation.encoder)?;
+            return Err(locked(relation, keys.row(place).data()));
+        }
+    }
+    Ok(())
+}
+
 impl Lock {
+    fn check_segment_unread(&self, relation: &RelationVersion, segment: &LiveSegment) -> Result<(), Refusal> {
+        self.reads.as_ref().map_or(Ok(()), |reads| check_unread(relation, segment, reads))
+    }
+
     fn segments(&self) -> impl Iterator<Item = (RelationId, &SegmentInfo)> {
         self.segments.iter().map(|segment| (self.relation, segment.info()))
     }
 
     fn holds(&self, key: &[u8], encoder: &KeyEncoder) -> Result<bool> {
-        if self.whole || self.keys.contains(key) {
+        let is_read = self.reads.as_ref().is_some_and(|reads| reads.contains(key));
+        if self.whole || is_read || self.keys.contains(key) {
             return Ok(true);
         }
         for segment in &self.segments {

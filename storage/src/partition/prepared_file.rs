@@ -26,6 +26,7 @@ use crate::file::{FileKind, create_dir, read_checked, remove_file, sync_dir, wri
 use crate::ids::{RelationId, SegmentId, Timestamp, TransactionId};
 use crate::manifest::PreparedEntry;
 use crate::own_rows::own_rows;
+use crate::reads::RelationReads;
 use crate::write_set::{ConflictPolicy, RelationWrites, StagedSegment, WriteSet};
 
 const KIND: FileKind = FileKind {
@@ -47,6 +48,8 @@ const LENGTH_BYTES: usize = 8;
 struct Stored {
     start: Timestamp,
     relations: Vec<StoredWrites>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reads: Vec<RelationReads>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -130,6 +133,7 @@ fn read(dir: &Path, entry: &PreparedEntry) -> Result<WriteSet> {
     Ok(WriteSet {
         start: stored.start,
         relations: relations.collect::<Result<_>>()?,
+        reads: stored.reads,
     })
 }
 
@@ -160,6 +164,7 @@ fn write(path: &Path, write_set: &WriteSet) -> Result<(u64, u32)> {
     let stored = Stored {
         start: write_set.start,
         relations: relations.collect::<Result<_>>()?,
+        reads: write_set.reads.clone(),
     };
     let json = serde_json::to_vec(&stored).map_err(|error| StorageError::damaged(path, KIND.name, error.to_string()))?;
     let mut body = (json.len() as u64).to_le_bytes().to_vec();

@@ -201,6 +201,7 @@ impl Transaction {
         Ok(WriteSet {
             start: self.snapshot.timestamp(),
             relations,
+            reads: Vec::new(),
         })
     }
 }

@@ -11,6 +11,8 @@ mod harness;
 mod integer_index;
 mod model;
 mod prepared;
+mod reads;
+mod replica;
 mod schemas;
 mod small_writes;
 mod summaries;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use pyralog_storage::{
-    AppliedState, ApplyOutcome, ConflictPolicy, Partition, PartitionCommand, PartitionId, Savepoint, Snapshot, StorageError, Timestamp,
-    Transaction, TransactionId, WriteSet,
+    ApplyOutcome, ConflictPolicy, KeySpan, PartitionCommand, RelationReads, Savepoint, Snapshot, StorageError, Timestamp, Transaction,
+    TransactionId, WriteSet,
 };
-use tempfile::TempDir;
 
-use crate::harness::{Rows, Store, TABLE, has, keys, read, rows, small_options};
+use crate::harness::{Rows, Store, TABLE, has, keys, range, read, rows, small_options};
+use crate::replica::Replica;
 
 /// One write of a transaction.
 #[derive(Debug, Clone)]
@@ -29,6 +29,10 @@ enum Write {
 enum Step {
     Begin(bool),
     Write(usize, Write),
+    /// A transaction is to be serializable, and has read these keys.
+    Read(usize, Vec<i64>),
+    /// The same with all keys of a range, as many as that from the first on.
+    Scan(usize, i64, i64),
     Commit(usize),
     Abort(usize),
     /// Commits in two steps, as a transaction of several partitions does.
@@ -69,6 +73,8 @@ fn some_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => any::<bool>().prop_map(Step::Begin),
         6 => (any::<usize>(), some_write()).prop_map(|(i, write)| Step::Write(i, write)),
+        2 => (any::<usize>(), some_keys()).prop_map(|(i, ids)| Step::Read(i, ids)),
+        2 => (any::<usize>(), -1..110i64, prop_oneof![0..30i64, Just(1000)]).prop_map(|(i, first, count)| Step::Scan(i, first, count)),
         2 => any::<usize>().prop_map(Step::Commit),
         1 => any::<usize>().prop_map(Step::Abort),
         3 => any::<usize>().prop_map(Step::Prepare),
@@ -96,6 +102,38 @@ struct Open {
     emptied: bool,
     savepoints: Vec<(Savepoint, Rows, BTreeMap<i64, ()>, bool)>,
     last_write_wins: bool,
+    read: BTreeSet<i64>,
+    scanned: Vec<std::ops::Range<i64>>,
+}
+
+impl Open {
+    fn has_read(&self, id: i64) -> bool {
+        self.read.contains(&id) || self.scanned.iter().any(|ids| ids.contains(&id))
+    }
+
+    /// What it has read, as a write set tells it.
+    fn reads(&self, store: &Store) -> Vec<RelationReads> {
+        if self.read.is_empty() && self.scanned.is_empty() {
+            return Vec::new();
+        }
+        let view = store.view(None);
+        let key = |id: i64| range(&view, Some(id), None).start.unwrap().into_boxed_slice();
+        let span = |ids: &std::ops::Range<i64>| match ids.end >= 1000 {
+            true => KeySpan {
+                from: key(ids.start),
+                to: None,
+            },
+            false => KeySpan {
+                from: key(ids.start),
+                to: Some(key(ids.end)),
+            },
+        };
+        vec![RelationReads {
+            relation: TABLE,
+            keys: self.read.iter().map(|id| key(*id)).collect(),
+            spans: self.scanned.iter().map(span).collect(),
+        }]
+    }
 }
 
 /// A part that is prepared and not decided.
@@ -106,76 +144,22 @@ struct Pending {
     emptied: bool,
     /// Whether it writes nothing at all.
     empty: bool,
+    read: BTreeSet<i64>,
+    scanned: Vec<std::ops::Range<i64>>,
 }
 
-struct Replica {
-    dir: TempDir,
-    partition: Arc<Partition>,
-    rng: u64,
-}
-
-impl Replica {
-    fn bare() -> Self {
-        let dir = TempDir::new().unwrap();
-        let partition = Partition::open(PartitionId(0), dir.path(), small_options()).unwrap();
-        Replica { dir, partition, rng: 1 }
+impl Pending {
+    fn has_read(&self, id: i64) -> bool {
+        self.read.contains(&id) || self.scanned.iter().any(|ids| ids.contains(&id))
     }
 
-    fn new() -> Self {
-        let replica = Replica::bare();
-        replica.apply(
-            0,
-            &PartitionCommand::CreateRelation(crate::harness::schema()),
-            &Ok(ApplyOutcome::Applied),
-        );
-        replica
-    }
-
-    fn apply(&self, index: usize, command: &PartitionCommand, wanted: &Result<ApplyOutcome, String>) {
-        let state = AppliedState {
-            index: index as u64 + 1,
-            ..AppliedState::default()
-        };
-        let outcome = self.partition.apply(state, command).map_err(|error| error.to_string());
-        assert_eq!(&outcome, wanted, "the replica answers otherwise");
-    }
-
-    /// Gets the staged files of a write set, as consensus ships them before it proposes.
-    fn receive(&self, store: &Store, set: &WriteSet) {
-        for staged in set.relations.iter().flat_map(|writes| &writes.staged) {
-            for (from, to) in store
-                .partition
-                .segment_files(None, staged.segment)
-                .iter()
-                .zip(self.partition.segment_files(None, staged.segment))
-            {
-                std::fs::copy(from, to).unwrap();
-            }
-        }
-    }
-
-    /// Does something of its own.
-    fn rest(&mut self) {
-        self.rng = self
-            .rng
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        match (self.rng >> 33) % 4 {
-            0 => drop(self.partition.flush().unwrap()),
-            1 => self.partition.compact_all(None).unwrap(),
-            _ => {}
-        }
-    }
-
-    fn read(&self) -> Rows {
-        assert!(self.dir.path().exists());
-        read(&self.partition.snapshot(None).unwrap().relation(TABLE).unwrap())
+    fn has_read_anything(&self) -> bool {
+        !self.read.is_empty() || !self.scanned.is_empty()
     }
 }
 
 struct World {
     store: Store,
-    /// Another copy, which applies the same log but flushes and compacts at its own times, and knows nothing of open transactions.
     replica: Replica,
     now: Rows,
     /// What each commit changed.
@@ -223,6 +207,8 @@ impl World {
             emptied: false,
             savepoints: Vec::new(),
             last_write_wins,
+            read: BTreeSet::new(),
+            scanned: Vec::new(),
         }
     }
 
@@ -319,7 +305,20 @@ impl World {
             .filter(|id| open.visible.contains_key(id) || open.base.contains_key(id));
         let gone = self.now.keys().copied().filter(|_| open.emptied);
         let changed: BTreeSet<i64> = written.chain(gone).collect();
-        let set = open.transaction.into_write_set().unwrap();
+        let reads = open.reads(&self.store);
+        let has_read = |id: &i64| open.has_read(*id);
+        let read_locked = self
+            .pending
+            .iter()
+            .any(|pending| !reads.is_empty() && (pending.emptied || pending.changes.keys().any(has_read)));
+        let read_stale = self
+            .modified
+            .iter()
+            .any(|(id, modified)| *modified > open.start && open.has_read(*id));
+        let unserializable = read_locked || read_stale || (!reads.is_empty() && open.start < self.floor);
+        let (read, scanned) = (open.read, open.scanned);
+        let mut set = open.transaction.into_write_set().unwrap();
+        set.reads = reads;
         let stale = |id: &&i64| self.modified.get(id).is_some_and(|modified| *modified > open.start);
         // Who empties a relation conflicts with every change of it.
         let is_stale = match open.emptied {
@@ -328,8 +327,9 @@ impl World {
         };
         let empty = set.relations.is_empty();
         assert_eq!(empty, changed.is_empty() && !open.emptied);
-        let is_locked = self.pending.iter().filter(|pending| !pending.empty).any(|pending| {
-            let overlaps = || pending.changes.keys().any(|id| changed.contains(id));
+        let locks = |pending: &&Pending| !pending.empty || pending.has_read_anything();
+        let is_locked = self.pending.iter().filter(locks).any(|pending| {
+            let overlaps = || changed.iter().any(|id| pending.changes.contains_key(id) || pending.has_read(*id));
             open.emptied || pending.emptied || overlaps()
         });
         let is_late = !open.last_write_wins && (open.start < self.floor || is_stale);
@@ -343,8 +343,10 @@ impl World {
             changes: changed.into_iter().map(|id| (id, open.visible.get(&id).cloned())).collect(),
             emptied: open.emptied,
             empty,
+            read,
+            scanned,
         };
-        (set, pending, !empty && (is_late || is_locked))
+        (set, pending, unserializable || !empty && (is_late || is_locked))
     }
 
     /// Has the store carry out a command; whether it did.
@@ -422,6 +424,14 @@ impl World {
                 self.write(&mut open, write);
                 self.open.push(open);
             }
+            Step::Read(i, ids) if !self.open.is_empty() => {
+                let i = i % self.open.len();
+                self.open[i].read.extend(ids);
+            }
+            Step::Scan(i, first, count) if !self.open.is_empty() => {
+                let i = i % self.open.len();
+                self.open[i].scanned.push(*first..first + count);
+            }
             Step::Commit(i) if !self.open.is_empty() => {
                 let open = self.open.remove(i % self.open.len());
                 self.commit(open);
@@ -471,8 +481,15 @@ impl World {
                 self.store.reopen();
             }
             Step::Replace => self.replace(),
-            Step::Write(..) | Step::Commit(_) | Step::Abort(_) | Step::Prepare(_) | Step::Decide(..) | Step::Undo(_) | Step::Release(_) => {
-            }
+            Step::Write(..)
+            | Step::Read(..)
+            | Step::Scan(..)
+            | Step::Commit(_)
+            | Step::Abort(_)
+            | Step::Prepare(_)
+            | Step::Decide(..)
+            | Step::Undo(_)
+            | Step::Release(_) => {}
         }
     }
 

@@ -134,6 +134,7 @@ impl Store {
                 Arc::new(WriteSet {
                     start: timestamp,
                     relations: vec![writes],
+                    reads: Vec::new(),
                 }),
             )
         });

@@ -157,7 +157,10 @@ fn abilities(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlTransactionsSupported, true);
     let level = SqlTransactionIsolationLevel::SqlTransactionRepeatableRead as i32;
     info.append(SqlInfo::SqlDefaultTransactionIsolation, i64::from(level));
-    info.append(SqlInfo::SqlSupportedTransactionsIsolationLevels, bits([level]));
+    info.append(
+        SqlInfo::SqlSupportedTransactionsIsolationLevels,
+        bits([level, SqlTransactionIsolationLevel::SqlTransactionSerializable as i32]),
+    );
     info.append(SqlInfo::SqlDataDefinitionCausesTransactionCommit, false);
     info.append(SqlInfo::SqlDataDefinitionsInTransactionsIgnored, false);
     info.append(
