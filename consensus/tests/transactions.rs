@@ -8,10 +8,11 @@ use std::time::Duration;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Int64Array, RecordBatch, StringArray};
-use pyralog_consensus::{ConsensusError, Known, Node, NodeConfig, Request, RequestId, Tried};
+use pyralog_consensus::{ConsensusError, Known, Node, NodeConfig, NodeEnvironment, Request, RequestId, Tried};
 use pyralog_storage::{ConflictPolicy, PartitionId, RelationView, RelationWrites, Snapshot, Timestamp, WriteSet};
 
 use crate::cluster::{Cluster, until};
+use crate::disk::SwitchedDisk;
 use crate::table::{RELATION, schema};
 
 const PARTITIONS: u32 = 4;
@@ -343,9 +344,17 @@ async fn a_request_is_carried_out_once_whichever_partitions_its_tries_would_writ
 
 /// Three nodes with several partitions, whose leaders are spread over them.
 async fn cluster() -> Cluster {
+    cluster_on([SwitchedDisk::default(), SwitchedDisk::default(), SwitchedDisk::default()]).await
+}
+
+async fn cluster_on(disks: [SwitchedDisk; 3]) -> Cluster {
     let mut cluster = Cluster::of(PARTITIONS);
-    for _ in 0..3 {
-        cluster.add().await;
+    for disk in disks {
+        let environment = NodeEnvironment {
+            disk: Arc::new(disk),
+            ..NodeEnvironment::default()
+        };
+        cluster.add_in(environment).await;
     }
     let leads = |node: &Arc<Node>| {
         node.status()
@@ -411,6 +420,39 @@ async fn transfers_through_all_nodes_keep_the_sum_while_a_node_is_lost() {
         let now = balances(&node.snapshots().await.unwrap());
         assert_eq!((now.len() as i64, now.values().sum::<i64>()), (ACCOUNTS, ACCOUNTS * EACH));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_whose_disk_fails_leaves_nothing_locked() {
+    let disks = [SwitchedDisk::default(), SwitchedDisk::default(), SwitchedDisk::default()];
+    let cluster = cluster_on(disks.clone()).await;
+    fill(cluster.node(0)).await;
+    let writers: Vec<_> = (0..8_i64)
+        .map(|writer| {
+            let node = cluster.node(2).clone();
+            tokio::spawn(async move {
+                let mut done = 0;
+                loop {
+                    match transfer(&node, writer, writer + 9, 1).await {
+                        Ok(moved) => done += u32::from(moved),
+                        Err(_) => return done,
+                    }
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    disks[2].0.full.store(true, Ordering::SeqCst);
+    for writer in writers {
+        assert!(writer.await.unwrap() > 0);
+    }
+    // It is there and answers, but can end nothing: the others do.
+    for node in [cluster.node(0), cluster.node(1)] {
+        unlocked(node).await;
+        let now = balances(&node.snapshots().await.unwrap());
+        assert_eq!((now.len() as i64, now.values().sum::<i64>()), (ACCOUNTS, ACCOUNTS * EACH));
+    }
+    assert!(transfer(cluster.node(0), 0, 9, 1).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

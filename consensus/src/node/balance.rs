@@ -1,6 +1,7 @@
 //! Spreads the leaders of data groups over the nodes: a node that leads two more groups than another one gives it one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::Instant as OpenraftInstant;
@@ -8,6 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::cluster::Cluster;
 use super::membership::hand_over_to;
 use super::opening::stopped;
 use crate::partition::PartitionHandle;
@@ -16,11 +18,15 @@ use crate::partition::PartitionHandle;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a node may have been silent that is given a group.
 const RECENT: Duration = Duration::from_secs(2);
-/// Entries that it may lag behind.
-const LAG: u64 = 256;
+/// Entries that it may lag behind. One may be large, but not one that is in flight for long.
+const LAG: u64 = 32;
+/// How long what is in flight may be so in a group that is given away: whoever gets it must have all entries within half a second.
+const IN_FLIGHT_LIMIT: Duration = Duration::from_millis(200);
+/// How long a node may take to say that it would lead.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Gives leaders away until the node stops.
-pub async fn balance(partitions: Vec<PartitionHandle>, mut stop: watch::Receiver<bool>) {
+pub async fn balance(partitions: Vec<PartitionHandle>, cluster: Arc<Cluster>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             biased;
@@ -28,11 +34,17 @@ pub async fn balance(partitions: Vec<PartitionHandle>, mut stop: watch::Receiver
             () = sleep(LOOK_EVERY) => {}
         }
         let Some((partition, to)) = surplus(&partitions) else { continue };
-        tracing::debug!(partition = %partition.id(), to, "a group is given away");
+        let give = async {
+            // One that is about to stop has just given all of its groups away.
+            if cluster.may_lead(to, partition.group(), ASK_LIMIT).await {
+                tracing::debug!(partition = %partition.id(), to, "a group is given away");
+                hand_over_to(&partition.work().raft, to).await;
+            }
+        };
         tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
-            () = hand_over_to(&partition.work().raft, to) => {}
+            () = give => {}
         }
     }
 }
@@ -47,7 +59,8 @@ fn surplus(partitions: &[PartitionHandle]) -> Option<(&PartitionHandle, u64)> {
         *leads.entry(leader).or_default() += 1;
     }
     let mut best: Option<(usize, &PartitionHandle, u64)> = None;
-    for partition in partitions.iter().filter(|partition| partition.leads()) {
+    let is_idle = |partition: &&PartitionHandle| partition.in_flight().oldest_age() < IN_FLIGHT_LIMIT;
+    for partition in partitions.iter().filter(|partition| partition.leads()).filter(is_idle) {
         let metrics = partition.work().raft.metrics();
         let metrics = metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);

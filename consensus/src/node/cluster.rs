@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::heartbeats::Heartbeat;
 use super::standing::Standing;
 use super::{forwarding, heartbeats};
+use crate::codec::EncodedWriteSet;
 use crate::log::GroupId;
 use crate::partition::promise::Promised;
 use crate::peer::{Pace, PeerError, Peers};
@@ -214,10 +215,30 @@ impl Cluster {
         }
     }
 
-    /// Whether a node says that it coordinates a transaction which has not ended.
-    pub async fn coordinates(&self, node: u64, transaction: TransactionId, limit: Duration) -> bool {
-        let answer = self.call(node, &Request::Coordinates(transaction), limit).await;
-        matches!(answer, Ok(Answer::Coordinates(true)))
+    /// Which transactions a node says it coordinates and may still commit. One that cannot be asked says none.
+    pub async fn coordinates(&self, node: u64, transactions: &[TransactionId], limit: Duration) -> Vec<TransactionId> {
+        match self.call(node, &Request::Coordinates(transactions.to_vec()), limit).await {
+            Ok(Answer::Coordinates(answers)) => {
+                let coordinated = transactions.iter().zip(answers).filter(|(_, is_coordinated)| *is_coordinated);
+                coordinated.map(|(transaction, _)| *transaction).collect()
+            }
+            Ok(_) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// Whether a node says that it would lead a data group.
+    pub async fn may_lead(&self, node: u64, group: GroupId, limit: Duration) -> bool {
+        let answer = self.call(node, &Request::MayLead(group), limit).await;
+        matches!(answer, Ok(Answer::MayLead(true)))
+    }
+
+    /// Has a voter of a group fetch the files of staged segments from this node. An error is why they are not there.
+    pub async fn stage(&self, node: u64, group: GroupId, staged: EncodedWriteSet, limit: Duration) -> Result<(), String> {
+        match self.call(node, &Request::Stage(group, staged), limit).await {
+            Ok(Answer::Staged) => Ok(()),
+            Ok(_) => Err(format!("node {node} gave an answer to another question")),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Asks a node to make `member` a voter of a group that it leads.

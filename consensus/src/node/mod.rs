@@ -332,16 +332,17 @@ impl Node {
             let mut tasks = node.tasks.lock();
             let watch = standing::watch(config.clone(), cluster.clone(), groups.clone(), runs, stopping.clone());
             tasks.push(runtime::spawn(watch));
+            if node.partitions.len() > 1 {
+                let balance = balance::balance(node.partitions.clone(), cluster.clone(), stopping.clone());
+                tasks.push(runtime::spawn(balance));
+            }
             let place = Place {
                 dir: config.data_dir.clone(),
                 addresses,
                 cluster,
                 groups,
             };
-            tasks.push(runtime::spawn(keep_up(place, stopping.clone())));
-            if node.partitions.len() > 1 {
-                tasks.push(runtime::spawn(balance::balance(node.partitions.clone(), stopping)));
-            }
+            tasks.push(runtime::spawn(keep_up(place, stopping)));
         }
         Ok(node)
     }

@@ -28,7 +28,7 @@ const READ_LIMIT: Duration = Duration::from_secs(15);
 /// How long a read may wait for the leaders' answers, for the round before its own too.
 const ROUND_LIMIT: Duration = Duration::from_secs(12);
 /// How long one question to a leader may take.
-const QUESTION_LIMIT: Duration = Duration::from_secs(5);
+pub const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 /// How often a read that came too late for its timestamp begins again.
 const TRIES: usize = 5;
 /// First and longest pause between two looks at what is being decided.

@@ -12,17 +12,19 @@ use openraft::entry::RaftEntry;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse};
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, Raft};
-use pyralog_storage::SegmentId;
+use pyralog_storage::{SegmentId, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
+use super::reads::QUESTION_LIMIT;
 use super::transactions::Coordinator;
 use super::{heartbeats, membership};
 use crate::codec;
 use crate::log::{GroupId, Log};
 use crate::meta::Meta;
 use crate::partition::PartitionHandle;
+use crate::partition::promise::Promised;
 use crate::peer::{OpenedFile, PeerService};
 use crate::raft::observer::Observer;
 use crate::raft::proposal::{Proposal, Refusal};
@@ -262,14 +264,44 @@ impl Inner {
             Request::Members => Answer::Members(membership::members(&groups.meta)),
             Request::Heartbeats(beats) => Answer::Heartbeats(heartbeats::answer(beats, |group, beat| self.beat(groups, group, beat)).await),
             Request::ReadAt(groups, timestamp, is_given) => {
-                let promises = groups
-                    .into_iter()
-                    .map(|group| async move { self.partition(group)?.promise(timestamp, is_given).await });
-                Answer::ReadAt(futures::future::try_join_all(promises).await?)
+                let promises = groups.into_iter().map(|group| self.promise(group, timestamp, is_given));
+                Answer::ReadAt(futures::future::join_all(promises).await)
             }
-            Request::Coordinates(transaction) => Answer::Coordinates(groups.coordinator.coordinates(transaction)),
+            Request::Coordinates(transactions) => {
+                let coordinator = &groups.coordinator;
+                Answer::Coordinates(
+                    transactions
+                        .into_iter()
+                        .map(|transaction| coordinator.may_commit(transaction))
+                        .collect(),
+                )
+            }
+            Request::MayLead(group) => {
+                let partition = self.partition(group)?;
+                Answer::MayLead(!partition.admission().is_closed() && partition.is_whole())
+            }
+            Request::Stage(group, staged) => {
+                let staged = codec::staged_only(&staged).map_err(|error| error.to_string())?;
+                if let Some(staged) = staged {
+                    self.fetch_staged(from, self.partition(group)?, &staged).await?;
+                }
+                Answer::Staged
+            }
             Request::Superseded(node, runs) => Answer::Superseded(membership::is_superseded(&groups.meta, node, &runs)?),
         })
+    }
+
+    /// A promise in one group; `None` if there is none, which who asks tries elsewhere and again.
+    async fn promise(&self, group: GroupId, timestamp: Timestamp, is_given: bool) -> Option<Promised> {
+        let promise = async { self.partition(group)?.promise(timestamp, is_given).await };
+        // Who asked has left by then.
+        let answer = tokio::time::timeout(QUESTION_LIMIT, promise).await;
+        answer
+            .unwrap_or_else(|_| Err("it took too long".to_owned()))
+            .unwrap_or_else(|reason| {
+                tracing::debug!(group = group.0, reason, "no promise");
+                None
+            })
     }
 
     async fn beat(

@@ -7,12 +7,14 @@
 //! (Two-phase commit with a replicated decision, as in Gray and Lamport 2006; the primary that decides, and asking it about what was left
 //! locked, are Percolator's, Peng and Dabek 2010; hybrid logical timestamps in place of its oracle as in CockroachDB.)
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::{join_all, try_join_all};
+use futures::stream;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use pyralog_storage::{PartitionId, Timestamp, TransactionId, WriteSet};
@@ -39,6 +41,8 @@ const TELL_AGAIN: Duration = Duration::from_millis(200);
 /// How long a transaction of another node may be prepared before all are asked who sees to it, and how long that may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 const ASK_LIMIT: Duration = Duration::from_secs(1);
+/// How many transactions that were left are ended at once.
+const ENDS_AT_ONCE: usize = 32;
 /// How often a node that closes looks whether transactions have ended.
 const CLOSING_PAUSE: Duration = Duration::from_millis(1);
 
@@ -51,6 +55,8 @@ pub struct Coordinator {
     turns: Arc<Turns>,
     is_closed: Arc<AtomicBool>,
     cluster: Option<Arc<Cluster>>,
+    /// Its own that may still be committed: until then nobody else ends them.
+    undecided: Arc<Mutex<HashSet<TransactionId>>>,
     /// Transactions of others that are prepared where this node leads, and since when it has seen them.
     left: Arc<Mutex<HashMap<TransactionId, Instant>>>,
 }
@@ -106,6 +112,7 @@ impl Coordinator {
             turns: Arc::default(),
             is_closed: Arc::default(),
             cluster,
+            undecided: Arc::default(),
             left: Arc::default(),
         }
     }
@@ -118,8 +125,14 @@ impl Coordinator {
         }
     }
 
+    /// Whether a transaction is one of this coordinator's that it may still commit. Where it only tells the groups how it has ended, others may
+    /// find that out as well: perhaps it cannot reach them.
+    pub fn may_commit(&self, transaction: TransactionId) -> bool {
+        self.undecided.lock().contains(&transaction)
+    }
+
     /// Whether a transaction is one of this coordinator's, and has not ended everywhere.
-    pub fn coordinates(&self, transaction: TransactionId) -> bool {
+    fn coordinates(&self, transaction: TransactionId) -> bool {
         self.serials.is_open(transaction.coordinator, transaction.serial)
     }
 
@@ -178,10 +191,10 @@ impl Coordinator {
         }
         let id = request.id.again();
         match self.commit(parts, Some(Request { id, ..request }), Some(home)).await {
-            // Perhaps since another later try was carried out.
-            Err(error) => match partition.known(id).await? {
-                Known::Done(done) => Ok(repeated(done)),
-                Known::Nothing | Known::Void | Known::Settled => Err(error),
+            // Perhaps since another later try was carried out. Where that cannot be asked, this one may have been.
+            Err(error) => match partition.known(id).await {
+                Ok(Known::Done(done)) => Ok(repeated(done)),
+                Ok(Known::Nothing | Known::Void | Known::Settled) | Err(_) => Err(error),
             },
             commit => commit,
         }
@@ -294,14 +307,14 @@ impl Coordinator {
             let is_due = |(_, id, _): &(_, TransactionId, _)| since.entry(*id).or_insert_with(Instant::now).elapsed() >= self.patience(*id);
             left.into_iter().filter(is_due).collect()
         };
-        for (partition, id, primary) in due {
-            if self.is_coordinated(partition, id).await {
-                continue;
-            }
+        let coordinated = self.coordinated_elsewhere(&due).await;
+        let alone = due.into_iter().filter(|(_, id, _)| !coordinated.contains(id));
+        let ends = alone.map(|(partition, id, primary)| async move {
             if let Err(error) = self.resolve(partition, id, primary).await {
                 tracing::warn!(transaction = %id, partition = %partition.id(), %error, "a transaction cannot be ended yet");
             }
-        }
+        });
+        stream::iter(ends).for_each_concurrent(ENDS_AT_ONCE, |end| end).await;
     }
 
     /// How long a transaction is left to whoever coordinates it.
@@ -312,19 +325,23 @@ impl Coordinator {
         }
     }
 
-    /// Whether another node says that it sees to a transaction. One that cannot be asked may as well be gone: the primary has the last word.
-    async fn is_coordinated(&self, partition: &PartitionHandle, id: TransactionId) -> bool {
-        let Some(cluster) = self.cluster.as_ref().filter(|_| !self.serials.is_of(id.coordinator)) else {
-            return false;
+    /// Those of transactions that other nodes say they see to. Who cannot be asked may as well be gone: the primary has the last word.
+    async fn coordinated_elsewhere(&self, due: &[(&PartitionHandle, TransactionId, PartitionId)]) -> HashSet<TransactionId> {
+        let foreign = due.iter().filter(|(_, id, _)| !self.serials.is_of(id.coordinator));
+        let foreign: BTreeMap<TransactionId, &PartitionHandle> = foreign.map(|(partition, id, _)| (*id, *partition)).collect();
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !foreign.is_empty()) else {
+            return HashSet::new();
         };
-        let others = {
+        let mut others = BTreeSet::new();
+        for partition in foreign.values() {
             let metrics = partition.work().raft.metrics();
             let metrics = metrics.borrow_watched();
-            let nodes = metrics.membership_config.membership().nodes().map(|(node, _)| *node);
-            nodes.filter(|node| *node != cluster.node).collect::<Vec<_>>()
-        };
-        let answers = others.into_iter().map(|node| cluster.coordinates(node, id, ASK_LIMIT));
-        join_all(answers).await.contains(&true)
+            others.extend(metrics.membership_config.membership().nodes().map(|(node, _)| *node));
+        }
+        others.remove(&cluster.node);
+        let ids: Vec<TransactionId> = foreign.into_keys().collect();
+        let answers = others.into_iter().map(|node| cluster.coordinates(node, &ids, ASK_LIMIT));
+        join_all(answers).await.into_iter().flatten().collect()
     }
 
     async fn resolve(&self, partition: &PartitionHandle, id: TransactionId, primary: PartitionId) -> Result<()> {
@@ -342,8 +359,29 @@ impl Coordinator {
     }
 }
 
+/// That a transaction may still be committed, until this is dropped.
+struct Undecided {
+    all: Arc<Mutex<HashSet<TransactionId>>>,
+    id: TransactionId,
+}
+
+impl Undecided {
+    fn new(open: &Open) -> Undecided {
+        let all = open.coordinator.undecided.clone();
+        all.lock().insert(open.part.id);
+        Undecided { all, id: open.part.id }
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.id);
+    }
+}
+
 impl Open {
     async fn run(self, parts: Vec<(PartitionId, WriteSet)>) -> Result<Timestamp> {
+        let _undecided = Undecided::new(&self);
         // All that may take a while comes before the first part is locked.
         let ready = parts.into_iter().map(|(partition, write_set)| {
             let partition = self.coordinator.partition(partition);
@@ -356,8 +394,11 @@ impl Open {
             Ok(timestamps) => timestamps.into_iter().max().unwrap_or_default(),
             Err(error) => {
                 // Nobody has decided it, and nobody will.
+                let has_name = self.part.request.is_some();
                 runtime::spawn(self.tell(None));
                 return Err(match error {
+                    // Another node took this one for dead, and ended it before all parts were prepared.
+                    ConsensusError::Void if !has_name => given_up(),
                     ConsensusError::Unknown(reason) => ConsensusError::Unavailable(format!("{reason}; nothing was written, retry")),
                     error => error,
                 });
@@ -370,9 +411,7 @@ impl Open {
             }
             Ok(None) => {
                 runtime::spawn(self.tell(None));
-                Err(ConsensusError::Unavailable(
-                    "the transaction was given up, since it took too long to commit; nothing was written, retry".to_owned(),
-                ))
+                Err(given_up())
             }
             Err(error @ ConsensusError::Unknown(_)) => {
                 runtime::spawn(self.find_out());
@@ -503,6 +542,10 @@ impl Node {
             _ => self.coordinator.settle(request).await,
         }
     }
+}
+
+fn given_up() -> ConsensusError {
+    ConsensusError::Unavailable("the transaction was given up, since it took too long to commit; nothing was written, retry".to_owned())
 }
 
 fn repeated(done: Done) -> Commit {

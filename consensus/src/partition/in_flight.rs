@@ -1,19 +1,21 @@
 //! The timestamps that a leader has given to writes which are not applied yet. Who reads at T waits for those up to T: of all timestamps that
 //! are given later, none is as low.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyralog_storage::Timestamp;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 
 /// The timestamps in flight of one partition.
 #[derive(Default)]
 pub struct InFlight {
-    stamps: Mutex<BTreeSet<Timestamp>>,
+    stamps: Mutex<BTreeMap<Timestamp, Instant>>,
     landed: Notify,
 }
 
@@ -29,11 +31,17 @@ impl InFlight {
     pub fn stamp(self: &Arc<Self>, clock: &Clock) -> Stamp {
         let mut stamps = self.stamps.lock();
         let timestamp = clock.next();
-        stamps.insert(timestamp);
+        stamps.insert(timestamp, Instant::now());
         Stamp {
             in_flight: self.clone(),
             timestamp,
         }
+    }
+
+    /// How long the oldest one has been in flight.
+    pub fn oldest_age(&self) -> Duration {
+        let stamps = self.stamps.lock();
+        stamps.first_key_value().map_or(Duration::ZERO, |(_, since)| since.elapsed())
     }
 
     /// Returns once nothing at or before `timestamp` is in flight.
@@ -42,7 +50,7 @@ impl InFlight {
             let landed = self.landed.notified();
             tokio::pin!(landed);
             landed.as_mut().enable();
-            if self.stamps.lock().first().is_none_or(|first| *first > timestamp) {
+            if self.stamps.lock().first_key_value().is_none_or(|(first, _)| *first > timestamp) {
                 return;
             }
             landed.await;

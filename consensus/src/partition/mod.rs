@@ -7,6 +7,7 @@ pub(crate) mod in_flight;
 pub(crate) mod pressure;
 pub(crate) mod promise;
 pub(crate) mod serials;
+mod staging;
 pub(crate) mod two_phase;
 
 use std::collections::HashSet;
@@ -306,6 +307,11 @@ impl PartitionHandle {
         }
     }
 
+    /// Whether nothing of the group has failed at this node.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.inner.work.log.failure().is_none() && self.inner.work.raft.metrics().borrow_watched().running_state.is_ok()
+    }
+
     /// Whether this node leads the group, which works.
     pub(crate) fn leads(&self) -> bool {
         let metrics = self.inner.work.raft.metrics();
@@ -338,6 +344,7 @@ impl PartitionHandle {
         if !leadership::leads(&self.inner.work.raft.metrics().borrow_watched()) {
             return Err(Refusal::NotLeader);
         }
+        self.spread_staged(&proposal).await;
         let place = self.inner.admission.enter(proposal.byte_size()).await.map_err(refusal)?;
         let (reply, receiver) = Reply::new(Some(Box::new(place)));
         let (refused, told) = oneshot::channel();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::proposal::{Proposal, Refusal};
 use super::snapshot::Offer;
 use super::types::{LogId, Outcome, Types};
-use crate::codec::{self, CodecError};
+use crate::codec::{self, CodecError, EncodedWriteSet};
 use crate::error::{ConsensusError, Result};
 use crate::log::GroupId;
 use crate::node::runs::Runs;
@@ -45,8 +45,12 @@ pub enum Request {
     /// To the leader of data groups: promise that nothing more is stamped at or before this, which was given to a commit, or is a reader's
     /// clock.
     ReadAt(Vec<GroupId>, Timestamp, bool),
-    /// Whether the node coordinates this transaction, and has not ended it.
-    Coordinates(TransactionId),
+    /// Which of these transactions the node coordinates, and may still commit.
+    Coordinates(Vec<TransactionId>),
+    /// Whether the node would lead a data group: it is not about to stop.
+    MayLead(GroupId),
+    /// To a group's voter: fetch the files of the staged segments that this names.
+    Stage(GroupId, EncodedWriteSet),
 }
 
 /// What openraft asks a group's member.
@@ -124,8 +128,12 @@ pub enum Answer {
     Heartbeats(Vec<Result<AppendEntriesResponse<Types>, String>>),
     /// To readers, a promise for each group; `None`: this node does not lead it.
     ReadAt(Vec<Option<Promised>>),
-    /// To a question about a transaction.
-    Coordinates(bool),
+    /// To a question about transactions, in their order.
+    Coordinates(Vec<bool>),
+    /// To the question whether it would lead.
+    MayLead(bool),
+    /// The files are here.
+    Staged,
 }
 
 /// What came of an admission.
