@@ -114,6 +114,9 @@ async fn transfer(node: &Node, from: i64, to: i64, amount: i64) -> Result<bool, 
         Ok(commit) => {
             // What is acknowledged is seen by whoever looks next.
             assert!(node.snapshots().await?[0].timestamp() >= commit);
+            for account in [from, to] {
+                assert!(node.snapshot_of(home(account)).await?.timestamp() >= commit);
+            }
             Ok(true)
         }
         Err(ConsensusError::Conflict(_)) => Ok(false),

@@ -29,12 +29,12 @@ def ready(http: int) -> bool:
         return False
 
 
-def start(base: str, number: int, join: list[str], memory: list[str]) -> tuple[subprocess.Popen, str]:
+def start(base: str, number: int, join: list[str], alike: list[str]) -> tuple[subprocess.Popen, str]:
     directory, peer, http = f"{base}.others/{number}", f"127.0.0.1:{free_port()}", free_port()
     os.makedirs(directory, exist_ok=True)
     log = open(f"{base}.others/{number}.log", "ab")
     command = [BINARY, "serve", "--data-dir", directory, "--peer-addr", peer, "--flight-addr", f"127.0.0.1:{free_port()}"]
-    command += ["--http-addr", f"127.0.0.1:{http}", *memory, *(["--join", ",".join(join)] if join else [])]
+    command += ["--http-addr", f"127.0.0.1:{http}", *alike, *(["--join", ",".join(join)] if join else [])]
     process = subprocess.Popen(command, stdout=log, stderr=log)
     until = time.time() + 60
     while not ready(http):
@@ -44,10 +44,10 @@ def start(base: str, number: int, join: list[str], memory: list[str]) -> tuple[s
     return process, peer
 
 
-def companions(base: str, memory: list[str]) -> None:
+def companions(base: str, alike: list[str]) -> None:
     """Starts them, tells their addresses in a file, and ends them once the directory is gone."""
-    first, one = start(base, 1, [], memory)
-    second, two = start(base, 2, [one], memory)
+    first, one = start(base, 1, [], alike)
+    second, two = start(base, 2, [one], alike)
     with open(f"{base}.others/peers.new", "w") as file:
         file.write(f"{one},{two}")
     os.rename(f"{base}.others/peers.new", f"{base}.others/peers")
@@ -67,13 +67,13 @@ def main() -> None:
     arguments = sys.argv[1:]
     base = value(arguments, "--data-dir")
     if arguments[:1] == ["serve"] and base and "--peer-addr" not in arguments:
-        limit = value(arguments, "--memory-limit")
+        alike = [(name, value(arguments, name)) for name in ("--memory-limit", "--partitions")]
         os.makedirs(base, exist_ok=True)
         if not os.path.isdir(f"{base}.others"):
             os.makedirs(f"{base}.others")
             if os.fork() == 0:
                 os.setsid()
-                companions(base, ["--memory-limit", limit] if limit else [])
+                companions(base, [text for name, given in alike if given for text in (name, given)])
                 os._exit(0)
         told = f"{base}.others/peers"
         while not os.path.exists(told):

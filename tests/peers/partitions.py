@@ -1,19 +1,32 @@
-"""What several partitions of one node cost, or gain: TPC-H and puts of keys with each number of them, in turns, in one run.
+"""What several partitions cost, or gain: TPC-H, puts and reads of keys with each number of them, in turns, in one run.
 
-    TPCH_SF=1 PYRALOG_BIN=target/release/pyralog python tests/peers/partitions.py [1 4 8]
+    TPCH_SF=1 PYRALOG_BIN=target/release/pyralog python tests/peers/partitions.py [1 4 8 3x1 3x8]
 
-One server for each number, all with the same rows. Needs what `tpch.py` needs.
+One server for each, all with the same rows. `3x8`: a cluster of three nodes with eight partitions, which share the machine; the third is asked.
+Needs what `tpch.py` needs.
 """
 import contextlib, http.client, os, socket, statistics, sys, threading, time
 
 import tpch
+import pyralog
 
-COUNTS = [int(count) for count in sys.argv[1:]] or [1, 4, 8]
+COUNTS = sys.argv[1:] or ["1", "4", "8"]
 PUT_SECONDS = 4
+BINARY = os.path.abspath(os.environ.get("PYRALOG_BIN", "target/release/pyralog"))
+CLUSTER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cluster", "as_one.py")
 
 
-def puts(server, clients):
-    """Puts a second, and the median of their latencies in milliseconds."""
+def server(count):
+    """A server with so many partitions, which may be the third node of three."""
+    nodes, _, partitions = count.rpartition("x")
+    assert nodes in ("", "3"), count
+    os.environ["PYRALOG_REAL_BIN"] = BINARY
+    pyralog.BIN = CLUSTER if nodes else BINARY
+    return tpch.Server(extra=("--memory-limit", tpch.MEMORY, "--partitions", partitions))
+
+
+def requests(server, clients, method):
+    """Puts (or gets of what was put) a second, and the median of their latencies in milliseconds."""
     until, latencies = time.time() + PUT_SECONDS, []
 
     def work(client):
@@ -23,7 +36,8 @@ def puts(server, clients):
         number = 0
         while time.time() < until:
             started = time.perf_counter()
-            connection.request("PUT", f"/kv/bucket/{clients}-{client}-{number}", body=b"x" * 100)
+            key = number if method == "PUT" else number % 100
+            connection.request(method, f"/kv/bucket/{clients}-{client}-{key}", body=b"x" * 100 if method == "PUT" else None)
             answer = connection.getresponse()
             answer.read()
             assert answer.status < 300, answer.status
@@ -48,7 +62,7 @@ def load(cursor, folder):
 def main():
     folder = tpch.parquet_files()
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(tpch.Server(extra=("--memory-limit", tpch.MEMORY, "--partitions", str(count)))) for count in COUNTS]
+        servers = [stack.enter_context(server(count)) for count in COUNTS]
         connections = [stack.enter_context(tpch.dbapi.connect(server.flight, autocommit=True)) for server in servers]
         cursors = [stack.enter_context(connection.cursor()) for connection in connections]
         loads = [load(cursor, folder) for cursor in cursors]
@@ -64,10 +78,10 @@ def main():
             print(f"{'q' + str(number) + ' ms':15}" + "".join(f"{seconds * 1e3:>12.0f}" for seconds in best))
         print("22 queries ms  " + "".join(f"{seconds * 1e3:>12.0f}" for seconds in totals))
         [cursor.execute("CREATE COLLECTION bucket AS KV") for cursor in cursors]
-        for clients in (1, 16):
-            rates = [[puts(server, clients) for server in servers] for _ in range(2)]
+        for method, clients in (("PUT", 1), ("PUT", 16), ("GET", 1), ("GET", 16)):
+            rates = [[requests(server, clients, method) for server in servers] for _ in range(2)]
             best = [max(turn[i] for turn in rates) for i in range(len(servers))]
-            print(f"puts/s, {clients:>2} {'client' if clients == 1 else 'each  '}" .ljust(15) + "".join(f"{rate:>12.0f}" for rate, _ in best))
+            print(f"{method.lower()}s/s, {clients:>2}".ljust(15) + "".join(f"{rate:>12.0f}" for rate, _ in best))
             print("  median ms    " + "".join(f"{median:>12.2f}" for _, median in best))
 
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
-use pyralog_storage::{Pinned, Snapshot, StorageError, Timestamp};
+use pyralog_storage::{PartitionId, Pinned, Snapshot, StorageError, Timestamp};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Node;
@@ -227,12 +227,43 @@ impl Node {
                 Some(reads) => reads.snapshots().await,
                 None => self.snapshots_at(newest(self.partitions())).await,
             };
-            match snapshots {
-                // A compaction has let versions go since the timestamp was taken.
-                Err(ConsensusError::Storage(StorageError::SnapshotTooOld { .. })) if tries < TRIES => tries += 1,
-                snapshots => return snapshots,
+            if !is_late(&snapshots, &mut tries) {
+                return snapshots;
             }
         }
+    }
+
+    /// The newest state of one partition: all in it that was acknowledged, by any node, before the call. Asks nobody but the partition's leader,
+    /// so it is no part of a state of several partitions.
+    pub async fn snapshot_of(&self, partition: PartitionId) -> Result<Snapshot> {
+        let found = self.partitions().iter().find(|known| known.id() == partition);
+        let partition = found.ok_or_else(|| ConsensusError::Unsupported(format!("there is no partition {partition}")))?;
+        let mut tries = 0;
+        loop {
+            let snapshot = self.newest_of(partition).await;
+            if !is_late(&snapshot, &mut tries) {
+                return snapshot;
+            }
+        }
+    }
+
+    async fn newest_of(&self, partition: &PartitionHandle) -> Result<Snapshot> {
+        partition.barrier().await?;
+        let storage = partition.storage();
+        // Any of these may be committed and acknowledged by now, in another group.
+        let prepared = || storage.undecided(Timestamp::MAX).into_iter().map(|(transaction, _)| transaction);
+        let mut unknown: Vec<_> = prepared().collect();
+        let is_alone = self.reads.is_none();
+        wait_for(partition, is_alone, || {
+            unknown.retain(|transaction| prepared().any(|left| left == *transaction));
+            unknown.is_empty()
+        })
+        .await?;
+        // What was prepared meanwhile may come before what has just been decided.
+        let timestamp = storage.last_timestamp();
+        let pinned = storage.pin(timestamp)?;
+        decided(partition, timestamp, is_alone).await?;
+        Ok(storage.pinned_snapshot(pinned)?)
     }
 
     /// The state of all partitions of a node that is alone, at a timestamp that none has forgotten, at most the newest.
@@ -259,11 +290,22 @@ impl Node {
     }
 }
 
+/// Whether to read again: a compaction has let versions go since the timestamp was taken.
+fn is_late<T>(result: &Result<T>, tries: &mut usize) -> bool {
+    *tries += 1;
+    matches!(result, Err(ConsensusError::Storage(StorageError::SnapshotTooOld { .. }))) && *tries <= TRIES
+}
+
 /// Waits until nothing of a partition that is prepared at or before a timestamp is undecided. `is_alone`: no other node decides it.
 async fn decided(partition: &PartitionHandle, timestamp: Timestamp, is_alone: bool) -> Result<()> {
+    wait_for(partition, is_alone, || partition.storage().undecided(timestamp).is_empty()).await
+}
+
+/// Waits for transactions to be decided.
+async fn wait_for(partition: &PartitionHandle, is_alone: bool, mut is_decided: impl FnMut() -> bool) -> Result<()> {
     let (mut pause, longest) = PAUSES;
     let begun = Instant::now();
-    while !partition.storage().undecided(timestamp).is_empty() {
+    while !is_decided() {
         if is_alone && !partition.leads() {
             return Err(ConsensusError::Unavailable(format!(
                 "partition {} has stopped while transactions were being decided, and cannot be read: free the cause and restart",

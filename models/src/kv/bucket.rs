@@ -64,10 +64,13 @@ impl Bucket {
 
     /// The entry of a key, if it is there and has not expired.
     pub async fn get(&self, key: &[u8]) -> Result<Option<KvEntry>> {
-        self.engine.fresh_rows().await?;
         let table = self.table()?;
+        // Where the key is if it is anywhere: nobody else is asked.
+        let keys: Vec<ArrayRef> = vec![Arc::new(BinaryViewArray::from_iter_values([key]))];
+        let home = self.engine.placement.of_keys(&table.relation, &keys)?[0];
+        let snapshot = self.engine.node.snapshot_of(home).await?;
         let now = self.engine.node.now().millis();
-        let views = Views::new(Reader::newest(&self.engine).await?.relation(table.relation.id)?)?;
+        let views = Views::new(vec![snapshot.relation(table.relation.id)?])?;
         let key = key.to_vec();
         // A read may fault pages in: not on an async thread.
         blocking(move || read(&views, &key, now)).await
