@@ -10,9 +10,9 @@ BINARY = os.environ.get("PYRALOG_BIN", "target/release/pyralog")
 
 
 class Cluster:
-    def __init__(self, base_port: int, memory_limit: str):
+    def __init__(self, base_port: int, memory_limit: str, nodes: int = 3):
         self.dir = tempfile.mkdtemp(prefix="pyralog-cluster-")
-        self.run("up", "--nodes", "3", "--base-port", str(base_port), "--memory-limit", memory_limit)
+        self.run("up", "--nodes", str(nodes), "--base-port", str(base_port), "--memory-limit", memory_limit)
 
     def run(self, *arguments: str) -> str:
         command = [BINARY, "cluster", *arguments, "--dir", self.dir]
