@@ -9,6 +9,7 @@ mod key_value;
 mod merge;
 mod numbers;
 mod parameters;
+mod partition_by;
 mod reopen;
 mod same_names;
 mod schema_change;

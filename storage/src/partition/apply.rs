@@ -395,6 +395,9 @@ fn check_alteration(from: &RelationSchema, to: &RelationSchema) -> Result<()> {
     if ids(from) != ids(to) {
         return Err(mismatch(to.id, "the key of a relation cannot change"));
     }
+    if from.placed_by() != to.placed_by() {
+        return Err(mismatch(to.id, "the partition key of a relation cannot change"));
+    }
     for (i, field) in to.schema.fields().iter().enumerate() {
         match (0..from.schema.fields().len()).find(|&j| from.field_id(j) == to.field_id(i)) {
             Some(j) if from.schema.field(j).data_type() != field.data_type() => {

@@ -218,7 +218,7 @@ fn insert_visible(table: &mut TableDefinition, field: Field) {
     let at = table.columns.len();
     let mut fields: Vec<Arc<Field>> = table.relation.schema.fields().iter().cloned().collect();
     fields.insert(at, Arc::new(field));
-    table.relation.schema = Arc::new(Schema::new(fields));
+    table.relation.schema = Arc::new(Schema::new_with_metadata(fields, table.relation.schema.metadata().clone()));
     for key in &mut table.relation.key {
         if *key >= at {
             *key += 1;
@@ -256,7 +256,7 @@ fn drop_column(table: &mut TableDefinition, ident: &Ident, if_exists: bool) -> R
     }
     let mut fields: Vec<Arc<Field>> = table.relation.schema.fields().iter().cloned().collect();
     fields.remove(at);
-    table.relation.schema = Arc::new(Schema::new(fields));
+    table.relation.schema = Arc::new(Schema::new_with_metadata(fields, table.relation.schema.metadata().clone()));
     table.columns.remove(at);
     for key in &mut table.relation.key {
         if *key > at {
@@ -295,7 +295,7 @@ fn rename_column(table: &mut TableDefinition, from: &Ident, to: &Ident) -> Resul
 fn replace_field(table: &mut TableDefinition, at: usize, change: impl FnOnce(Field) -> Field) {
     let mut fields: Vec<Arc<Field>> = table.relation.schema.fields().iter().cloned().collect();
     fields[at] = Arc::new(change(fields[at].as_ref().clone()));
-    table.relation.schema = Arc::new(Schema::new(fields));
+    table.relation.schema = Arc::new(Schema::new_with_metadata(fields, table.relation.schema.metadata().clone()));
 }
 
 async fn alter_column(

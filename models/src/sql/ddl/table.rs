@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, IndexColumn, Statement as SqlStatement, TableConstraint};
+use datafusion::sql::sqlparser::ast::{
+    CreateTable, CreateTableOptions, Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, IndexColumn,
+    Statement as SqlStatement, TableConstraint,
+};
 use pyralog_storage::RelationSchema;
 
 use super::column::{self, NewColumn};
@@ -58,8 +61,11 @@ fn check_supported(create: &CreateTable) -> Result<()> {
     if create.like.is_some() || create.clone.is_some() || create.inherits.is_some() {
         return refuse("LIKE, CLONE or INHERITS");
     }
-    if create.partition_by.is_some() || create.partition_of.is_some() || create.cluster_by.is_some() || create.clustered_by.is_some() {
-        return refuse("PARTITION BY or CLUSTER BY");
+    if create.partition_of.is_some() || create.cluster_by.is_some() || create.clustered_by.is_some() {
+        return refuse("PARTITION OF or CLUSTER BY");
+    }
+    if create.partition_by.is_some() && create.query.is_some() {
+        return refuse("PARTITION BY together with AS");
     }
     if create.location.is_some() || create.file_format.is_some() {
         return refuse("LOCATION or a file format");
@@ -90,9 +96,56 @@ async fn define(session: &Session, target: ObjectName, create: &CreateTable) -> 
         return Err(Error::invalid("42P16", format!("{target} needs at least one column")));
     }
     let (key, checks) = constraints(&target, &columns, &create.constraints)?;
-    let table = build(session, target, CollectionKind::Table, columns, &key, checks).await?;
+    let placed_by = create
+        .partition_by
+        .as_deref()
+        .map(|by| partition_key(&target, by, &key))
+        .transpose()?;
+    let mut table = build(session, target, CollectionKind::Table, columns, &key, checks).await?;
+    if let Some(columns) = placed_by {
+        table.relation = table.relation.placed_by_first(columns);
+    }
     check_checks(&planner, &table)?;
     Ok(table)
+}
+
+/// How many of the key's columns `PARTITION BY` names: `(a, b)`, or as PostgreSQL writes it, `HASH (a, b)`.
+fn partition_key(target: &ObjectName, by: &SqlExpr, key: &[String]) -> Result<usize> {
+    let wrong = || {
+        Error::invalid(
+            "42P16",
+            format!("PARTITION BY {by} of {target} does not name the first columns of the primary key"),
+        )
+        .with_hint("rows are placed by the hash of the primary key, or of its first columns: PARTITION BY (a) where PRIMARY KEY (a, b)")
+    };
+    let columns: Vec<&SqlExpr> = match by {
+        SqlExpr::Nested(one) => vec![one],
+        SqlExpr::Tuple(several) => several.iter().collect(),
+        SqlExpr::Function(hash) if hash.name.to_string().eq_ignore_ascii_case("hash") => match &hash.args {
+            FunctionArguments::List(list) => list.args.iter().filter_map(argument).collect(),
+            _ => Vec::new(),
+        },
+        one => vec![one],
+    };
+    let named: HashSet<String> = columns
+        .iter()
+        .map(|column| match column {
+            SqlExpr::Identifier(ident) => Ok(name::fold(ident)),
+            _ => Err(wrong()),
+        })
+        .collect::<Result<_>>()?;
+    let first: HashSet<String> = key.iter().take(named.len()).cloned().collect();
+    match named.is_empty() || named != first || named.len() != columns.len() {
+        true => Err(wrong()),
+        false => Ok(named.len()),
+    }
+}
+
+fn argument(argument: &FunctionArg) -> Option<&SqlExpr> {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(column)) => Some(column),
+        _ => None,
+    }
 }
 
 /// The primary key's columns and the table's checks.
