@@ -72,4 +72,12 @@ async fn a_partition_key_is_the_first_columns_of_the_primary_key() {
     assert_eq!(f.fails("CREATE TABLE t PARTITION BY (a) AS SELECT 1 AS a").await.code, "0A000");
     f.run("CREATE TABLE t (a BIGINT, b BIGINT, PRIMARY KEY (a, b)) PARTITION BY (a, b)")
         .await;
+    f.run("INSERT INTO t VALUES (1, 1)").await;
+    let wrong = "CREATE OR REPLACE TABLE t (a BIGINT, b BIGINT, PRIMARY KEY (a, b)) PARTITION BY (b)";
+    assert_eq!(f.fails(wrong).await.code, "42P16");
+    assert_eq!(
+        f.rows("SELECT * FROM t").await,
+        ["1|1"],
+        "a table is replaced by one that can be made only"
+    );
 }

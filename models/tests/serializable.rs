@@ -146,6 +146,18 @@ async fn reads_count_also_after_a_savepoint_is_gone_back_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_inserted_and_taken_back_was_seen_not_to_be_there() {
+    let f = filled().await;
+    let inserts = [
+        "SAVEPOINT s",
+        "INSERT INTO log VALUES (1, 1)",
+        "ROLLBACK TO s",
+        "INSERT INTO log VALUES (2, 1)",
+    ];
+    assert_eq!(meets(&f, &inserts, "INSERT INTO log VALUES (1, 1)").await, Some("40001"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_level_is_chosen_by_begin_by_the_transaction_or_by_the_session() {
     let f = filled().await;
     let skewed = async |session: &Session| {
@@ -167,6 +179,10 @@ async fn the_level_is_chosen_by_begin_by_the_transaction_or_by_the_session() {
             false,
         ),
         ("SET transaction_isolation = 'serializable'; BEGIN", true),
+        (
+            "SET transaction_isolation = 'snapshot'; BEGIN; SET transaction_isolation = 'serializable'",
+            true,
+        ),
         ("BEGIN ISOLATION LEVEL READ COMMITTED", false),
         ("SET transaction_isolation = 'snapshot'; BEGIN", false),
         (
@@ -191,6 +207,13 @@ async fn the_level_is_chosen_by_begin_by_the_transaction_or_by_the_session() {
     run(&session, "BEGIN").await.unwrap();
     run(&session, "SELECT 1 FROM t").await.unwrap();
     assert_eq!(run(&session, late).await.unwrap_err().code, "25001");
+    let setting = "SET transaction_isolation = 'snapshot'";
+    assert_eq!(run(&session, setting).await.unwrap_err().code, "25001");
+    assert_eq!(
+        session.setting("transaction_isolation").unwrap(),
+        "serializable",
+        "that of the open transaction"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -251,11 +251,12 @@ impl Node {
         partition.barrier().await?;
         let storage = partition.storage();
         // Any of these may be committed and acknowledged by now, in another group.
-        let prepared = || storage.undecided(Timestamp::MAX).into_iter().map(|(transaction, _)| transaction);
-        let mut unknown: Vec<_> = prepared().collect();
+        let prepared = || storage.undecided_writes(Timestamp::MAX);
+        let mut unknown = prepared();
         let is_alone = self.reads.is_none();
         wait_for(partition, is_alone, || {
-            unknown.retain(|transaction| prepared().any(|left| left == *transaction));
+            let left = prepared();
+            unknown.retain(|transaction| left.contains(transaction));
             unknown.is_empty()
         })
         .await?;
@@ -298,7 +299,7 @@ fn is_late<T>(result: &Result<T>, tries: &mut usize) -> bool {
 
 /// Waits until nothing of a partition that is prepared at or before a timestamp is undecided. `is_alone`: no other node decides it.
 async fn decided(partition: &PartitionHandle, timestamp: Timestamp, is_alone: bool) -> Result<()> {
-    wait_for(partition, is_alone, || partition.storage().undecided(timestamp).is_empty()).await
+    wait_for(partition, is_alone, || partition.storage().undecided_writes(timestamp).is_empty()).await
 }
 
 /// Waits for transactions to be decided.

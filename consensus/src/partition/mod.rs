@@ -344,8 +344,11 @@ impl PartitionHandle {
         if !leadership::leads(&self.inner.work.raft.metrics().borrow_watched()) {
             return Err(Refusal::NotLeader);
         }
-        self.spread_staged(&proposal).await;
+        // First: files that were brought to others for what is refused then stay there until they start again.
         let place = self.inner.admission.enter(proposal.byte_size()).await.map_err(refusal)?;
+        if self.spread_staged(&proposal).await && !leadership::leads(&self.inner.work.raft.metrics().borrow_watched()) {
+            return Err(Refusal::NotLeader);
+        }
         let (reply, receiver) = Reply::new(Some(Box::new(place)));
         let (refused, told) = oneshot::channel();
         self.inner

@@ -17,33 +17,41 @@ use crate::raft::proposal::Proposal;
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
 
 impl PartitionHandle {
-    /// As the leader: returns once so many voters have the files that a proposal names that it can be committed, or cannot have them now.
-    pub(super) async fn spread_staged(&self, proposal: &Proposal) {
+    /// Returns once so many voters have the files that a proposal names, the leader among them, that it can be committed, or cannot have them now.
+    /// `false`: it names none. This node has them.
+    pub(super) async fn spread_staged(&self, proposal: &Proposal) -> bool {
         let Some(cluster) = self.inner.cluster.as_ref().filter(|_| !proposal.is_plain()) else {
-            return;
+            return false;
         };
         // What cannot be read or encoded is refused when it is proposed.
-        let Ok(Some(staged)) = proposal.staged() else { return };
+        let Ok(Some(staged)) = proposal.staged() else { return false };
         let Ok(staged) = EncodedWriteSet::new(Arc::new(staged)) else {
-            return;
+            return false;
         };
-        let others: Vec<u64> = {
+        let (others, leader) = {
             let metrics = self.work().raft.metrics();
             let metrics = metrics.borrow_watched();
             let voters = metrics.membership_config.membership().voter_ids();
-            voters.filter(|voter| *voter != cluster.node).collect()
+            let others: Vec<u64> = voters.filter(|voter| *voter != cluster.node).collect();
+            (others, metrics.current_leader)
         };
         // With this node's own, a majority of all.
         let needed = others.len().div_ceil(2);
-        let stage = |node| cluster.stage(node, self.group(), staged.clone(), STAGE_LIMIT);
+        let mut awaits_leader = leader.is_some_and(|leader| others.contains(&leader));
+        let stage = |node| {
+            let staged = cluster.stage(node, self.group(), staged.clone(), STAGE_LIMIT);
+            async move { (node, staged.await) }
+        };
         let mut staging: FuturesUnordered<_> = others.into_iter().map(stage).collect();
         let mut there = 0;
-        while there < needed {
-            match staging.next().await {
-                Some(Ok(())) => there += 1,
-                Some(Err(reason)) => tracing::debug!(partition = %self.id(), reason, "files of a bulk write are not at a voter yet"),
-                None => return,
+        while there < needed || awaits_leader {
+            let Some((node, answer)) = staging.next().await else { break };
+            awaits_leader &= Some(node) != leader;
+            match answer {
+                Ok(()) => there += 1,
+                Err(reason) => tracing::debug!(partition = %self.id(), node, reason, "files of a bulk write are not at a voter yet"),
             }
         }
+        true
     }
 }

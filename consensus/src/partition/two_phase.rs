@@ -27,9 +27,12 @@ impl PartitionHandle {
         let Some(write_set) = staged.write_set.clone() else {
             return Err(ConsensusError::Unavailable("the write set is gone".to_owned()));
         };
+        let proposal = Proposal::Prepare(part, encode(write_set).await?);
+        // Before any part is prepared, since readers wait for all parts from then on.
+        self.spread_staged(&proposal).await;
         Ok(Ready {
             partition: self.clone(),
-            proposal: Proposal::Prepare(part, encode(write_set).await?),
+            proposal,
             staged,
         })
     }

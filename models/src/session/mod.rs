@@ -175,6 +175,13 @@ impl Session {
         self.inner.settings.read().isolation
     }
 
+    /// The isolation of the open transaction, or of the next one.
+    pub(crate) fn isolation_now(&self) -> Isolation {
+        let open = self.inner.transaction.try_lock();
+        let of_transaction = open.ok().and_then(|open| open.as_ref().map(OpenTransaction::isolation));
+        of_transaction.unwrap_or_else(|| self.isolation())
+    }
+
     /// Starts a transaction, of the isolation that the session is set to; an error if one is open.
     pub async fn begin(&self) -> Result<()> {
         self.begin_at(self.isolation()).await

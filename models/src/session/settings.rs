@@ -103,7 +103,7 @@ pub(crate) fn get(session: &Session, name: &str) -> Result<String> {
             Ok(timeout.map_or(0, |t| t.as_millis()).to_string())
         }
         "application_name" => Ok(session.inner.settings.read().application_name.clone()),
-        "transaction_isolation" => Ok(match session.isolation() {
+        "transaction_isolation" => Ok(match session.isolation_now() {
             Isolation::Snapshot => "snapshot".to_owned(),
             Isolation::Serializable => "serializable".to_owned(),
         }),
@@ -158,7 +158,10 @@ pub(crate) fn set(session: &Session, name: &str, value: &str) -> Result<()> {
                     ));
                 }
             };
-            session.inner.settings.write().isolation = wanted;
+            match session.in_transaction() {
+                true => session.set_isolation(wanted)?,
+                false => session.inner.settings.write().isolation = wanted,
+            }
             Ok(())
         }
         _ => {

@@ -72,6 +72,14 @@ impl OpenTransaction {
         })
     }
 
+    /// How it is kept apart from others.
+    pub(crate) fn isolation(&self) -> Isolation {
+        match self.reads {
+            Some(_) => Isolation::Serializable,
+            None => Isolation::Snapshot,
+        }
+    }
+
     /// Changes how it is kept apart from others; an error once it has read or written anything.
     pub(crate) fn set_isolation(&mut self, engine: &Engine, isolation: Isolation) -> Result<()> {
         if self.is_used {
@@ -213,6 +221,8 @@ impl OpenTransaction {
 
     /// Goes back to a point.
     pub(crate) async fn back_to(&mut self, point: Savepoints) -> Result<()> {
+        // What is taken back was seen to be possible: keys of rows that were inserted were not there.
+        self.written.iter().for_each(|relation| self.has_read(*relation));
         self.written = point.written;
         self.blocking(move |writes| writes.rollback_to(&point.storage)).await
     }

@@ -276,6 +276,14 @@ impl Partition {
         before.map(|(transaction, part)| (*transaction, part.timestamp)).collect()
     }
 
+    /// Those of [`Self::undecided`] that write here: a reader at `until` has nothing to wait for from what was only read.
+    pub fn undecided_writes(&self, until: Timestamp) -> Vec<TransactionId> {
+        let prepared = self.prepared.read();
+        let writes = |part: &Part| part.timestamp <= until && !part.write_set.relations.is_empty();
+        let writing = prepared.iter().filter(|(_, part)| writes(part));
+        writing.map(|(transaction, _)| *transaction).collect()
+    }
+
     /// What others may not write of a relation.
     pub(super) fn locks(&self, relation: RelationId) -> Locks {
         let prepared = self.prepared.read();

@@ -31,7 +31,8 @@ pub(super) async fn create(session: &Session, create: CreateTable) -> Result<Que
             format!("schema {} does not exist", target.schema),
         ));
     }
-    if let Some(entry) = catalog.get(&target) {
+    let existing = catalog.get(&target);
+    if existing.is_some() {
         if create.if_not_exists {
             return Ok(done("CREATE TABLE", None));
         }
@@ -39,14 +40,14 @@ pub(super) async fn create(session: &Session, create: CreateTable) -> Result<Que
             return Err(Error::new(ErrorKind::AlreadyExists, "42P07", format!("{target} exists already"))
                 .with_hint("drop it first, or add IF NOT EXISTS"));
         }
-        if create.query.is_none() {
-            session.engine().catalog.drop_object(entry).await?;
-        }
     }
     match create.query.clone() {
         Some(query) => create_as(session, target, &create, *query).await,
         None => {
             let table = define(session, target, &create).await?;
+            if let Some(entry) = existing {
+                session.engine().catalog.drop_object(entry).await?;
+            }
             session.engine().catalog.create_table(table).await?;
             Ok(done("CREATE TABLE", None))
         }
