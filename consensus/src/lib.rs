@@ -16,8 +16,8 @@ pub mod simulation;
 
 pub use error::{ConsensusError, Result};
 pub use meta::{Meta, MetaChange, MetaExpect, MetaRevision};
-pub use node::{Node, NodeConfig, NodeEnvironment, NodeStatus, PeerConfig};
+pub use node::{Moment, Node, NodeConfig, NodeEnvironment, NodeStatus, PeerConfig, PinnedPartition};
 pub use partition::PartitionHandle;
-pub use peer::PeerTls;
+pub use peer::{Channel, PeerTls};
 pub use raft::requests::{Done, Known, Request, RequestId, Tried};
 pub use raft::types::Commit;

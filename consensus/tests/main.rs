@@ -12,6 +12,7 @@ mod disk_faults;
 mod full_disk_of_one;
 mod joining;
 mod kill;
+mod readers;
 mod replay;
 mod requests;
 mod snapshots;

@@ -7,7 +7,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field};
 use pyralog_consensus::{Node, NodeConfig, NodeEnvironment, PartitionHandle};
-use pyralog_storage::{ConflictPolicy, RelationId, RelationSchema, RelationWrites, Timestamp, WriteSet};
+use pyralog_storage::{ConflictPolicy, RelationId, RelationSchema, RelationWrites, Snapshot, Timestamp, WriteSet};
 
 use crate::disk::SwitchedDisk;
 
@@ -52,7 +52,12 @@ pub fn blind(ids: impl IntoIterator<Item = i64>, text: &str) -> WriteSet {
 
 /// All rows of the newest snapshot, by id.
 pub fn rows(partition: &PartitionHandle) -> Vec<(i64, String)> {
-    let view = partition.snapshot(None).unwrap().relation(RELATION).unwrap();
+    rows_of(&partition.snapshot(None).unwrap())
+}
+
+/// All rows of a snapshot, by id.
+pub fn rows_of(snapshot: &Snapshot) -> Vec<(i64, String)> {
+    let view = snapshot.relation(RELATION).unwrap();
     let mut rows = Vec::new();
     for piece in view.pieces() {
         for batch in 0..piece.batch_count() {

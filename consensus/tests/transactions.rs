@@ -15,9 +15,9 @@ use crate::cluster::{Cluster, until};
 use crate::disk::SwitchedDisk;
 use crate::table::{RELATION, schema};
 
-const PARTITIONS: u32 = 4;
-const ACCOUNTS: i64 = 40;
-const EACH: i64 = 100;
+pub const PARTITIONS: u32 = 4;
+pub const ACCOUNTS: i64 = 40;
+pub const EACH: i64 = 100;
 
 fn config(dir: &std::path::Path) -> NodeConfig {
     NodeConfig {
@@ -26,7 +26,7 @@ fn config(dir: &std::path::Path) -> NodeConfig {
     }
 }
 
-async fn open(dir: &std::path::Path) -> Arc<Node> {
+pub async fn open(dir: &std::path::Path) -> Arc<Node> {
     let node = Node::open(config(dir)).await.unwrap();
     create(&node).await;
     node
@@ -43,7 +43,7 @@ fn home(account: i64) -> PartitionId {
 }
 
 /// A part for each partition that has one of the accounts.
-fn parts(start: Timestamp, balances: &[(i64, i64)], policy: ConflictPolicy) -> Vec<(PartitionId, WriteSet)> {
+pub fn parts(start: Timestamp, balances: &[(i64, i64)], policy: ConflictPolicy) -> Vec<(PartitionId, WriteSet)> {
     let mut by_home: BTreeMap<PartitionId, Vec<(i64, i64)>> = BTreeMap::new();
     for (account, balance) in balances {
         by_home.entry(home(*account)).or_default().push((*account, *balance));
@@ -68,7 +68,7 @@ fn parts(start: Timestamp, balances: &[(i64, i64)], policy: ConflictPolicy) -> V
     by_home.into_iter().map(|(home, balances)| (home, part(balances))).collect()
 }
 
-fn balances(snapshots: &[Snapshot]) -> BTreeMap<i64, i64> {
+pub fn balances(snapshots: &[Snapshot]) -> BTreeMap<i64, i64> {
     let mut found = BTreeMap::new();
     for snapshot in snapshots {
         let view: RelationView = snapshot.relation(RELATION).unwrap();
@@ -82,7 +82,7 @@ fn balances(snapshots: &[Snapshot]) -> BTreeMap<i64, i64> {
     found
 }
 
-async fn fill(node: &Node) -> Timestamp {
+pub async fn fill(node: &Node) -> Timestamp {
     let all: Vec<_> = (0..ACCOUNTS).map(|account| (account, EACH)).collect();
     node.commit(parts(node.now(), &all, ConflictPolicy::LastWriteWins)).await.unwrap()
 }
@@ -103,7 +103,7 @@ async fn unlocked(node: &Node) {
 }
 
 /// One transfer; `false`: somebody else was first.
-async fn transfer(node: &Node, from: i64, to: i64, amount: i64) -> Result<bool, ConsensusError> {
+pub async fn transfer(node: &Node, from: i64, to: i64, amount: i64) -> Result<bool, ConsensusError> {
     let snapshots = node.snapshots().await?;
     let start = snapshots[0].timestamp();
     assert!(snapshots.iter().all(|snapshot| snapshot.timestamp() == start), "at one timestamp");
@@ -346,7 +346,7 @@ async fn a_request_is_carried_out_once_whichever_partitions_its_tries_would_writ
 }
 
 /// Three nodes with several partitions, whose leaders are spread over them.
-async fn cluster() -> Cluster {
+pub async fn cluster() -> Cluster {
     cluster_on([SwitchedDisk::default(), SwitchedDisk::default(), SwitchedDisk::default()]).await
 }
 

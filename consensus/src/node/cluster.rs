@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::heartbeats::Heartbeat;
 use super::standing::Standing;
+use super::streams::Streams;
 use super::{forwarding, heartbeats};
 use crate::codec::EncodedWriteSet;
 use crate::log::GroupId;
@@ -44,6 +45,8 @@ pub struct Cluster {
     pub exports: Exports,
     /// Whether this process may act as the node.
     pub standing: Standing,
+    /// Who takes the streams that other nodes open.
+    pub streams: Streams,
     /// Snapshots sent and installed.
     pub snapshots: SnapshotCounts,
     /// How fast snapshots leave this node, all together.

@@ -11,6 +11,7 @@ use super::format::{FOUNDER, Format};
 use super::join_file::JoinFile;
 use super::opening::{blocking, check_partitions};
 use super::standing::Standing;
+use super::streams::Streams;
 use super::{NodeConfig, PeerConfig};
 use crate::error::{ConsensusError, Result};
 use crate::peer::transport::Transport;
@@ -199,6 +200,7 @@ pub fn cluster(identity: PeerIdentity, address: String, links: Links, snapshot_r
         peers: Peers::new(identity, links),
         exports: Exports::default(),
         standing: Standing::default(),
+        streams: Streams::default(),
         snapshots: SnapshotCounts::default(),
         snapshot_pace: Arc::new(Pace::new(snapshot_rate)),
         forwarding: Default::default(),

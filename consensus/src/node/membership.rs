@@ -386,6 +386,13 @@ async fn caught_up<SM: RaftStateMachine<Types>>(raft: &Raft<Types, SM>, node: u6
     raft.wait(Some(CATCH_UP_LIMIT)).metrics(near, "catch up").await.is_ok()
 }
 
+/// Whether a node is of the cluster, as this node knows it.
+pub fn is_member(meta: &Meta, node: u64) -> bool {
+    let metrics = meta.raft().metrics();
+    let metrics = metrics.borrow_watched();
+    metrics.membership_config.membership().get_node(&node).is_some()
+}
+
 /// The nodes of the cluster as this node knows them.
 pub fn members(meta: &Meta) -> Vec<Member> {
     let metrics = meta.raft().metrics();

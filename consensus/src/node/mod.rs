@@ -11,10 +11,14 @@ pub(crate) mod lock;
 mod membership;
 mod opening;
 mod place;
+mod readers;
 mod reads;
 pub(crate) mod runs;
 mod service;
 mod standing;
+mod streams;
+#[cfg(test)]
+mod streams_tests;
 mod together;
 mod transactions;
 #[cfg(test)]
@@ -48,6 +52,8 @@ use format::Format;
 use lock::DirectoryLock;
 use opening::{Opening, blocking, open_directory, open_log};
 use place::{Place, keep_up};
+pub use readers::PinnedPartition;
+pub use reads::Moment;
 use reads::Reads;
 use runs::Runs;
 use service::{Groups, Service};
@@ -484,6 +490,7 @@ impl Node {
             serving.stop().await;
         }
         if let Some(cluster) = &self.cluster {
+            cluster.streams.close();
             cluster.peers.close();
         }
         let (log, state, partitions) = (self.log.clone(), self.meta.state().clone(), self.partitions.clone());
@@ -564,6 +571,7 @@ impl Drop for Node {
         self.log.close();
         self.meta.state().close();
         if let Some(cluster) = &self.cluster {
+            cluster.streams.close();
             cluster.peers.close();
         }
         if tokio::runtime::Handle::try_current().is_ok() {

@@ -76,6 +76,8 @@ impl Place {
     async fn look(&self) -> bool {
         let Place { cluster, groups, .. } = self;
         let known = self.learn_addresses().await;
+        // What a node that was taken out has open ends here.
+        cluster.peers.roll().keep_streams(|node| membership::is_member(&groups.meta, node));
         if cluster.node == FOUNDER
             && let Err(error) = membership::register_founder(&groups.meta, FOUNDER).await
         {

@@ -47,12 +47,13 @@ struct Leaders {
     clock: Arc<Clock>,
 }
 
-/// What is read.
-#[derive(Clone)]
-struct Moment {
-    timestamp: Timestamp,
-    /// What this node's replicas must have applied, by partition.
-    applied: Arc<Vec<u64>>,
+/// One state of all partitions, as any node can read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// What is read: all that was committed at or before it.
+    pub timestamp: Timestamp,
+    /// By partition, the position in Raft's log that a replica must have applied to have all of that, or hold it as prepared.
+    pub applied: Arc<[u64]>,
 }
 
 /// One group's question.
@@ -74,7 +75,7 @@ impl Reads {
         }
     }
 
-    async fn snapshots(&self) -> Result<Vec<Snapshot>> {
+    async fn snapshots(&self) -> Result<(Vec<Snapshot>, Moment)> {
         let partitions = &self.leaders.partitions;
         // What the round finds is not before this, so no version that it needs goes meanwhile.
         let newest = newest(partitions);
@@ -91,15 +92,25 @@ impl Reads {
             .map_err(|error| ConsensusError::Unavailable(reason(&error)))?;
         let snapshots = partitions.iter().zip(moment.applied.iter()).map(|(partition, index)| {
             let pinned = partition.storage().pin(moment.timestamp);
-            async move {
-                let pinned = pinned?;
-                partition.applied(*index).await?;
-                decided(partition, moment.timestamp, false).await?;
-                Ok(partition.storage().pinned_snapshot(pinned)?)
-            }
+            async move { snapshot_when_applied(partition, moment.timestamp, pinned?, *index, false).await }
         });
-        try_join_all(snapshots).await
+        let snapshots = try_join_all(snapshots).await?;
+        Ok((snapshots, moment))
     }
+}
+
+/// The state of a partition at a timestamp, once this replica has applied an entry that all at or before the timestamp is in, and knows how
+/// what is prepared there ends. `is_alone`: no other node decides it.
+pub(super) async fn snapshot_when_applied(
+    partition: &PartitionHandle,
+    timestamp: Timestamp,
+    pinned: Pinned,
+    applied: u64,
+    is_alone: bool,
+) -> Result<Snapshot> {
+    partition.applied(applied).await?;
+    decided(partition, timestamp, is_alone).await?;
+    Ok(partition.storage().pinned_snapshot(pinned)?)
 }
 
 fn reason(error: &ConsensusError) -> String {
@@ -133,7 +144,7 @@ impl Leaders {
                 Some(applied) if is_given || newest <= timestamp => {
                     return Ok(Moment {
                         timestamp: newest.min(timestamp),
-                        applied: Arc::new(applied),
+                        applied: applied.into(),
                     });
                 }
                 _ => (timestamp, is_given) = (newest, true),
@@ -218,17 +229,43 @@ impl Node {
     /// The newest state of all partitions, at one timestamp: all that was acknowledged, by any node, before the call. (Of one partition: by
     /// this node; see [`PartitionHandle::barrier`].)
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>> {
-        if let [one] = self.partitions() {
-            return Ok(vec![one.snapshot(None)?]);
+        match self.partitions() {
+            [one] => Ok(vec![one.snapshot(None)?]),
+            _ => Ok(self.newest_of_all().await?.0),
         }
+    }
+
+    /// As [`Node::snapshots`], and what other nodes need to read the same (see [`Node::pin`]). `None`: this node is alone, and there is nobody
+    /// else to read.
+    ///
+    /// # Errors
+    /// As of [`Node::snapshots`]: `Unavailable` where leaders do not answer or transactions are not decided in time.
+    pub async fn snapshots_and_moment(&self) -> Result<(Vec<Snapshot>, Option<Moment>)> {
+        let [one] = self.partitions() else {
+            return self.newest_of_all().await;
+        };
+        let snapshot = one.snapshot(None)?;
+        let moment = self.is_among_others().then(|| Moment {
+            timestamp: snapshot.timestamp(),
+            // Asked for after the snapshot was taken: what comes later in the log of one group has a later timestamp. Storage counts from 1.
+            applied: [one.storage().applied().index.saturating_sub(1)].into(),
+        });
+        Ok((vec![snapshot], moment))
+    }
+
+    /// The newest state of several partitions.
+    async fn newest_of_all(&self) -> Result<(Vec<Snapshot>, Option<Moment>)> {
         let mut tries = 0;
         loop {
-            let snapshots = match &self.reads {
-                Some(reads) => reads.snapshots().await,
-                None => self.snapshots_at(newest(self.partitions())).await,
+            let found = match &self.reads {
+                Some(reads) => reads.snapshots().await.map(|(snapshots, moment)| (snapshots, Some(moment))),
+                None => self
+                    .snapshots_at(newest(self.partitions()))
+                    .await
+                    .map(|snapshots| (snapshots, None)),
             };
-            if !is_late(&snapshots, &mut tries) {
-                return snapshots;
+            if !is_late(&found, &mut tries) {
+                return found;
             }
         }
     }

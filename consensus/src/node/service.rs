@@ -25,7 +25,7 @@ use crate::log::{GroupId, Log};
 use crate::meta::Meta;
 use crate::partition::PartitionHandle;
 use crate::partition::promise::Promised;
-use crate::peer::{OpenedFile, PeerService};
+use crate::peer::{Channel, OpenedFile, PeerService};
 use crate::raft::observer::Observer;
 use crate::raft::proposal::{Proposal, Refusal};
 use crate::raft::read_index::read_index;
@@ -153,6 +153,16 @@ impl PeerService for Service {
         }
         .boxed()
     }
+
+    fn take(&self, from: u64, channel: Channel) {
+        let taken = self
+            .inner
+            .may_stream(from)
+            .and_then(|()| self.inner.cluster.streams.give(from, channel));
+        if let Err(reason) = taken {
+            tracing::debug!(from, reason, "a stream is not taken");
+        }
+    }
 }
 
 async fn open_if_there(path: PathBuf) -> Result<Option<File>, String> {
@@ -209,6 +219,15 @@ impl Inner {
     fn partition(&self, group: GroupId) -> Result<&PartitionHandle, String> {
         let found = self.groups()?.partitions.iter().find(|partition| partition.group() == group);
         found.ok_or_else(|| format!("this node has no group {}", group.0))
+    }
+
+    /// The error is why a node may open no streams.
+    fn may_stream(&self, from: u64) -> Result<(), String> {
+        self.cluster.standing.check()?;
+        match membership::is_member(&self.groups()?.meta, from) {
+            true => Ok(()),
+            false => Err(format!("node {from} is not of the cluster")),
+        }
     }
 
     async fn answer(self: &Arc<Self>, from: u64, request: Request) -> Result<Answer, String> {

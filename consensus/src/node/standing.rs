@@ -176,13 +176,19 @@ pub async fn watch(config: Arc<NodeConfig>, cluster: Arc<Cluster>, groups: Group
         if occupied.for_long() {
             return end(&cluster, &groups, reason).await;
         }
-        cluster.standing.set(State::Denied(reason));
+        deny(&cluster, reason);
     }
+}
+
+/// From here on this process is not to act as its node.
+fn deny(cluster: &Cluster, reason: String) {
+    cluster.standing.set(State::Denied(reason));
+    cluster.peers.roll().keep_streams(|_| false);
 }
 
 async fn end(cluster: &Cluster, groups: &Groups, reason: String) {
     tracing::error!(reason, "another process is this node; this one stops its groups for good");
-    cluster.standing.set(State::Denied(reason));
+    deny(cluster, reason);
     // A group that has stopped already is as well.
     let _ = groups.meta.raft().shutdown().await;
     for partition in &groups.partitions {

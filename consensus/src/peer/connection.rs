@@ -10,13 +10,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
+use super::channel::Channel;
 use super::file::FilePart;
 use super::frame::{Frame, FrameError, FrameReader, Kind};
-use super::handshake::{self, HandshakeError};
+use super::handshake::{self, HandshakeError, Purpose};
 use super::links::Links;
 use super::roll::{Incarnation, Presence, Roll};
 use super::transport::Stream;
@@ -53,6 +54,7 @@ pub struct Ended {
 
 /// A connection to a node, or the attempt at one. Requests can be given to it from the start.
 pub struct Connection {
+    target: Arc<Target>,
     waiters: Arc<Waiters>,
     /// Unbounded, because an item is small and belongs to a call in progress, or to one given up since the writer last looked.
     queue: UnboundedSender<Queued>,
@@ -83,6 +85,8 @@ struct Waiter {
 #[derive(Default)]
 struct Waiters {
     state: Mutex<State>,
+    /// Told when it is open, and when it ends.
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -97,10 +101,11 @@ struct State {
 impl Connection {
     /// Starts to connect. To be called within a tokio runtime.
     pub fn open(target: Target) -> Connection {
-        let waiters = Arc::new(Waiters::default());
+        let (target, waiters) = (Arc::new(target), Arc::new(Waiters::default()));
         let (queue, queued) = mpsc::unbounded_channel();
-        let task = runtime::spawn(run(target, EndAtDrop(waiters.clone()), queued));
+        let task = runtime::spawn(run(target.clone(), EndAtDrop(waiters.clone()), queued));
         Connection {
+            target,
             waiters,
             queue,
             task: task.abort_handle(),
@@ -117,6 +122,36 @@ impl Connection {
     pub fn close(&self) {
         self.waiters.end(closed());
         self.task.abort();
+    }
+
+    /// Waits until it is open, or has ended before.
+    async fn opened(&self) -> Result<(), PeerError> {
+        loop {
+            let changed = self.waiters.changed.notified();
+            {
+                let state = self.waiters.state.lock();
+                match &state.ended {
+                    Some(ended) => return Err(ended.error.clone()),
+                    None if state.is_open => return Ok(()),
+                    None => {}
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Opens a stream to the same process, beside the connection.
+    pub async fn stream(&self) -> Result<Channel, PeerError> {
+        // It depends on a connection, which both nodes have noted then.
+        self.opened().await?;
+        let (stream, presence) = connect(&self.target, Purpose::Stream).await?;
+        let end = presence.end_of_streams();
+        // Only calls count.
+        drop(presence);
+        match self.ended() {
+            Some(ended) => Err(ended.error),
+            None => Ok(Channel::new(stream, vec![end], None)),
+        }
     }
 
     /// Sends a request and waits for its answer.
@@ -250,6 +285,7 @@ impl Waiters {
             });
             (unsent, std::mem::take(&mut state.waiting))
         };
+        self.changed.notify_waiters();
         for waiter in waiting.into_values() {
             let error = if waiter.request.is_some() { &unsent } else { &error };
             match waiter.reply {
@@ -277,10 +313,10 @@ fn closed() -> PeerError {
     PeerError::Lost("this node closed the connection".to_owned())
 }
 
-async fn run(target: Target, ending: EndAtDrop, mut queued: UnboundedReceiver<Queued>) {
+async fn run(target: Arc<Target>, ending: EndAtDrop, mut queued: UnboundedReceiver<Queued>) {
     let waiters = &ending.0;
     let (node, address) = (target.node, &target.address);
-    let (stream, _presence) = match connect(&target).await {
+    let (stream, _presence) = match connect(&target, Purpose::Calls).await {
         Ok(connected) => connected,
         Err(error) => {
             match &error {
@@ -292,6 +328,7 @@ async fn run(target: Target, ending: EndAtDrop, mut queued: UnboundedReceiver<Qu
     };
     tracing::debug!(node, %address, "connected to a node");
     waiters.state.lock().is_open = true;
+    waiters.changed.notify_waiters();
     let (reader, mut writer) = tokio::io::split(stream);
     let take = |queued| {
         let frame = match queued {
@@ -321,7 +358,7 @@ async fn receive<R: AsyncRead + Unpin>(mut frames: FrameReader<R>, waiters: &Wai
     Ok(())
 }
 
-async fn connect(target: &Target) -> Result<(Stream, Presence), PeerError> {
+async fn connect(target: &Target, purpose: Purpose) -> Result<(Stream, Presence), PeerError> {
     let Target { node, address, links, .. } = target;
     let whom = match node {
         0 => address.clone(),
@@ -333,7 +370,7 @@ async fn connect(target: &Target) -> Result<(Stream, Presence), PeerError> {
         .await
         .map_err(late)?;
     let stream = connected.map_err(|error| unreachable(error.to_string()))?;
-    let introduced = timeout(HANDSHAKE_LIMIT, introduce(target, stream)).await;
+    let introduced = timeout(HANDSHAKE_LIMIT, introduce(target, stream, purpose)).await;
     let refused = |why: &dyn std::fmt::Display| format!("no connection to {whom}: {why}");
     match introduced.map_err(late)? {
         Ok((stream, node, incarnation)) => match target.roll.enter(node, incarnation, address) {
@@ -350,8 +387,8 @@ async fn connect(target: &Target) -> Result<(Stream, Presence), PeerError> {
 }
 
 /// Which process answered as which node, behind what stream.
-async fn introduce(target: &Target, stream: Stream) -> Result<(Stream, u64, Incarnation), HandshakeError> {
+async fn introduce(target: &Target, stream: Stream, purpose: Purpose) -> Result<(Stream, u64, Incarnation), HandshakeError> {
     let mut stream = target.links.outgoing(stream, &target.address).await?;
-    let (node, incarnation) = handshake::introduce(&mut stream, &target.identity, target.node).await?;
+    let (node, incarnation) = handshake::introduce(&mut stream, &target.identity, target.node, purpose).await?;
     Ok((stream, node, incarnation))
 }

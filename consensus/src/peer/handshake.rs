@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! part      magic:4 protocol:4 length:4 crc32c:4              = 16 bytes, then `length` bytes
-//! hello     from:8 to:8 incarnation:16, then the database's id   from the caller; zeros and no id: a node that wants to join
-//! verdict   0:1 node:8 incarnation:16, then the database's id    from the server: welcome
-//!           1:1, then the reason                                 from the server: refused; it closes
-//!           2:1, then the reason                                 the same, because another process is the caller's node
+//! hello     from:8 to:8 incarnation:16 purpose:1, then the database's id   from the caller; zeros and no id: a node that wants to join
+//! verdict   0:1 node:8 incarnation:16, then the database's id              from the server: welcome
+//!           1:1, then the reason                                           from the server: refused; it closes
+//!           2:1, then the reason                                           the same, because another process is the caller's node
 //! ```
+//!
+//! The purpose is 0 for calls, and frames follow; or 1 for a stream, whose bytes follow as they are.
 //!
 //! The checksum covers everything but itself. The layout of a part and of a refusal is the same in every protocol, so that nodes of
 //! different protocols can tell each other why they do not speak.
@@ -65,11 +67,28 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Requests with their answers, and files.
+    Calls = 0,
+    /// Bytes that are none of this protocol's business.
+    Stream = 1,
+}
+
+impl Purpose {
+    fn from_byte(byte: u8) -> Option<Purpose> {
+        [Purpose::Calls, Purpose::Stream].into_iter().find(|purpose| *purpose as u8 == byte)
+    }
+}
+
 /// A node that has introduced itself.
 #[derive(Debug)]
 pub struct Caller {
     /// Its id.
     pub node: u64,
+    /// What it wants.
+    pub purpose: Purpose,
     /// Keeps other processes of the same node away.
     pub presence: Presence,
 }
@@ -79,6 +98,7 @@ pub async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     own: &PeerIdentity,
     to: u64,
+    purpose: Purpose,
 ) -> Result<(u64, Incarnation), HandshakeError> {
     if own.database.len() > MAX_DATABASE_BYTES {
         let bytes = own.database.len();
@@ -90,6 +110,7 @@ pub async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
     hello.extend_from_slice(&own.node.to_le_bytes());
     hello.extend_from_slice(&to.to_le_bytes());
     hello.extend_from_slice(&own.incarnation.0.to_le_bytes());
+    hello.push(purpose as u8);
     hello.extend_from_slice(own.database.as_bytes());
     write_part(stream, own.format, &hello).await?;
 
@@ -134,9 +155,16 @@ pub async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Err(error) => return Err(error),
     };
-    let checked = check_hello(protocol, &hello, own).and_then(|(node, incarnation)| match roll.enter(node, incarnation, place) {
-        Ok(presence) => Ok(Caller { node, presence }),
-        Err(reason) => Err(HandshakeError::Occupied(reason)),
+    let checked = check_hello(protocol, &hello, own).and_then(|hello| {
+        let Hello {
+            node,
+            incarnation,
+            purpose,
+        } = hello;
+        match roll.enter(node, incarnation, place) {
+            Ok(presence) => Ok(Caller { node, purpose, presence }),
+            Err(reason) => Err(HandshakeError::Occupied(reason)),
+        }
     });
     let mut verdict = Vec::new();
     match &checked {
@@ -174,7 +202,14 @@ pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     let _ = timeout(LINGER_LIMIT, ended).await;
 }
 
-fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<(u64, Incarnation), HandshakeError> {
+/// What a caller says of itself.
+struct Hello {
+    node: u64,
+    incarnation: Incarnation,
+    purpose: Purpose,
+}
+
+fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<Hello, HandshakeError> {
     if protocol != own.format {
         return Err(refused(other_protocol(own.format, protocol)));
     }
@@ -182,9 +217,26 @@ fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<(u64, 
     let (Ok(from), Ok(to), Ok(incarnation)) = (fields.try_get_u64_le(), fields.try_get_u64_le(), fields.try_get_u128_le()) else {
         return Err(HandshakeError::Garbage("a hello that is too short"));
     };
-    let incarnation = Incarnation(incarnation);
+    let Ok(purpose) = fields.try_get_u8() else {
+        return Err(HandshakeError::Garbage("a hello that is too short"));
+    };
+    let Some(purpose) = Purpose::from_byte(purpose) else {
+        return Err(refused(format!(
+            "this node knows no purpose {purpose} of a connection; run the same version on both"
+        )));
+    };
+    let hello = Hello {
+        node: from,
+        incarnation: Incarnation(incarnation),
+        purpose,
+    };
+    if from == ANY && purpose == Purpose::Stream {
+        return Err(refused(
+            "streams are for nodes of the cluster; a node that has no id yet can only ask to join".to_owned(),
+        ));
+    }
     if from == ANY && to == ANY && fields.is_empty() {
-        return Ok((ANY, incarnation));
+        return Ok(hello);
     }
     check_database(fields, own)?;
     if to != own.node && to != ANY {
@@ -193,7 +245,7 @@ fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<(u64, 
             "this is node {node}, not node {to}; correct the address of node {to}"
         )));
     }
-    if from == own.node && incarnation == own.incarnation {
+    if from == own.node && hello.incarnation == own.incarnation {
         return Err(refused(format!(
             "this is node {from} itself; correct the address of the node that is meant"
         )));
@@ -203,7 +255,7 @@ fn check_hello(protocol: u32, hello: &[u8], own: &PeerIdentity) -> Result<(u64, 
             "this is node {from} itself, in another process; give each node a directory and an id of its own"
         )));
     }
-    Ok((from, incarnation))
+    Ok(hello)
 }
 
 fn check_database(theirs: &[u8], own: &PeerIdentity) -> Result<(), HandshakeError> {

@@ -1,19 +1,23 @@
 //! The transport between nodes: requests with their answers, and files, over one TCP stream from each node to each other node it calls
-//! (so two per pair, one each way). It knows bytes, not Raft.
+//! (so two per pair, one each way); and any number of further ones for whatever else two nodes say to each other. It knows bytes, not Raft.
 //!
 //! ```text
 //! Peers ─▶ connection ═ TLS or none, handshake, frames ═▶ server ─▶ session ─▶ PeerService
 //!              ◀═ answers in any order, file chunks ═══════
+//! Peers ─▶ Channel ════ TLS or none, handshake, bytes ══▶ server ─▶ Channel ─▶ PeerService
 //! ```
 //!
 //! Invariants:
 //! - [`PeerError::Unreachable`], [`PeerError::Refused`] and [`PeerError::Occupied`] are given only where no byte of the request was written.
 //! - Nothing is allocated by a length that the other side claims, and what one connection can make a node hold is bounded: see
-//!   [`MAX_CONNECTIONS`], [`MAX_REQUESTS`], [`FILES_AT_ONCE`].
+//!   [`MAX_CONNECTIONS`], [`MAX_REQUESTS`], [`FILES_AT_ONCE`], [`MAX_STREAMS`].
 //! - Neither a large file nor a slow disk at its receiver holds up calls: few chunks are queued, and the receiver grants each further one.
 //! - A connection on which nothing arrives for `SILENCE_LIMIT` is broken; each side sends at least every `ALIVE_INTERVAL`. So the
 //!   calls after a node's power loss do not wait on a stream that nobody answers.
+//! - A [`Channel`] does not outlive the connections for calls between its two processes.
 
+mod cancellation;
+mod channel;
 mod connection;
 mod file;
 mod frame;
@@ -37,6 +41,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+pub use channel::Channel;
 pub use links::Links;
 pub use pace::Pace;
 pub use peers::{PeerState, Peers};
@@ -45,11 +50,13 @@ pub use server::{PeerServer, PeerServing};
 pub use tls::{PeerTls, Tls, TlsError};
 
 /// The protocol that this build speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// Largest request or answer.
 pub const MAX_MESSAGE_BYTES: usize = 80 << 20;
 /// Connections that a server has open; further ones wait to be accepted.
 pub const MAX_CONNECTIONS: usize = 256;
+/// Streams that a server has accepted and that are open, beside the connections; further ones are closed at once.
+pub const MAX_STREAMS: usize = 1024;
 /// Requests in progress on one connection; the server does not read further ones before one of them is answered.
 pub const MAX_REQUESTS: usize = 1024;
 /// Files that one node fetches from another at once; further fetches wait.
@@ -113,6 +120,12 @@ pub trait PeerService: Send + Sync + 'static {
 
     /// Opens a file for the caller; the name is one the service understands, and not to be trusted as a path. `None`: no such file.
     fn open_file(&self, from: u64, name: String) -> BoxFuture<'static, Result<Option<OpenedFile>, String>>;
+
+    /// Takes a stream that the caller opened, which is a node of the database (never 0). Without a wish for any, it is closed.
+    fn take(&self, from: u64, channel: Channel) {
+        tracing::debug!(from, "a stream that nobody takes");
+        drop(channel);
+    }
 }
 
 /// A file that is sent to a caller.

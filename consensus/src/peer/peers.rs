@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::channel::Channel;
 use super::connection::{Connection, Ended, Target};
 use super::frame::MAX_TEXT_BYTES;
 use super::links::Links;
@@ -67,7 +68,8 @@ impl Peers {
         }
     }
 
-    /// Says where a node is, as `host:port`, which is resolved at each connect. Node 0 stands for whoever is at the address. Another address than before closes the connection.
+    /// Says where a node is, as `host:port`, which is resolved at each connect. Node 0 stands for whoever is at the address. Another address
+    /// than before closes the connection and ends the streams to and from the node.
     pub fn set_address(&self, node: u64, address: String) {
         let mut entries = self.book.entries.lock();
         if entries.peers.get(&node).is_some_and(|peer| peer.address == address) {
@@ -83,7 +85,10 @@ impl Peers {
             },
         );
         drop(entries);
-        before.into_iter().for_each(Peer::close);
+        if let Some(before) = before {
+            before.close();
+            self.end_streams(node);
+        }
     }
 
     /// Who is connected, in both directions: for the server too.
@@ -106,10 +111,25 @@ impl Peers {
         states
     }
 
-    /// Forgets a node and closes the connection to it.
+    /// Forgets a node, closes the connection to it and ends the streams to and from it.
     pub fn remove(&self, node: u64) {
         let before = self.book.entries.lock().peers.remove(&node);
         before.into_iter().for_each(Peer::close);
+        self.end_streams(node);
+    }
+
+    fn end_streams(&self, node: u64) {
+        self.book.roll.keep_streams(|other| other != node);
+    }
+
+    /// Opens a stream to a node, after the connection for calls if there is none, on which it depends: see [`Channel`]. The other node gets it by
+    /// [`PeerService::take`](super::PeerService::take). Whether that one keeps it shows when it is read from.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerError::Unreachable`], [`PeerError::Refused`] or [`PeerError::Occupied`], as for a call.
+    pub async fn stream(&self, node: u64) -> Result<Channel, PeerError> {
+        self.connection(node)?.stream().await
     }
 
     /// Sends a request and waits for the answer, both together for at most `limit`. To drop the future gives the call up.
@@ -146,7 +166,7 @@ impl Peers {
         file::fetch(&connection, name, to).await
     }
 
-    /// Closes all connections; later calls fail.
+    /// Closes all connections and ends all streams, also those that others opened; later calls fail.
     pub fn close(&self) {
         self.book.close();
     }
@@ -205,6 +225,7 @@ impl Book {
             std::mem::take(&mut entries.peers)
         };
         peers.into_values().for_each(Peer::close);
+        self.roll.keep_streams(|_| false);
     }
 }
 

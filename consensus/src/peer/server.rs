@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
-use super::handshake::{self, Caller, HandshakeError};
+use super::cancellation::{Cancellation, Cancelled};
+use super::channel::Channel;
+use super::handshake::{self, Caller, HandshakeError, Purpose};
 use super::links::Links;
-use super::roll::Roll;
+use super::roll::{Presence, Roll};
 use super::transport::{Listener, Stream};
-use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, PeerIdentity, PeerService, TELL_AGAIN, session};
+use super::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, MAX_STREAMS, PeerIdentity, PeerService, TELL_AGAIN, session};
 use crate::runtime;
 
 /// How long to wait after a failed accept: where file descriptors run out, the next one fails too.
@@ -57,7 +59,7 @@ impl PeerServer {
     }
 }
 
-/// A server at work. Dropping it closes the port and all connections.
+/// A server at work. Dropping it closes the port and all connections, and ends the streams that it accepted.
 pub struct PeerServing {
     address: SocketAddr,
     task: JoinHandle<()>,
@@ -70,7 +72,8 @@ impl PeerServing {
         self.address
     }
 
-    /// Closes the port and all connections, drops the service's futures, and waits until the last of them is gone.
+    /// Closes the port and all connections, drops the service's futures, and waits until the last of them is gone. The streams that the service
+    /// took end too; whoever holds one finds that out by itself.
     pub async fn stop(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
@@ -85,12 +88,16 @@ impl Drop for PeerServing {
 }
 
 async fn accept(server: PeerServer, identity: PeerIdentity, service: Arc<dyn PeerService>, roll: Roll, running: Running) {
+    // Dropped with this task, whatever the service has done with them.
+    let streams = Cancellation::default();
     let door = Arc::new(Door {
         links: server.links.clone(),
         identity,
         service,
         roll,
         refused: Mutex::default(),
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        end_of_streams: streams.cancelled(),
     });
     let mut connections = JoinSet::new();
     let mut strangers: VecDeque<(AbortHandle, Arc<AtomicBool>)> = VecDeque::new();
@@ -129,6 +136,10 @@ struct Door {
     roll: Roll,
     /// Whom it refused last, why, and when that was told.
     refused: Mutex<Option<(IpAddr, String, Instant)>>,
+    /// A permit for each further stream.
+    streams: Arc<Semaphore>,
+    /// When the server is gone.
+    end_of_streams: Cancelled,
 }
 
 impl Door {
@@ -137,6 +148,21 @@ impl Door {
         let mut stream = self.links.incoming(stream).await?;
         let caller = handshake::receive(&mut stream, &self.identity, &self.roll, remote).await?;
         Ok((caller, stream))
+    }
+
+    /// Gives a stream to the service.
+    fn hand_over(&self, from: u64, presence: Presence, stream: Stream) {
+        let Ok(slot) = self.streams.clone().try_acquire_owned() else {
+            tracing::warn!(
+                from,
+                "a node opens a stream more than the {MAX_STREAMS} that are open already; it is closed"
+            );
+            return;
+        };
+        let ends = vec![presence.end_of_streams(), self.end_of_streams.clone()];
+        // Only calls count.
+        drop(presence);
+        self.service.take(from, Channel::new(stream, ends, Some(slot)));
     }
 
     /// Tells the log of a refusal; of the same one again only after a while, since callers try again and again.
@@ -172,8 +198,13 @@ async fn connection(running: Running, stream: Stream, remote: SocketAddr, door: 
     introduced.store(true, Ordering::Relaxed);
     let Caller {
         node: from,
-        presence: _presence,
+        purpose,
+        presence,
     } = caller;
+    if purpose == Purpose::Stream {
+        return door.hand_over(from, presence, stream);
+    }
+    let _presence = presence;
     match session::run(stream, from, door.service.clone(), running.clone()).await {
         Ok(()) => tracing::debug!(from, %remote, "a node closed its connection"),
         Err(error) => tracing::debug!(from, %remote, %error, "a node's connection broke"),

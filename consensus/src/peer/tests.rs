@@ -3,6 +3,7 @@
 mod files;
 mod handshakes;
 mod hostile;
+mod streams;
 mod tls;
 
 #[path = "../../tests/certificates.rs"]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyralog_consensus::{Commit, ConsensusError, Node, Request, RequestId, Tried};
+use pyralog_consensus::{Commit, ConsensusError, Moment, Node, Request, RequestId, Tried};
 use pyralog_storage::{PartitionId, RelationId, Snapshot, WriteSet};
 use tokio::time::sleep;
 
@@ -18,6 +18,21 @@ use crate::world::world;
 const PAUSE_MS: u64 = 120;
 /// Requests of which one is tried again.
 const LAST_REQUESTS: u64 = 5;
+
+/// Of a thousand reads, how many other nodes are to repeat.
+const TAKEN: u32 = 300;
+/// States that wait for that.
+const MOST_TAKEN: usize = 4;
+
+/// A state that a node has read, by partition.
+pub struct Taken {
+    host: usize,
+    moment: Moment,
+    rows: Vec<Rows>,
+}
+
+/// What a snapshot holds, by relation.
+type Rows = [Vec<(i64, u64)>; 3];
 
 type Parts = Vec<(PartitionId, WriteSet)>;
 
@@ -32,7 +47,8 @@ pub async fn work(node: Arc<Node>, host: usize, client: usize) {
             continue;
         }
         match world().below(100) {
-            0..25 => read(&node).await,
+            0..21 => read(&node, host).await,
+            21..25 => read_again(&node, host).await,
             25..42 => put(&node).await,
             42..56 => swap(&node).await,
             56..60 => delete(&node).await,
@@ -76,10 +92,14 @@ async fn prepared(node: &Node) -> Result<(), ConsensusError> {
 }
 
 async fn fresh(node: &Node) -> Result<Vec<Snapshot>, ConsensusError> {
+    Ok(fresh_and_moment(node).await?.0)
+}
+
+async fn fresh_and_moment(node: &Node) -> Result<(Vec<Snapshot>, Option<Moment>), ConsensusError> {
     if let [only] = node.partitions() {
         only.barrier().await?;
     }
-    node.snapshots().await
+    node.snapshots_and_moment().await
 }
 
 /// Commits, and says what the author may conclude.
@@ -116,12 +136,64 @@ fn to_put(node: &Node, relation: RelationId, snapshots: Option<&[Snapshot]>, row
     rows::parts(node.partitions().len(), relation, start, rows)
 }
 
-async fn read(node: &Node) {
+fn all_rows(snapshot: &Snapshot) -> Rows {
+    [CELLS, APPENDS, TRIES].map(|relation| rows::read(snapshot, relation))
+}
+
+/// Keeps a state for other nodes to read again.
+fn take(host: usize, snapshots: &[Snapshot], moment: Option<Moment>) {
+    let Some(moment) = moment.filter(|_| world().chance(TAKEN)) else {
+        return;
+    };
+    let rows = snapshots.iter().map(all_rows).collect();
+    let world = world();
+    let mut taken = world.taken.borrow_mut();
+    taken.truncate(MOST_TAKEN - 1);
+    taken.push_front(Taken { host, moment, rows });
+}
+
+/// Reads what another node has read, at the same moment.
+async fn read_again(node: &Node, host: usize) {
+    let taken = {
+        let world = world();
+        let mut taken = world.taken.borrow_mut();
+        let of_another = taken.iter().position(|taken| taken.host != host);
+        of_another.and_then(|number| taken.remove(number))
+    };
+    let Some(Taken { host: first, moment, rows }) = taken else { return };
+    let pins = (0..rows.len()).map(|number| node.pin(number, moment.timestamp));
+    let pins: Result<Vec<_>, _> = pins.collect();
+    let Ok(pins) = pins else {
+        return world().event(|| format!("what n{} has read at {:?} is forgotten", first + 1, moment.timestamp));
+    };
+    for (pinned, (applied, expected)) in pins.into_iter().zip(moment.applied.iter().zip(rows)) {
+        let number = pinned.partition();
+        match node.snapshot_when_applied(pinned, *applied).await {
+            Ok(snapshot) => {
+                let found = all_rows(&snapshot);
+                world().event(|| format!("reads p{number} at {:?} as n{} has", moment.timestamp, first + 1));
+                if found != expected {
+                    world().violated(|| {
+                        format!(
+                            "p{number} at {moment:?} is {found:?} at n{}, and was {expected:?} at n{}",
+                            host + 1,
+                            first + 1
+                        )
+                    });
+                }
+            }
+            Err(error) => world().event(|| format!("cannot read p{number} as n{} has: {error}", first + 1)),
+        }
+    }
+}
+
+async fn read(node: &Node, host: usize) {
     let register = a_register();
     let begun = world().history.borrow_mut().begin(register, Operation::Read(None));
-    let Ok(snapshots) = fresh(node).await else {
+    let Ok((snapshots, moment)) = fresh_and_moment(node).await else {
         return world().history.borrow_mut().end(&begun, Told::NotDone);
     };
+    take(host, &snapshots, moment);
     let cells = rows::read_all(&snapshots, CELLS);
     let found = rows::value(&cells, register);
     world().event(|| format!("register {register} is {found:?} at {:?}", snapshots[0].timestamp()));

@@ -5,12 +5,14 @@
 //! ```
 //!
 //! The pump does only what the protocol must bear. TCP neither loses nor doubles what it carries while the connection lives, so requests
-//! that are not Raft's (which expects both) are delayed at most, or lost with their connection.
+//! that are not Raft's (which expects both) are delayed at most, or lost with their connection. The bytes of a stream go through as they are.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,6 +35,9 @@ const PUMP_BYTES: usize = 64 << 10;
 /// See `peer/frame.rs` and `peer/handshake.rs`.
 const FRAME_HEADER_BYTES: usize = 17;
 const GREETING_HEADER_BYTES: usize = 16;
+/// Where a caller's greeting says what the connection is for, and that it is for a stream.
+const PURPOSE_AT: usize = GREETING_HEADER_BYTES + 32;
+const STREAM: u8 = 1;
 const CALL: u8 = 1;
 const ANSWER: u8 = 2;
 /// The payload's second byte, behind the version: a request of Raft, or the answer to a vote.
@@ -47,14 +52,19 @@ pub struct Network;
 
 struct Listening(TcpListener);
 
+/// What a node holds of a connection.
 struct Half {
     read: OwnedReadHalf,
     write: DuplexStream,
+    /// What the called node has read of the caller's greeting, until that says what the connection is for.
+    greeting: Option<Vec<u8>>,
+    /// Both pumps learn it from the caller's greeting.
+    is_stream: Arc<AtomicBool>,
 }
 
 impl Transport for Network {
     fn connect(&self, address: String) -> BoxFuture<'static, io::Result<Stream>> {
-        async move { Ok(pumped(TcpStream::connect(address).await?)) }.boxed()
+        async move { Ok(pumped(TcpStream::connect(address).await?, true)) }.boxed()
     }
 
     fn bind(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
@@ -66,7 +76,7 @@ impl Listener for Listening {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>> {
         async move {
             let (stream, remote) = self.0.accept().await?;
-            Ok((pumped(stream), remote))
+            Ok((pumped(stream, false), remote))
         }
         .boxed()
     }
@@ -76,17 +86,35 @@ impl Listener for Listening {
     }
 }
 
-fn pumped(stream: TcpStream) -> Stream {
+fn pumped(stream: TcpStream, calls: bool) -> Stream {
     let (read, sink) = stream.into_split();
     let (write, source) = tokio::io::duplex(PUMP_BYTES);
+    let is_stream = Arc::new(AtomicBool::new(false));
+    let seen = is_stream.clone();
     // A pump that ends closes both ways, which the node notices.
-    tokio::spawn(simulation::task(async move { drop(pump(source, sink).await) }));
-    Box::new(Half { read, write })
+    tokio::spawn(simulation::task(async move { drop(pump(source, sink, calls, &seen).await) }));
+    Box::new(Half {
+        read,
+        write,
+        greeting: (!calls).then(Vec::new),
+        is_stream,
+    })
+}
+
+fn wants_stream(greeting: &[u8]) -> bool {
+    greeting.get(PURPOSE_AT) == Some(&STREAM)
 }
 
 impl AsyncRead for Half {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.read).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.read).poll_read(context, buffer);
+        if let Some(mut greeting) = self.greeting.take() {
+            greeting.extend_from_slice(&buffer.filled()[before..]);
+            self.is_stream.store(wants_stream(&greeting), Ordering::Relaxed);
+            self.greeting = (greeting.len() <= PURPOSE_AT).then_some(greeting);
+        }
+        polled
     }
 }
 
@@ -125,7 +153,7 @@ enum Fate {
     EndsConnection,
 }
 
-async fn pump(mut source: DuplexStream, mut sink: OwnedWriteHalf) -> io::Result<()> {
+async fn pump(mut source: DuplexStream, mut sink: OwnedWriteHalf, calls: bool, is_stream: &AtomicBool) -> io::Result<()> {
     let mut arrived = BytesMut::new();
     while arrived.len() < GREETING_HEADER_BYTES || arrived.len() < GREETING_HEADER_BYTES + length(&arrived[8..]) {
         if source.read_buf(&mut arrived).await? == 0 {
@@ -134,6 +162,12 @@ async fn pump(mut source: DuplexStream, mut sink: OwnedWriteHalf) -> io::Result<
     }
     let greeting = arrived.split_to(GREETING_HEADER_BYTES + length(&arrived[8..]));
     sink.write_all(&greeting).await?;
+    // The called node answers after it has read the caller's.
+    if (calls && wants_stream(&greeting)) || is_stream.load(Ordering::Relaxed) {
+        sink.write_all(&arrived).await?;
+        tokio::io::copy(&mut source, &mut sink).await?;
+        return sink.shutdown().await;
+    }
     let mut waiting = Waiting::default();
     loop {
         while let Some(frame) = next_frame(&mut arrived) {

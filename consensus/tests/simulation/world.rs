@@ -17,6 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::clients::Taken;
 use crate::disk::{SimulatedDisk, Syncs};
 use crate::history::History;
 use crate::host::Command;
@@ -92,6 +93,8 @@ pub struct World {
     pub history: RefCell<History>,
     /// Writes that were acknowledged since their durability was last looked at.
     pub acknowledged: RefCell<Vec<(PartitionId, Timestamp)>>,
+    /// States that clients have read, for other nodes to read again.
+    pub taken: RefCell<VecDeque<Taken>>,
     /// Virtual time since the beginning.
     pub now: Cell<Duration>,
     /// Whether clients go on.
@@ -124,6 +127,7 @@ impl World {
             invariants: RefCell::default(),
             history: RefCell::default(),
             acknowledged: RefCell::default(),
+            taken: RefCell::default(),
             now: Cell::default(),
             working: Cell::new(true),
             random: RefCell::new(random),

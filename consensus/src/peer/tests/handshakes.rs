@@ -1,7 +1,9 @@
 //! Who is refused, and how both sides hear of it.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
-use crate::peer::handshake;
+use crate::peer::handshake::{self, Purpose};
 
 /// The reason that a caller of this identity gets who means to reach this node.
 async fn refusal(pair: &Pair, identity: PeerIdentity, to: u64) -> String {
@@ -30,7 +32,8 @@ async fn another_protocol_is_refused() {
         ..identity(CALLER)
     };
     let reason = refusal(&pair, newer, SERVER).await;
-    assert!(reason.contains("protocol 2, the caller speaks 3"), "{reason}");
+    let expected = format!("protocol {PROTOCOL}, the caller speaks {}", PROTOCOL + 1);
+    assert!(reason.contains(&expected), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,6 +103,19 @@ async fn a_caller_of_another_node_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_purpose_that_is_not_known_is_refused() {
+    let pair = pair().await;
+    let ids = [CALLER.to_le_bytes(), SERVER.to_le_bytes()].concat();
+    let hello = [&ids[..], &[7; 16], &[9], DATABASE.as_bytes()].concat();
+    let mut stream = tokio::net::TcpStream::connect(pair.serving.address()).await.unwrap();
+    stream.write_all(&part(PROTOCOL, &hello)).await.unwrap();
+    let mut verdict = Vec::new();
+    timeout(LIMIT, stream.read_to_end(&mut verdict)).await.unwrap().unwrap();
+    let verdict = String::from_utf8_lossy(&verdict).into_owned();
+    assert!(verdict.contains("knows no purpose 9 of a connection"), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_caller_whose_database_id_is_too_long_is_refused() {
     let pair = pair().await;
     let reason = refusal(&pair, PeerIdentity::new("x".repeat(5000), CALLER), SERVER).await;
@@ -109,8 +125,8 @@ async fn a_caller_whose_database_id_is_too_long_is_refused() {
 /// What a caller makes of a server that answers with these bytes.
 async fn answered(verdict: Vec<u8>) -> Result<(u64, Incarnation), handshake::HandshakeError> {
     let (mut caller, mut server) = tokio::io::duplex(4096);
-    tokio::io::AsyncWriteExt::write_all(&mut server, &verdict).await.unwrap();
-    handshake::introduce(&mut caller, &identity(CALLER), SERVER).await
+    server.write_all(&verdict).await.unwrap();
+    handshake::introduce(&mut caller, &identity(CALLER), SERVER, Purpose::Calls).await
 }
 
 fn part(protocol: u32, body: &[u8]) -> Vec<u8> {

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::peer::frame::{FrameError, FrameReader};
-use crate::peer::handshake;
+use crate::peer::handshake::{self, Purpose};
 
 /// Sends bytes and waits until the server has closed.
 async fn send(stream: &mut TcpStream, bytes: &[u8]) {
@@ -20,7 +20,9 @@ async fn send(stream: &mut TcpStream, bytes: &[u8]) {
 
 async fn introduced(pair: &Pair) -> TcpStream {
     let mut stream = TcpStream::connect(pair.serving.address()).await.unwrap();
-    handshake::introduce(&mut stream, &identity(CALLER), SERVER).await.unwrap();
+    handshake::introduce(&mut stream, &identity(CALLER), SERVER, Purpose::Calls)
+        .await
+        .unwrap();
     stream
 }
 

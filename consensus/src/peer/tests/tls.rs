@@ -5,15 +5,16 @@ use tokio::net::TcpStream;
 
 use super::certificates::{Authority, Wish};
 use super::*;
+use crate::peer::handshake::{self, Purpose};
 use crate::peer::tls::{PeerTls, Tls, TlsError};
 
 /// A node's files in a folder of their own.
-struct Files {
+pub struct Files {
     dir: tempfile::TempDir,
     tls: PeerTls,
 }
 
-fn files(authority: &Authority, wish: &Wish<'_>) -> Files {
+pub fn files(authority: &Authority, wish: &Wish<'_>) -> Files {
     let dir = tempfile::tempdir().unwrap();
     let [certificate, key, authority] = authority.sign(dir.path(), wish);
     let tls = PeerTls {
@@ -24,7 +25,7 @@ fn files(authority: &Authority, wish: &Wish<'_>) -> Files {
     Files { dir, tls }
 }
 
-fn links(files: &Files) -> Links {
+pub fn links(files: &Files) -> Links {
     links_at(files, "127.0.0.1:7402")
 }
 
@@ -182,7 +183,7 @@ async fn a_caller_without_a_certificate_is_refused() {
     let stream = TcpStream::connect(pair.serving.address()).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
-    let refused = crate::peer::handshake::introduce(&mut stream, &identity(CALLER), SERVER).await;
+    let refused = handshake::introduce(&mut stream, &identity(CALLER), SERVER, Purpose::Calls).await;
     let reason = refused.unwrap_err().to_string();
     assert!(reason.contains("CertificateRequired"), "{reason}");
     assert_eq!(pair.service.calls.load(Ordering::SeqCst), 0);
