@@ -28,8 +28,21 @@ use futures::{Stream, StreamExt};
 const TURN: Duration = Duration::from_millis(10);
 
 /// Wraps each join, so that a time limit or a client's leaving ends it. The last rule.
-#[derive(Debug)]
-pub(crate) struct CooperativeJoins;
+#[derive(Debug, Default)]
+pub(crate) struct CooperativeJoins {
+    /// Conditions that can be stopped belong to one process: whoever runs the plan adds them.
+    travel: bool,
+}
+
+impl CooperativeJoins {
+    /// The rule's name.
+    pub(crate) const NAME: &'static str = "CooperativeJoins";
+
+    /// For plans of which other nodes run a part.
+    pub(crate) fn that_travel() -> CooperativeJoins {
+        CooperativeJoins { travel: true }
+    }
+}
 
 fn is_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<CrossJoinExec>() || plan.is::<NestedLoopJoinExec>() || plan.is::<HashJoinExec>() || plan.is::<SortMergeJoinExec>()
@@ -38,7 +51,8 @@ fn is_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
 impl PhysicalOptimizerRule for CooperativeJoins {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let wrapped = plan.transform_up(|plan| {
-            if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>()
+            if !self.travel
+                && let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>()
                 && let Some(filter) = join.filter()
             {
                 return Ok(Transformed::yes(stoppable(join, filter)?));
@@ -52,7 +66,7 @@ impl PhysicalOptimizerRule for CooperativeJoins {
     }
 
     fn name(&self) -> &'static str {
-        "CooperativeJoins"
+        CooperativeJoins::NAME
     }
 
     fn schema_check(&self) -> bool {
@@ -74,6 +88,39 @@ fn stoppable(join: &NestedLoopJoinExec, filter: &JoinFilter) -> Result<Arc<dyn E
         .with_filter(Some(filter))
         .build()?;
     Ok(Arc::new(YieldExec::new(Arc::new(join), Some(is_stopped))))
+}
+
+/// Whether an operator only yields.
+pub(crate) fn yields(plan: &dyn ExecutionPlan) -> bool {
+    plan.is::<YieldExec>()
+}
+
+/// An operator that yields over an input that has come from elsewhere.
+pub(crate) fn yielding(input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    match input.downcast_ref::<NestedLoopJoinExec>() {
+        Some(join) if let Some(filter) = join.filter() => stoppable(join, filter),
+        _ => Ok(Arc::new(YieldExec::new(Arc::clone(input), None))),
+    }
+}
+
+/// A plan for several nodes whose joins can be stopped above what other nodes run.
+pub(crate) fn stoppable_head(
+    plan: Arc<dyn ExecutionPlan>,
+    is_elsewhere: impl Fn(&Arc<dyn ExecutionPlan>) -> bool,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = plan.transform_down(|node| {
+        if is_elsewhere(&node) {
+            return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
+        }
+        match (yields(node.as_ref()), node.children().first()) {
+            (true, Some(input)) if input.is::<NestedLoopJoinExec>() => {
+                let plan = yielding(input)?;
+                Ok(Transformed::yes(plan))
+            }
+            _ => Ok(Transformed::no(node)),
+        }
+    })?;
+    Ok(plan.data)
 }
 
 /// Over another input, of which nothing has been run, the same operator, if it is one that waits for joins.

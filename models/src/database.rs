@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use pyralog_consensus::PeerConfig;
+use pyralog_consensus::{Channel, PeerConfig};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::distributed::{Carrier, Distributed, Mode, Peers, Worker};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Bucket, run_expiry};
@@ -35,6 +37,8 @@ pub struct DatabaseConfig {
     pub peer: Option<PeerConfig>,
     /// Folder that `COPY` and `CREATE EXTERNAL TABLE` may touch; `None`: anywhere (embedded and loopback use).
     pub file_root: Option<PathBuf>,
+    /// Whether queries of sessions that do not say so themselves run on several nodes.
+    pub distributed: Mode,
     /// What SERVICE and LOAD of SPARQL reach; `None`: nothing.
     pub remote: Option<Arc<dyn Remote>>,
 }
@@ -49,6 +53,7 @@ impl DatabaseConfig {
             partitions: tested_partitions(),
             spill_dir: None,
             file_root: None,
+            distributed: Mode::default(),
             remote: None,
             peer: None,
         }
@@ -79,6 +84,12 @@ pub struct DatabaseStatus {
     pub statement_errors: u64,
     /// Runs of plans of SPARQL that were kept, since start.
     pub plans_reused: u64,
+    /// Queries that were sent to several nodes, since start.
+    pub distributed_queries: u64,
+    /// Those of them that this node ran alone in the end.
+    pub distributed_fallbacks: u64,
+    /// Scans of tasks that this node runs or holds for queries, its own and others'.
+    pub distributed_scans: u64,
     /// Bytes of query memory in use.
     pub query_memory_bytes: u64,
     /// Bytes of query memory allowed.
@@ -178,9 +189,29 @@ impl Database {
         Bucket::open(Arc::clone(&self.engine), bucket).await
     }
 
+    /// Lets queries run on several nodes: the carrier reaches the others' workers, and what is returned serves them at this one. `None`: the
+    /// node is alone, or has one partition, or has a carrier already.
+    pub fn distribute_by(&self, carrier: Arc<dyn Carrier>) -> Option<Worker> {
+        let distributed = Distributed::new(&self.engine, carrier)?;
+        let worker = distributed.worker().clone();
+        self.engine.distributed.set(distributed).ok()?;
+        Some(worker)
+    }
+
+    /// The way to other nodes.
+    pub fn peers(&self) -> Peers {
+        Peers::new(Arc::clone(&self.engine.node))
+    }
+
+    /// The streams that other nodes open, each with the id of the node. `None`: the node is alone or closed, or somebody has them already.
+    pub fn streams(&self) -> Option<mpsc::Receiver<(u64, Channel)>> {
+        self.engine.node.streams()
+    }
+
     /// Counts and states.
     pub fn status(&self) -> DatabaseStatus {
         let counters = &self.engine.counters;
+        let distributed = self.engine.distributed.get();
         DatabaseStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.engine.node.status(),
@@ -188,6 +219,9 @@ impl Database {
             statements: counters.statements.load(Ordering::Relaxed),
             statement_errors: counters.errors.load(Ordering::Relaxed),
             plans_reused: self.engine.plans.runs(),
+            distributed_queries: distributed.map_or(0, |d| d.queries.load(Ordering::Relaxed)),
+            distributed_fallbacks: distributed.map_or(0, |d| d.fallbacks.load(Ordering::Relaxed)),
+            distributed_scans: distributed.map_or(0, Distributed::scans),
             query_memory_bytes: self.engine.runtime.memory_pool.reserved() as u64,
             query_memory_limit: self.engine.query_memory_limit,
         }

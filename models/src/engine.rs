@@ -1,8 +1,8 @@
 //! What all sessions of a database share: the node, the catalog, memory, the planner's base state.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::Session;
@@ -22,10 +22,12 @@ use pyralog_storage::{PartitionOptions, Placement};
 use crate::catalog::{Catalog, DATABASE, DEFAULT_SCHEMA};
 use crate::cooperative_joins::CooperativeJoins;
 use crate::database::DatabaseConfig;
+use crate::distributed::Distributed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::GroupCommit;
 use crate::rdf::sparql::{BindPlanner, CountedPlanner, ExpandPlanner, PlanCache, ServicePlanner};
 use crate::row_ids::RowIds;
+use crate::scan::GroupsInPartitions;
 use crate::sql::checked_arithmetic::CheckedArithmetic;
 use crate::sql::{bounded_functions, checked_sum, filter_pushdown};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -65,6 +67,8 @@ pub(crate) struct Engine {
     pub(crate) query_memory_limit: u64,
     /// Which partition a row is in.
     pub(crate) placement: Placement,
+    /// What runs queries on several nodes, once a server has told how to reach them.
+    pub(crate) distributed: OnceLock<Distributed>,
 }
 
 /// Counts since start.
@@ -124,6 +128,7 @@ impl Engine {
             counters: Counters::default(),
             query_memory_limit,
             placement,
+            distributed: OnceLock::new(),
         }))
     }
 
@@ -242,7 +247,7 @@ impl SmallStates {
                 Arc::new(OutputRequirements::new_remove_mode()),
                 Arc::new(LimitPushdown::new()),
                 Arc::new(EnsureCooperative::new()),
-                Arc::new(CooperativeJoins),
+                Arc::new(CooperativeJoins::default()),
             ]),
             plain: with(vec![
                 Arc::new(CombinePartialFinalAggregate::new()),
@@ -271,7 +276,8 @@ fn build_state(config: &DatabaseConfig, runtime: Arc<RuntimeEnv>, query_memory: 
     options.optimizer.hash_join_single_partition_threshold = usize::try_from(table_bytes).unwrap_or(usize::MAX);
     options.optimizer.hash_join_single_partition_threshold_rows = (SHARED_TABLE_ROWS / threads).max(SHARED_TABLE_ROWS / 64);
     let mut rules = filter_pushdown::guarded_rules();
-    rules.push(Arc::new(CooperativeJoins));
+    rules.push(Arc::new(GroupsInPartitions));
+    rules.push(Arc::new(CooperativeJoins::default()));
     SessionStateBuilder::new()
         .with_config(session)
         .with_runtime_env(runtime)

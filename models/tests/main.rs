@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod conflict;
+mod distributed;
 mod dml;
 mod fixture;
 mod group_commit;

@@ -1,6 +1,8 @@
 //! `PARTITION BY`: rows are placed by the first columns of the primary key.
 
-use crate::fixture::Fixture;
+use pyralog_models::{Database, DatabaseConfig};
+
+use crate::fixture::{Fixture, rows, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_one_partition_key_are_together_and_found() {
@@ -80,4 +82,134 @@ async fn a_partition_key_is_the_first_columns_of_the_primary_key() {
         ["1|1"],
         "a table is replaced by one that can be made only"
     );
+}
+
+/// A table whose rows lie by their first key column, and one whose rows lie by all.
+async fn partitioned(partitions: u32) -> (tempfile::TempDir, Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DatabaseConfig {
+        partitions,
+        threads: 2,
+        ..DatabaseConfig::new(dir.path())
+    };
+    let db = Database::open_with(config).await.unwrap();
+    let session = db.session();
+    for sql in [
+        "CREATE TABLE item (o BIGINT, l BIGINT, q BIGINT, t VARCHAR, PRIMARY KEY (o, l)) PARTITION BY (o)",
+        "CREATE TABLE other (o BIGINT, l BIGINT, q BIGINT, t VARCHAR, PRIMARY KEY (o, l))",
+        "CREATE TABLE real (f DOUBLE, l BIGINT, PRIMARY KEY (f, l)) PARTITION BY (f)",
+        "INSERT INTO item SELECT value / 5, value % 5, value * 7 % 100, CAST(value % 13 AS VARCHAR) FROM generate_series(1, 40000)",
+        "INSERT INTO other SELECT * FROM item",
+        "INSERT INTO real SELECT value % 1000, value FROM generate_series(1, 20000)",
+        "DELETE FROM item WHERE o % 97 = 0",
+        "DELETE FROM other WHERE o % 97 = 0",
+    ] {
+        run(&session, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    (dir, db)
+}
+
+#[tokio::test]
+async fn groups_that_are_whole_in_a_partition_are_made_there() {
+    // Few partitions are read in the order of keys, each by a stream; more are shared by the streams.
+    for partitions in [4, 8] {
+        made_in_partitions(partitions).await;
+    }
+}
+
+async fn made_in_partitions(partitions: u32) {
+    let (_dir, db) = partitioned(partitions).await;
+    let session = db.session();
+    // The query with {t} for the table, and whether its groups are made in partitions.
+    let queries = [
+        ("SELECT o, sum(q), count(*) FROM {t} GROUP BY o", true),
+        ("SELECT o, t, sum(q) FROM {t} GROUP BY t, o", true),
+        ("SELECT DISTINCT o FROM {t}", true),
+        ("SELECT o AS k, min(t) FROM (SELECT t, o FROM {t} WHERE q > 10) GROUP BY 1", true),
+        ("SELECT o, count(DISTINCT t) FROM {t} GROUP BY o", true),
+        (
+            "SELECT o, sum(q) s FROM {t} GROUP BY o HAVING sum(q) > 150 ORDER BY s DESC, o LIMIT 7",
+            true,
+        ),
+        ("SELECT l, sum(q) FROM {t} GROUP BY l", false),
+        ("SELECT o + 1, sum(q) FROM {t} GROUP BY o + 1", false),
+        ("SELECT o, t, sum(q) FROM {t} GROUP BY ROLLUP (o, t)", false),
+        ("SELECT sum(s) FROM (SELECT o, sum(q) s FROM {t} GROUP BY o)", true),
+        (
+            "SELECT o, sum(q) FROM {t} GROUP BY o UNION ALL SELECT o, count(*) FROM {t} GROUP BY o",
+            false,
+        ),
+        (
+            "SELECT o, s, rank() OVER (PARTITION BY o ORDER BY s) FROM (SELECT o, t, sum(q) s FROM {t} GROUP BY o, t)",
+            true,
+        ),
+        (
+            "SELECT a.o, a.s, b.c FROM (SELECT o, sum(q) s FROM {t} GROUP BY o) a JOIN (SELECT o, count(*) c FROM {t} GROUP BY o) b ON a.o = b.o",
+            false,
+        ),
+        (
+            "SELECT x.o, s FROM {t} x JOIN (SELECT o, sum(q) s FROM {t} GROUP BY o) y ON x.o = y.o WHERE x.l = 1",
+            false,
+        ),
+        (
+            "SELECT o FROM {t} WHERE o IN (SELECT o FROM {t} GROUP BY o HAVING sum(q) > 200)",
+            false,
+        ),
+        (
+            "SELECT o, c FROM (SELECT o, count(*) c FROM {t} GROUP BY o) a FULL JOIN (SELECT l, sum(q) z FROM {t} GROUP BY l) b ON a.o = b.l",
+            false,
+        ),
+    ];
+    // Joins over shuffled sides as well as over collected ones.
+    for shared in ["1048576", "0"] {
+        for setting in ["hash_join_single_partition_threshold", "hash_join_single_partition_threshold_rows"] {
+            run(&session, &format!("SET datafusion.optimizer.{setting} = {shared}"))
+                .await
+                .unwrap();
+        }
+        for (query, in_partitions) in &queries {
+            let (by_first, by_all) = (query.replace("{t}", "item"), query.replace("{t}", "other"));
+            let (mut found, mut expected) = (rows(&session, &by_first).await.unwrap(), rows(&session, &by_all).await.unwrap());
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected, "{query}");
+            let plan = rows(&session, &format!("EXPLAIN {by_first}")).await.unwrap().join("\n");
+            if *in_partitions {
+                assert!(
+                    plan.contains("SinglePartitioned") && !plan.contains("FinalPartitioned"),
+                    "{query}: {plan}"
+                );
+                assert_eq!(plan.contains("access=views"), partitions == 8, "{query}: {plan}");
+            }
+            let plan = rows(&session, &format!("EXPLAIN {by_all}")).await.unwrap().join("\n");
+            assert!(
+                !plan.contains("access=views") && !plan.contains("SinglePartitioned"),
+                "{query}: {plan}"
+            );
+        }
+    }
+    let plan = rows(&session, "EXPLAIN SELECT f, count(*) FROM real GROUP BY f")
+        .await
+        .unwrap()
+        .join("\n");
+    assert!(!plan.contains("access=views"), "zeros with a sign: {plan}");
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn partitions_that_have_most_rows_are_shared() {
+    let (_dir, db) = partitioned(8).await;
+    let session = db.session();
+    run(
+        &session,
+        "INSERT INTO item SELECT 1, value + 10, 1, 'x' FROM generate_series(1, 300000)",
+    )
+    .await
+    .unwrap();
+    let plan = rows(&session, "EXPLAIN SELECT o, sum(q) FROM item GROUP BY o")
+        .await
+        .unwrap()
+        .join("\n");
+    assert!(!plan.contains("access=views"), "{plan}");
+    db.close().await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! The server of Pyralog: Flight SQL and HTTP over one database, and the command line with its shell, import and export.
 
+mod carrier;
 pub mod check;
 pub mod cli;
 pub mod cluster;

@@ -14,12 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use pyralog_models::distributed::Mode;
 use pyralog_models::{Database, DatabaseConfig};
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::carrier::{self, PeerCarrier};
 use crate::cli::STACK_BYTES;
 use crate::config::{Config, peer};
 use crate::fetch;
@@ -57,6 +59,8 @@ impl ServeOptions {
         let mut database = config.database(dir)?;
         database.peer = peer::of(config)?;
         database.remote = fetch::of(config)?;
+        let mode = config.text("distributed").unwrap_or_default();
+        database.distributed = Mode::of(mode).ok_or_else(|| format!("distributed: `{mode}` is none of off, auto and always"))?;
         let options = ServeOptions {
             database,
             flight: config.address("flight-addr")?,
@@ -146,6 +150,7 @@ async fn answer(
     let http = server(http_listener, state).map_err(|error| format!("cannot serve HTTP on {http_address}: {error}"))?;
     let http_handle = http.handle();
     let stop = CancellationToken::new();
+    distribute(database, queries, &stop);
     let mut flight_task = queries.spawn(flight.serve(stop.clone().cancelled_owned()));
     let mut http_task = tokio::spawn(http);
     if let Some(address) = published(options, flight_address) {
@@ -170,6 +175,17 @@ async fn answer(
     match early {
         Some(problem) => Err(problem),
         None => flight_end.and(http_end),
+    }
+}
+
+/// Lets queries run on several nodes, and serves those of others, where there can be any.
+fn distribute(database: &Database, queries: &Handle, stop: &CancellationToken) {
+    let _within = queries.enter();
+    let carrier = Arc::new(PeerCarrier::new(database.peers()));
+    if let Some(worker) = database.distribute_by(carrier)
+        && let Some(streams) = database.streams()
+    {
+        queries.spawn(carrier::serve(worker, streams, stop.clone()));
     }
 }
 

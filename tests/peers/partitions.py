@@ -3,6 +3,7 @@
     TPCH_SF=1 PYRALOG_BIN=target/release/pyralog python tests/peers/partitions.py [1 4 8 3x1 3x8]
 
 One server for each, all with the same rows. `3x8`: a cluster of three nodes with eight partitions, which share the machine; the third is asked.
+`3x8:always`: the same, with `distributed = always` (or `off`, `auto`). `PUT_SECONDS=0`: TPC-H only.
 Needs what `tpch.py` needs.
 """
 import contextlib, http.client, os, socket, statistics, sys, threading, time
@@ -11,14 +12,16 @@ import tpch
 import pyralog
 
 COUNTS = sys.argv[1:] or ["1", "4", "8"]
-PUT_SECONDS = 4
+PUT_SECONDS = int(os.environ.get("PUT_SECONDS", "4"))
 BINARY = os.path.abspath(os.environ.get("PYRALOG_BIN", "target/release/pyralog"))
 CLUSTER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cluster", "as_one.py")
 
 
 def server(count):
     """A server with so many partitions, which may be the third node of three."""
+    count, _, mode = count.partition(":")
     nodes, _, partitions = count.rpartition("x")
+    os.environ["PYRALOG_DISTRIBUTED"] = mode or "auto"
     assert nodes in ("", "3"), count
     os.environ["PYRALOG_REAL_BIN"] = BINARY
     pyralog.BIN = CLUSTER if nodes else BINARY
@@ -77,6 +80,8 @@ def main():
             totals = [total + seconds for total, seconds in zip(totals, best)]
             print(f"{'q' + str(number) + ' ms':15}" + "".join(f"{seconds * 1e3:>12.0f}" for seconds in best))
         print("22 queries ms  " + "".join(f"{seconds * 1e3:>12.0f}" for seconds in totals))
+        if not PUT_SECONDS:
+            return
         [cursor.execute("CREATE COLLECTION bucket AS KV") for cursor in cursors]
         for method, clients in (("PUT", 1), ("PUT", 16), ("GET", 1), ("GET", 16)):
             rates = [[requests(server, clients, method) for server in servers] for _ in range(2)]

@@ -153,3 +153,18 @@ fn files_hold_one_idea() {
         );
     }
 }
+
+/// Other engines for distributed queries were weighed, and may be again.
+#[test]
+fn one_module_knows_the_engine_of_distributed_queries() {
+    let (crate_name, rooms) = ("datafusion_distributed", ["models/src/distributed", "server/src/carrier.rs"]);
+    let mut found = Vec::new();
+    for folder in ROOMS.iter().map(|room| room.folder) {
+        sources(&workspace().join(folder), &mut found);
+    }
+    let knows = found
+        .iter()
+        .filter(|path| std::fs::read_to_string(path).expect("source").contains(crate_name));
+    let (inside, outside): (Vec<_>, Vec<_>) = knows.partition(|path| rooms.iter().any(|room| path.starts_with(workspace().join(room))));
+    assert!(!inside.is_empty() && outside.is_empty(), "{outside:?} know {crate_name}");
+}

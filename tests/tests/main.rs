@@ -6,6 +6,7 @@ mod bad_input;
 mod cluster_troubles;
 mod corruption;
 mod crash;
+mod distributed;
 mod federation;
 mod full_disk;
 mod garbage_bytes;

@@ -63,7 +63,7 @@ fn all_queries_match_the_peer_also_after_kill_9() {
 }
 
 /// The rows as texts with how often each is there: order does not count, nor do the last digits of floating point sums.
-fn counted(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, usize> {
+pub fn counted(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, usize> {
     let mut rows = BTreeMap::new();
     for batch in batches {
         let columns: Vec<Vec<String>> = batch.columns().iter().map(texts).collect();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use pyralog_consensus::{Meta, MetaChange, MetaExpect, MetaRevision, Node};
+use pyralog_consensus::{Meta, MetaChange, MetaExpect, MetaRevision, Moment, Node};
 use pyralog_storage::{RelationId, RelationSchema, Snapshot};
 
 pub use object::{CheckConstraint, CollectionKind, ColumnDefinition, Object, ObjectName, ROW_ID, TableDefinition, ViewDefinition};
@@ -62,14 +62,14 @@ impl Catalog {
         })
     }
 
-    /// The newest state of all partitions' rows, at one timestamp, each relation in one shape.
-    pub async fn snapshots(&self) -> Result<Vec<Snapshot>> {
+    /// The newest state of all partitions' rows, at one timestamp, each relation in one shape; and that state as other nodes know it.
+    pub async fn snapshots(&self) -> Result<(Vec<Snapshot>, Option<Moment>)> {
         let _unaltered = match self.node.partitions().len() {
             1 => None,
             _ => Some(self.altering.read().await),
         };
         let begun = Instant::now();
-        let mut snapshots = self.node.snapshots().await?;
+        let (mut snapshots, mut moment) = self.node.snapshots_and_moment().await?;
         while !are_of_one_shape(&snapshots) {
             // Another node alters a relation; if it is gone, somebody has to bring that to an end.
             match begun.elapsed() {
@@ -84,9 +84,9 @@ impl Catalog {
                     .with_hint("retry later"));
                 }
             }
-            snapshots = self.node.snapshots().await?;
+            (snapshots, moment) = self.node.snapshots_and_moment().await?;
         }
-        Ok(snapshots)
+        Ok((snapshots, moment))
     }
 
     fn meta(&self) -> &Meta {

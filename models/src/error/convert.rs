@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use pyralog_consensus::ConsensusError;
 use pyralog_storage::StorageError;
 
-use super::{Error, ErrorKind, nearest};
+use super::{Error, ErrorKind, nearest, travelled};
 
 impl From<StorageError> for Error {
     fn from(error: StorageError) -> Self {
@@ -160,7 +160,7 @@ fn from_boxed(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
     };
     match error.downcast::<ArrowError>() {
         Ok(arrow) => (*arrow).into(),
-        Err(error) => Error::internal(error.to_string()),
+        Err(error) => from_elsewhere(&error.to_string()),
     }
 }
 
@@ -204,8 +204,13 @@ fn from_borrowed(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Err
     }
     match error.downcast_ref::<ArrowError>() {
         Some(arrow) => Error::from(arrow),
-        None => Error::internal(error.to_string()),
+        None => from_elsewhere(&error.to_string()),
     }
+}
+
+/// Another node's errors arrive as their texts.
+fn from_elsewhere(text: &str) -> Error {
+    travelled::from_text(text).unwrap_or_else(|| Error::internal(text))
 }
 
 /// Why a cast failed: a number that is out of range, a date or time that is none, or text that is no such value.
@@ -317,6 +322,10 @@ fn from_execution(message: String) -> Error {
     let lower = message.to_lowercase();
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return Error::invalid("22012", "division by zero");
+    }
+    // A worker that has started anew, or was asked for a task long after it was told of it.
+    if lower.contains("while waiting for the plan to be set") {
+        return Error::new(ErrorKind::Unavailable, "08006", message).with_hint("retry");
     }
     if lower.contains("subquery returned more than one row") {
         return Error::invalid("21000", message);

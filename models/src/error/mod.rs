@@ -2,6 +2,7 @@
 
 mod convert;
 mod suggestion;
+mod travelled;
 
 use std::fmt;
 

@@ -46,6 +46,8 @@ pub(super) struct MergePart {
 pub(super) enum Layout {
     /// Each partition has its own units, in key order.
     Ordered(Vec<Arc<[Unit]>>),
+    /// Each partition has all units of some views, in no order.
+    Views(Vec<Arc<[Unit]>>),
     /// This many partitions share the units.
     Queue(Arc<[Unit]>, usize),
     /// Each partition merges overlapping pieces into key order.
@@ -57,7 +59,7 @@ pub(super) enum Layout {
 impl Layout {
     pub fn partition_count(&self) -> usize {
         match self {
-            Layout::Ordered(parts) => parts.len(),
+            Layout::Ordered(parts) | Layout::Views(parts) => parts.len(),
             Layout::Queue(_, partitions) => *partitions,
             Layout::Merge(parts) => parts.len(),
             Layout::Points(_) => 1,
@@ -73,7 +75,7 @@ impl Layout {
     pub fn retain(&mut self, shape: &TableShape, pruner: &Pruner) -> Result<usize> {
         let before = self.batches();
         match self {
-            Layout::Ordered(parts) => {
+            Layout::Ordered(parts) | Layout::Views(parts) => {
                 for part in parts {
                     *part = kept(shape, pruner, part)?.into();
                 }
@@ -87,7 +89,7 @@ impl Layout {
     fn batches(&self) -> usize {
         let count = |units: &[Unit]| units.iter().map(|u| (u.end - u.start) as usize).sum::<usize>();
         match self {
-            Layout::Ordered(parts) => parts.iter().map(|units| count(units)).sum(),
+            Layout::Ordered(parts) | Layout::Views(parts) => parts.iter().map(|units| count(units)).sum(),
             Layout::Queue(units, _) => count(units),
             Layout::Merge(_) | Layout::Points(_) => 0,
         }
@@ -97,6 +99,7 @@ impl Layout {
     pub fn describe(&self, shape: &TableShape) -> String {
         let (kind, pieces) = match self {
             Layout::Ordered(_) => ("ordered", shape.pieces.len()),
+            Layout::Views(_) => ("views", shape.pieces.len()),
             Layout::Queue(..) => ("queue", shape.pieces.len()),
             Layout::Merge(_) => ("merge", shape.pieces.len()),
             Layout::Points(keys) => return format!("access=keys, keys={}", keys.first().map_or(0, |k| k.len())),
@@ -115,8 +118,8 @@ impl Layout {
     pub fn rows(&self, shape: &TableShape, partition: Option<usize>) -> u64 {
         let total = |units: &[Unit]| units.iter().map(|u| u.rows).sum::<u64>();
         match (self, partition) {
-            (Layout::Ordered(parts), Some(p)) => parts.get(p).map_or(0, |units| total(units)),
-            (Layout::Ordered(parts), None) => parts.iter().map(|units| total(units)).sum(),
+            (Layout::Ordered(parts) | Layout::Views(parts), Some(p)) => parts.get(p).map_or(0, |units| total(units)),
+            (Layout::Ordered(parts) | Layout::Views(parts), None) => parts.iter().map(|units| total(units)).sum(),
             (Layout::Queue(units, _), None) => total(units),
             (Layout::Queue(units, n), Some(_)) => total(units).div_ceil(*n as u64),
             (Layout::Merge(_), None) => shape.row_count(),
@@ -228,6 +231,28 @@ pub(super) fn queue(shape: &TableShape, units: Vec<Unit>, target: usize) -> Layo
         })
     });
     Layout::Queue(cut.collect(), target)
+}
+
+/// Whether no view is in several parts.
+pub(super) fn has_whole_views(shape: &TableShape, parts: &[Arc<[Unit]>]) -> bool {
+    let mut home: HashMap<usize, usize> = HashMap::new();
+    let units = parts
+        .iter()
+        .enumerate()
+        .flat_map(|(part, units)| units.iter().map(move |unit| (part, unit)));
+    units
+        .into_iter()
+        .all(|(part, unit)| *home.entry(shape.pieces[unit.piece].view).or_insert(part) == part)
+}
+
+/// The units of each view in one of so many parts.
+pub(super) fn by_view(shape: &TableShape, units: Vec<Unit>, parts: usize) -> Layout {
+    let mut dealt: Vec<Vec<Unit>> = vec![Vec::new(); parts.max(1)];
+    for unit in units {
+        let part = shape.pieces[unit.piece].view % dealt.len();
+        dealt[part].push(unit);
+    }
+    Layout::Views(dealt.into_iter().map(Arc::from).collect())
 }
 
 fn unit_rows(shape: &TableShape, piece: usize, start: u32, end: u32) -> u64 {

@@ -27,11 +27,13 @@
 
 mod columns;
 mod filter;
+mod groups;
 mod keys;
 mod layout;
 mod merge;
 mod metrics;
 mod output;
+mod partitions;
 mod point;
 mod predicate;
 mod pruning;
@@ -48,6 +50,9 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use groups::GroupsInPartitions;
+pub(crate) use partitions::{Part, PartitionScan, PartitionScanSpec, altered};
+pub(crate) use predicate::Predicate;
 pub use source::RelationSource;
 pub use table::RelationTable;
 

@@ -13,7 +13,7 @@ use datafusion::physical_expr_common::physical_expr::{PhysicalExpr, is_volatile}
 
 /// Conjuncts, with columns that are table columns.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Predicate {
+pub(crate) struct Predicate {
     /// Rows for which one of these is not true are left out.
     pub statics: Vec<Arc<dyn PhysicalExpr>>,
     /// Rows for which one of these is not true may be left out.

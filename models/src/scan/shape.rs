@@ -58,10 +58,7 @@ impl TableShape {
                 other.schema().version
             );
         }
-        let fields = positions
-            .iter()
-            .map(|&position| table_field(&name, &relation, position))
-            .collect::<Result<Vec<_>>>()?;
+        let schema = table_schema(&name, &relation, &positions)?;
         let key_columns: Vec<Option<usize>> = relation.key.iter().map(|k| positions.iter().position(|p| p == k)).collect();
         let key_prefix: Vec<usize> = key_columns.iter().map_while(|c| *c).collect();
         let constraints = match key_prefix.len() == relation.key.len() {
@@ -74,7 +71,6 @@ impl TableShape {
             .flat_map(|(view, v)| v.pieces().iter().map(move |scan| Piece { view, scan: scan.clone() }))
             .filter(|piece| piece.scan.visible_rows() > 0)
             .collect();
-        let schema = Arc::new(Schema::new(fields));
         let column_statistics = positions.iter().map(|_| OnceLock::new()).collect();
         Ok(TableShape {
             name,
@@ -127,6 +123,12 @@ impl TableShape {
     pub fn column_statistics(&self, column: usize) -> &ColumnStatistics {
         self.column_statistics[column].get_or_init(|| column_statistics(self, column))
     }
+}
+
+/// The columns of a relation at these positions as a table shows them.
+pub(super) fn table_schema(table: &str, relation: &RelationSchema, positions: &[usize]) -> Result<SchemaRef> {
+    let fields = positions.iter().map(|&position| table_field(table, relation, position));
+    Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?)))
 }
 
 /// A relation's field as the table shows it: without the storage's own field id, and never null in the key.

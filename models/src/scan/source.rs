@@ -21,6 +21,7 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::projection::{all_alias_free_columns, new_projections_for_columns};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, SortOrderPushdownResult};
+use pyralog_storage::Timestamp;
 
 use super::columns::Columns;
 use super::keys::bound_keys;
@@ -28,6 +29,7 @@ use super::layout::{self, Layout, Survivors};
 use super::merge::merge_stream;
 use super::metrics::ScanMetrics;
 use super::output::Output;
+use super::partitions::{Part, PartitionScanSpec};
 use super::point::point_stream;
 use super::predicate::{Predicate, move_columns};
 use super::pruning::Pruner;
@@ -50,6 +52,19 @@ pub(super) struct ScanRequest {
     pub target_partitions: usize,
     /// Rows of a batch.
     pub batch_size: usize,
+    /// For whom.
+    pub readers: Readers,
+}
+
+/// Who reads a relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// This node.
+    One,
+    /// Tasks of several nodes: partitions declare no order, and are as many as are wanted.
+    Tasks,
+    /// One of those tasks; `by_view`: whose streams read whole partitions.
+    Task { by_view: bool },
 }
 
 /// A scan of one relation, as DataFusion's [`DataSourceExec`] runs it.
@@ -67,6 +82,7 @@ pub struct RelationSource {
     row_estimate: Option<usize>,
     limit: Option<usize>,
     batch_size: usize,
+    readers: Readers,
     metrics: ExecutionPlanMetricsSet,
     derived: Arc<OnceLock<Derived>>,
 }
@@ -86,6 +102,7 @@ impl RelationSource {
             limit,
             target_partitions,
             batch_size,
+            readers,
         } = request;
         let mut source = RelationSource {
             shape: Arc::clone(&shape),
@@ -98,10 +115,12 @@ impl RelationSource {
             row_estimate: None,
             limit,
             batch_size,
+            readers,
             metrics: ExecutionPlanMetricsSet::new(),
             derived: Arc::default(),
         };
-        if let Some(keys) = bound_keys(&shape, &source.predicate)? {
+        let is_task = matches!(readers, Readers::Task { .. });
+        if !is_task && let Some(keys) = bound_keys(&shape, &source.predicate)? {
             source.layout = Layout::Points(keys.into());
             return Ok(source);
         }
@@ -111,11 +130,86 @@ impl RelationSource {
             pruned_batches,
             pruned_rows,
         } = layout::survivors(&shape, &pruner)?;
-        // A sample that fails says nothing; the scan itself will report what is wrong.
-        source.row_estimate = estimate_rows(&shape, &units, &source.predicate).ok().flatten();
-        source.layout = layout::deal(&shape, units, target_partitions, batch_size);
+        if !is_task {
+            // A sample that fails says nothing; the scan itself will report what is wrong.
+            source.row_estimate = estimate_rows(&shape, &units, &source.predicate).ok().flatten();
+        }
+        source.layout = match readers {
+            Readers::One => layout::deal(&shape, units, target_partitions, batch_size),
+            Readers::Task { by_view: true } => layout::by_view(&shape, units, target_partitions),
+            Readers::Tasks | Readers::Task { .. } => layout::queue(&shape, units, target_partitions),
+        };
         (source.pruned_batches, source.pruned_rows) = (pruned_batches, pruned_rows);
         Ok(source)
+    }
+
+    /// The same scan, which counts there what it does.
+    pub(super) fn counted_in(self, metrics: ExecutionPlanMetricsSet) -> RelationSource {
+        RelationSource { metrics, ..self }
+    }
+
+    /// Whether tasks can share it: not a look-up of keys.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.readers == Readers::Tasks && matches!(self.layout, Layout::Queue(..) | Layout::Views(_))
+    }
+
+    /// Rows in the batches that are read, at most.
+    pub(crate) fn rows_to_read(&self) -> u64 {
+        let rows = self.layout.rows(&self.shape, None);
+        match self.limit {
+            // A stream ends with its limit, and is a batch ahead of it at most.
+            Some(limit) if self.predicate.is_empty() => {
+                let a_stream = limit.saturating_add(self.batch_size).saturating_mul(self.layout.partition_count());
+                rows.min(a_stream as u64)
+            }
+            _ => rows,
+        }
+    }
+
+    /// The same scan, each of whose streams reads whole partitions; `None` where rows that agree in these output columns may be in several, or
+    /// where streams would have rather different numbers of rows.
+    pub(super) fn by_partition(&self, columns: &[usize]) -> Result<Option<RelationSource>> {
+        let (shape, relation) = (&self.shape, &self.shape.relation);
+        let is_grouped = |key: &usize| {
+            // Numbers that are equal and have other bytes, as zeros with a sign, may be in other partitions.
+            let has_one_form = relation.schema.fields().get(*key).is_some_and(|field| {
+                let data_type = field.data_type();
+                !data_type.is_floating() && !data_type.is_nested()
+            });
+            let mut grouped = columns.iter().filter_map(|column| self.columns.get(*column));
+            has_one_form && grouped.any(|column| shape.positions.get(*column) == Some(key))
+        };
+        if shape.views.len() < 2 || self.limit.is_some() || !relation.key.iter().take(relation.placed_by()).all(is_grouped) {
+            return Ok(None);
+        }
+        let layout = match &self.layout {
+            Layout::Queue(units, streams) => layout::by_view(shape, units.to_vec(), (*streams).min(shape.views.len())),
+            Layout::Ordered(parts) if layout::has_whole_views(shape, parts) => self.layout.clone(),
+            _ => return Ok(None),
+        };
+        let streams = layout.partition_count();
+        let rows = layout.rows(shape, None);
+        let most = (0..streams).map(|stream| layout.rows(shape, Some(stream))).max().unwrap_or(0);
+        // Nobody waits much for the one that has most.
+        let is_even = most * streams as u64 <= rows + rows / 2;
+        Ok(is_even.then(|| self.changed(|source| source.layout = layout)))
+    }
+
+    /// The same scan of these partitions only, for whoever reads them.
+    pub(crate) fn of_partitions(&self, timestamp: Timestamp, parts: Vec<Part>) -> PartitionScanSpec {
+        PartitionScanSpec {
+            name: self.shape.name.clone(),
+            relation: Arc::clone(&self.shape.relation),
+            positions: self.shape.positions.clone(),
+            columns: self.columns.to_vec(),
+            predicate: self.predicate.clone(),
+            limit: self.limit,
+            batch_size: self.batch_size,
+            streams: self.layout.partition_count(),
+            by_view: matches!(self.layout, Layout::Views(_)),
+            timestamp,
+            parts,
+        }
     }
 
     /// The same scan with something changed, so that what was derived no longer holds.
@@ -210,7 +304,9 @@ impl RelationSource {
                 let part = self.layout.rows(&self.shape, Some(p));
                 let rows = all.num_rows.get_value().copied().unwrap_or(0);
                 // Units count rows before masking: exact where nothing is masked, and where each partition has its own units.
-                let exact = all.num_rows.is_exact() == Some(true) && read == rows as u64 && matches!(self.layout, Layout::Ordered(_));
+                let exact = all.num_rows.is_exact() == Some(true)
+                    && read == rows as u64
+                    && matches!(self.layout, Layout::Ordered(_) | Layout::Views(_));
                 statistics::share(all.clone(), (rows as u128 * u128::from(part) / u128::from(read)) as usize, exact)
             }
             _ => all.clone(),
@@ -223,7 +319,7 @@ impl RelationSource {
     }
 
     /// The stream of one partition. `queues` are those of this execution, if its partitions share any.
-    fn stream(&self, partition: usize, queues: Option<&SharedQueues>) -> Result<SendableRecordBatchStream> {
+    pub(super) fn stream(&self, partition: usize, queues: Option<&SharedQueues>) -> Result<SendableRecordBatchStream> {
         let (shape, predicate) = (Arc::clone(&self.shape), self.predicate.clone());
         let columns = Columns::new(&shape, &self.columns, &predicate);
         let output = Output::new(Arc::clone(columns.schema()), self.batch_size, self.limit);
@@ -238,7 +334,7 @@ impl RelationSource {
                 let part = parts.get(partition).ok_or_else(|| no_partition(partition))?.clone();
                 return Ok(merge_stream(shape, columns, predicate, part, output, self.batch_size, metrics));
             }
-            Layout::Ordered(parts) => Work::Own(
+            Layout::Ordered(parts) | Layout::Views(parts) => Work::Own(
                 parts
                     .get(partition)
                     .ok_or_else(|| no_partition(partition))?
@@ -386,12 +482,13 @@ impl DataSource for RelationSource {
         }
         let units = match &self.layout {
             _ if self.limit.is_some() => return Ok(SortOrderPushdownResult::Unsupported),
-            Layout::Points(_) | Layout::Merge(_) => return Ok(SortOrderPushdownResult::Unsupported),
+            Layout::Points(_) | Layout::Merge(_) | Layout::Views(_) => return Ok(SortOrderPushdownResult::Unsupported),
             Layout::Queue(units, _) => units.to_vec(),
             Layout::Ordered(parts) => parts.iter().flat_map(|part| part.iter().copied()).collect(),
         };
         let partitions = self.layout.partition_count();
-        if matches!(self.layout, Layout::Queue(..))
+        if self.readers == Readers::One
+            && matches!(self.layout, Layout::Queue(..))
             && let Some(merged) = layout::merge(&self.shape, partitions)?
         {
             let source = self.changed(|source| source.layout = merged);

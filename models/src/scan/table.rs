@@ -19,8 +19,9 @@ use super::external;
 use super::keys::{bound_keys, key_span};
 use super::predicate::{Predicate, is_absorbable};
 use super::shape::TableShape;
-use super::source::{RelationSource, ScanRequest};
+use super::source::{Readers, RelationSource, ScanRequest};
 use super::statistics::table_statistics;
+use crate::distributed::Deal;
 use crate::reads::Reads;
 
 /// A relation at one snapshot, as DataFusion reads it: one [`RelationView`] for each partition of the database.
@@ -100,12 +101,18 @@ impl RelationTable {
                 _ => reads.span(self.shape.relation.id, key_span(&self.shape, &predicate)?),
             }
         }
+        // With one stream, operators above would take each task's rows for all there are.
+        let (readers, least) = match state.config().get_extension::<Deal>() {
+            Some(_) => (Readers::Tasks, 2),
+            None => (Readers::One, 1),
+        };
         let request = ScanRequest {
             columns: projection.map_or_else(|| (0..self.shape.positions.len()).collect(), <[usize]>::to_vec),
             predicate,
             limit,
-            target_partitions: state.config().target_partitions(),
+            target_partitions: state.config().target_partitions().max(least),
             batch_size: state.config().batch_size(),
+            readers,
         };
         let shape = Arc::clone(&self.shape);
         let source = match request.predicate.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -9,7 +10,7 @@ use datafusion::common::{DFSchema, ParamValues};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, Statement as SqlStatement, TransactionIsolationLevel, TransactionMode, Value, visit_expressions,
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use super::result::{Deadline, timed_out};
 use super::settings::ReadConsistency;
 use super::{Isolation, OpenTransaction, Parameters, QueryResult, Reader, Session, done, rows};
+use crate::distributed::{Attempt, Distributed, DistributedPlan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::request;
 use crate::sql::context::Planner;
@@ -233,8 +235,8 @@ impl Session {
         }
     }
 
-    /// Plans a query at the present state.
-    pub(crate) async fn plan_query(&self, statement: SqlStatement, parameters: &Parameters) -> Result<(SessionState, LogicalPlan)> {
+    /// Plans a query at the present state, which is given too.
+    pub(crate) async fn plan_query(&self, statement: SqlStatement, parameters: &Parameters) -> Result<(SessionState, LogicalPlan, Reader)> {
         let state = self.statement_state();
         let reader = self.reader().await?;
         let catalog = self.engine().catalog.snapshot()?;
@@ -245,12 +247,49 @@ impl Session {
             reader: &reader,
         };
         let plan = planner.plan(DataFusionStatement::Statement(Box::new(statement))).await?;
-        Ok((state, bind(plan, parameters)?))
+        let plan = bind(plan, parameters)?;
+        Ok((state, plan, reader))
     }
 
     async fn query(&self, statement: SqlStatement, parameters: &Parameters) -> Result<QueryResult> {
-        let (state, plan) = self.plan_query(statement, parameters).await?;
-        run_plan(&state, &plan).await
+        let (state, plan, reader) = self.plan_query(statement, parameters).await?;
+        self.run_query(&state, &plan, &reader).await
+    }
+
+    /// As [`run_plan`], on several nodes where that is worth while. `reader`: what the plan reads.
+    pub(crate) async fn run_query(&self, state: &SessionState, plan: &LogicalPlan, reader: &Reader) -> Result<QueryResult> {
+        let local = state.create_physical_plan(plan).await?;
+        let stream = match self.distribute(state, plan, &local, reader).await {
+            Some((distributed, plan)) => distributed.run(plan, local, state.task_ctx())?,
+            None => execute_stream(local, state.task_ctx())?,
+        };
+        Ok(QueryResult {
+            schema: stream.schema(),
+            tag: "SELECT",
+            affected: None,
+            stream,
+        })
+    }
+
+    /// A plan of the same query for several nodes, and what runs it; `None`: this node runs it.
+    pub(crate) async fn distribute(
+        &self,
+        state: &SessionState,
+        logical: &LogicalPlan,
+        local: &Arc<dyn ExecutionPlan>,
+        reader: &Reader,
+    ) -> Option<(&Distributed, DistributedPlan)> {
+        let distributed = self.engine().distributed.get()?;
+        let mode = self.inner.settings.read().distributed;
+        let attempt = Attempt {
+            state,
+            logical,
+            local,
+            reader,
+            mode,
+        };
+        let plan = distributed.plan(&attempt).await?;
+        Some((distributed, plan))
     }
 
     /// Runs a writing statement in the open transaction, or in one of its own that is retried on conflict.

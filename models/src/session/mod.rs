@@ -122,11 +122,15 @@ impl Session {
     pub(crate) fn new(engine: Arc<Engine>) -> Session {
         engine.counters.sessions.fetch_add(1, Ordering::Relaxed);
         let state = RwLock::new(Arc::clone(&engine.base_state));
+        let settings = Settings {
+            distributed: engine.config.distributed,
+            ..Settings::default()
+        };
         Session {
             inner: Arc::new(SessionInner {
                 engine,
                 state,
-                settings: RwLock::default(),
+                settings: RwLock::new(settings),
                 transaction: Mutex::new(None),
             }),
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Isolation, Session};
+use crate::distributed::Mode;
 use crate::error::{Error, Result, nearest};
 
 /// Our own settings.
@@ -15,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) application_name: String,
     /// How fresh queries are.
     pub(crate) read_consistency: ReadConsistency,
+    /// Whether queries run on several nodes.
+    pub(crate) distributed: Mode,
     /// Of transactions that do not name one, and of single statements.
     pub(crate) isolation: Isolation,
 }
@@ -38,7 +41,7 @@ pub(crate) struct SettingRow {
     pub(crate) description: String,
 }
 
-const OWN: [(&str, &str, &str); 5] = [
+const OWN: [(&str, &str, &str); 6] = [
     (
         "statement_timeout",
         "0",
@@ -56,6 +59,12 @@ const OWN: [(&str, &str, &str); 5] = [
         "linearizable",
         "linearizable: queries see all that was acknowledged before; local: what this node has, without asking others",
     ),
+    (
+        "distributed",
+        "auto",
+        "queries of a cluster with several partitions: off: run on the node that is asked; auto: those that read much on several nodes; \
+         always: all that can",
+    ),
 ];
 
 const TIME_ZONE: &str = "datafusion.execution.time_zone";
@@ -66,7 +75,8 @@ pub(crate) fn all(session: &Session) -> Vec<SettingRow> {
         .iter()
         .map(|(name, default, description)| {
             let value = get(session, name).unwrap_or_default();
-            row((*name).to_owned(), value, (*default).to_owned(), (*description).to_owned())
+            let default = default_of(session, name, default);
+            row((*name).to_owned(), value, default.to_owned(), (*description).to_owned())
         })
         .collect();
     let defaults = session.engine().base_state.config_options().entries();
@@ -81,6 +91,14 @@ pub(crate) fn all(session: &Session) -> Vec<SettingRow> {
         ));
     }
     rows
+}
+
+/// What a setting is where the session has not set it: one may be told by who starts the server.
+fn default_of(session: &Session, name: &str, default: &'static str) -> &'static str {
+    match name {
+        "distributed" => session.engine().config.distributed.name(),
+        _ => default,
+    }
 }
 
 fn row(name: String, value: String, default: String, description: String) -> SettingRow {
@@ -111,6 +129,7 @@ pub(crate) fn get(session: &Session, name: &str) -> Result<String> {
             ReadConsistency::Linearizable => "linearizable".to_owned(),
             ReadConsistency::Local => "local".to_owned(),
         }),
+        "distributed" => Ok(session.inner.settings.read().distributed.name().to_owned()),
         _ => {
             let state = session.inner.state.read();
             let entry = state.config_options().entries().into_iter().find(|e| e.key == name);
@@ -146,6 +165,12 @@ pub(crate) fn set(session: &Session, name: &str, value: &str) -> Result<()> {
             session.inner.settings.write().read_consistency = wanted;
             Ok(())
         }
+        "distributed" => {
+            let mode = Mode::of(value);
+            let mode = mode.ok_or_else(|| Error::invalid("22023", format!("distributed is off, auto or always, not {value}")))?;
+            session.inner.settings.write().distributed = mode;
+            Ok(())
+        }
         "transaction_isolation" => {
             let wanted = match value.to_lowercase().as_str() {
                 // What a weaker level promises, snapshot isolation gives as well.
@@ -178,8 +203,8 @@ pub(crate) fn set(session: &Session, name: &str, value: &str) -> Result<()> {
 /// Gives a setting its default back.
 pub(crate) fn reset(session: &Session, name: &str) -> Result<()> {
     let name = normalize(name);
-    if let Some((_, default, _)) = OWN.iter().find(|(own, _, _)| *own == name) {
-        return set(session, &name, default);
+    if let Some((own, default, _)) = OWN.iter().find(|(own, _, _)| *own == name) {
+        return set(session, own, default_of(session, own, default));
     }
     let default = session
         .engine()

@@ -58,7 +58,7 @@ pub(crate) struct Savepoints {
 impl OpenTransaction {
     /// Begins at the newest state.
     pub(crate) async fn begin(engine: &Engine, isolation: Isolation) -> Result<OpenTransaction> {
-        let base = engine.catalog.snapshots().await?;
+        let (base, _) = engine.catalog.snapshots().await?;
         let partitions = engine.node.partitions().iter().zip(&base);
         let parts = partitions.map(|(partition, snapshot)| partition.storage().begin(snapshot.clone()));
         Ok(OpenTransaction {

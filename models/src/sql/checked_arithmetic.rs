@@ -34,14 +34,20 @@ pub(crate) struct CheckedArithmetic {
     negate: Arc<ScalarUDF>,
 }
 
+fn function(operation: Operation) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::from(Checked {
+        operation,
+        signature: Signature::any(operation.arity(), Volatility::Immutable),
+    }))
+}
+
+/// The functions that the rule puts into plans: who gets a plan from elsewhere must know them.
+pub(crate) fn functions() -> [Arc<ScalarUDF>; 4] {
+    [Operation::Add, Operation::Subtract, Operation::Multiply, Operation::Negate].map(function)
+}
+
 impl CheckedArithmetic {
     pub(crate) fn new() -> CheckedArithmetic {
-        let function = |operation| {
-            Arc::new(ScalarUDF::from(Checked {
-                operation,
-                signature: Signature::any(operation.arity(), Volatility::Immutable),
-            }))
-        };
         CheckedArithmetic {
             add: function(Operation::Add),
             subtract: function(Operation::Subtract),

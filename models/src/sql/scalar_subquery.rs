@@ -55,6 +55,11 @@ fn nullable(plan: &LogicalPlan) -> DataFusionResult<LogicalPlan> {
     LogicalPlanBuilder::from(plan.clone()).project(columns)?.build()
 }
 
+/// The function that [`allow_nulls`] puts into plans: who gets a plan from elsewhere must know it.
+pub(crate) fn function() -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::from(OrNull::new()))
+}
+
 /// A function that gives its argument, of which nobody knows that it is not null.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OrNull {

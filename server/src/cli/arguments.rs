@@ -248,6 +248,9 @@ pub struct ServeFlags {
     /// Time limit of a statement over HTTP; 0: none [default: 0]
     #[arg(long, value_name = "TIME")]
     statement_timeout: Option<String>,
+    /// Whether queries run on several nodes: off, auto (those that read much) or always [default: auto]
+    #[arg(long, value_name = "MODE")]
+    distributed: Option<String>,
     /// Origins whose web pages may use HTTP, with commas; *: all [default: none]
     #[arg(long, value_name = "ORIGIN,…")]
     cors_origins: Option<String>,
@@ -286,6 +289,7 @@ impl ServeFlags {
             ("max-request-size", self.max_request_size.clone()),
             ("request-timeout", self.request_timeout.clone()),
             ("statement-timeout", self.statement_timeout.clone()),
+            ("distributed", self.distributed.clone()),
             ("cors-origins", self.cors_origins.clone()),
             ("sparql-fetch", self.sparql_fetch.clone()),
             ("sparql-fetch-size", self.sparql_fetch_size.clone()),

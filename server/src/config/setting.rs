@@ -89,6 +89,11 @@ pub const SERVE: &[Setting] = &[
         "time in which an HTTP request's head and body must arrive",
     ),
     setting("statement-timeout", Some("0"), "time limit of a statement over HTTP; 0: none"),
+    setting(
+        "distributed",
+        Some("auto"),
+        "whether queries of a session run on several nodes, where it does not SET that itself: off, auto or always",
+    ),
     setting("cors-origins", None, "origins whose web pages may use HTTP, with commas; `*`: all"),
     setting(
         "sparql-fetch",

@@ -207,6 +207,24 @@ fn database(text: &mut Exposition, status: &DatabaseStatus) {
             status.plans_reused,
         ),
         (
+            "pyralog_distributed_queries_total",
+            "counter",
+            "Queries that were sent to several nodes since the start.",
+            status.distributed_queries,
+        ),
+        (
+            "pyralog_distributed_fallbacks_total",
+            "counter",
+            "Queries that were sent to several nodes, and that this one ran alone in the end, since the start.",
+            status.distributed_fallbacks,
+        ),
+        (
+            "pyralog_distributed_scans",
+            "gauge",
+            "Scans that this node holds for tasks of queries, its own and others'.",
+            status.distributed_scans,
+        ),
+        (
             "pyralog_query_memory_bytes",
             "gauge",
             "Query memory in use.",

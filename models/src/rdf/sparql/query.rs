@@ -340,7 +340,7 @@ impl Session {
         };
         let prepared = runner.prepare(&plan).await?;
         if is_kept
-            && matches!(reader, Reader::Snapshot(_))
+            && matches!(reader, Reader::Snapshot { .. })
             && let Some(plan) = prepared.again()?
         {
             let context = evaluation.context.clone();

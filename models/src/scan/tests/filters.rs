@@ -14,7 +14,7 @@ use super::store::{explain, flushed, run, scans};
 use crate::scan::RelationSource;
 use crate::scan::predicate::Predicate;
 use crate::scan::shape::TableShape;
-use crate::scan::source::ScanRequest;
+use crate::scan::source::{Readers, ScanRequest};
 
 #[tokio::test]
 async fn a_plain_filter_leaves_no_operator_above() {
@@ -39,6 +39,7 @@ fn source(limit: Option<usize>) -> RelationSource {
         limit,
         target_partitions: 1,
         batch_size: 256,
+        readers: Readers::One,
     };
     RelationSource::plan(shape, request).unwrap()
 }

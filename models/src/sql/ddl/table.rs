@@ -274,10 +274,10 @@ async fn create_as(
     create: &CreateTable,
     query: datafusion::sql::sqlparser::ast::Query,
 ) -> Result<QueryResult> {
-    let (state, plan) = session.plan_query(SqlStatement::Query(Box::new(query)), &Parameters::None).await?;
+    let (state, plan, reader) = session.plan_query(SqlStatement::Query(Box::new(query)), &Parameters::None).await?;
     let names = create.columns.iter().map(|c| name::fold(&c.name)).collect::<Vec<_>>();
     let plan = rename_columns(plan, &names)?;
-    let result = crate::session::run_plan(&state, &plan).await?;
+    let result = session.run_query(&state, &plan, &reader).await?;
     let mode = if create.or_replace {
         IngestMode::Replace
     } else {

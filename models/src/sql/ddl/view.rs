@@ -24,7 +24,7 @@ pub(super) async fn create(session: &Session, create: CreateView) -> Result<Quer
     }
     let columns: Vec<String> = create.columns.iter().map(|c| name::fold(&c.name)).collect();
     let statement = SqlStatement::Query(create.query.clone());
-    let (_, plan) = session.plan_query(statement, &Parameters::None).await?;
+    let (_, plan, _) = session.plan_query(statement, &Parameters::None).await?;
     rename_columns(plan, &columns)?;
     let view = Object::View(ViewDefinition {
         query: create.query.to_string(),
