@@ -88,8 +88,8 @@ pub struct DatabaseStatus {
     pub distributed_queries: u64,
     /// Those of them that this node ran alone in the end.
     pub distributed_fallbacks: u64,
-    /// Scans of tasks that this node runs or holds for queries, its own and others'.
-    pub distributed_scans: u64,
+    /// Tasks of distributed queries that this node runs or has not yet forgotten, its own and others'.
+    pub distributed_tasks: u64,
     /// Bytes of query memory in use.
     pub query_memory_bytes: u64,
     /// Bytes of query memory allowed.
@@ -221,7 +221,7 @@ impl Database {
             plans_reused: self.engine.plans.runs(),
             distributed_queries: distributed.map_or(0, |d| d.queries.load(Ordering::Relaxed)),
             distributed_fallbacks: distributed.map_or(0, |d| d.fallbacks.load(Ordering::Relaxed)),
-            distributed_scans: distributed.map_or(0, Distributed::scans),
+            distributed_tasks: distributed.map_or(0, Distributed::tasks),
             query_memory_bytes: self.engine.runtime.memory_pool.reserved() as u64,
             query_memory_limit: self.engine.query_memory_limit,
         }

@@ -3,7 +3,8 @@
     TPCH_SF=1 PYRALOG_BIN=target/release/pyralog python tests/peers/partitions.py [1 4 8 3x1 3x8]
 
 One server for each, all with the same rows. `3x8`: a cluster of three nodes with eight partitions, which share the machine; the third is asked.
-`3x8:always`: the same, with `distributed = always` (or `off`, `auto`). `PUT_SECONDS=0`: TPC-H only.
+`3x8:always`: the same, with `distributed = always` (or `off`, `auto`). `8+by`: tables with keys of two columns are `PARTITION BY` the first of them.
+`PUT_SECONDS=0`: TPC-H only.
 Needs what `tpch.py` needs.
 """
 import contextlib, http.client, os, socket, statistics, sys, threading, time
@@ -19,7 +20,7 @@ CLUSTER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cluste
 
 def server(count):
     """A server with so many partitions, which may be the third node of three."""
-    count, _, mode = count.partition(":")
+    count, _, mode = count.replace("+by", "").partition(":")
     nodes, _, partitions = count.rpartition("x")
     os.environ["PYRALOG_DISTRIBUTED"] = mode or "auto"
     assert nodes in ("", "3"), count
@@ -53,10 +54,15 @@ def requests(server, clients, method):
     return len(latencies) / PUT_SECONDS, statistics.median(latencies) * 1e3
 
 
-def load(cursor, folder):
+def definition(folder, table, count):
+    text, keys = tpch.definition(folder, table), tpch.KEYS[table].split(", ")
+    return f"{text} PARTITION BY ({keys[0]})" if "+by" in count and len(keys) > 1 else text
+
+
+def load(cursor, folder, count):
     started = time.perf_counter()
     for table in tpch.KEYS:
-        cursor.execute(tpch.definition(folder, table))
+        cursor.execute(definition(folder, table, count))
         cursor.execute(f"INSERT INTO {table} SELECT * FROM '{folder}/{table}.parquet'")
     cursor.execute("CHECKPOINT")
     return time.perf_counter() - started
@@ -68,7 +74,7 @@ def main():
         servers = [stack.enter_context(server(count)) for count in COUNTS]
         connections = [stack.enter_context(tpch.dbapi.connect(server.flight, autocommit=True)) for server in servers]
         cursors = [stack.enter_context(connection.cursor()) for connection in connections]
-        loads = [load(cursor, folder) for cursor in cursors]
+        loads = [load(cursor, folder, count) for cursor, count in zip(cursors, COUNTS)]
         print("partitions     " + "".join(f"{count:>12}" for count in COUNTS))
         print("load s         " + "".join(f"{seconds:>12.2f}" for seconds in loads))
         totals = [0.0] * len(servers)

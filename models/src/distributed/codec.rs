@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::common::exec_datafusion_err;
 use datafusion::datasource::source::DataSourceExec;
@@ -14,7 +13,6 @@ use datafusion_proto::protobuf::PhysicalExprNode;
 use prost::Message;
 use pyralog_consensus::Node;
 use pyralog_storage::{RelationId, Timestamp};
-use tokio::sync::Notify;
 
 use crate::cooperative_joins;
 use crate::error::{Error, ErrorKind};
@@ -86,41 +84,12 @@ struct ScanPart {
 #[derive(Clone)]
 pub(super) struct Codec {
     node: Arc<Node>,
-    /// Told of each scan that arrives.
-    arrived: Arc<Notify>,
-    /// How many scans are held.
-    held: Arc<AtomicUsize>,
-}
-
-/// One scan that is held.
-struct Held(Arc<AtomicUsize>);
-
-impl Held {
-    fn new(count: &Arc<AtomicUsize>) -> Held {
-        count.fetch_add(1, Ordering::Relaxed);
-        Held(Arc::clone(count))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Codec {
     /// For plans of this node, and of others that it gets.
-    pub(super) fn new(node: Arc<Node>, arrived: Arc<Notify>) -> Codec {
-        Codec {
-            node,
-            arrived,
-            held: Arc::default(),
-        }
-    }
-
-    /// How many scans tasks hold, and with them timestamps.
-    pub(super) fn scans(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+    pub(super) fn new(node: Arc<Node>) -> Codec {
+        Codec { node }
     }
 
     fn decode_scan(&self, scan: Scan, context: &TaskContext, converter: &dyn PhysicalProtoConverterExtension) -> Result<PartitionScan> {
@@ -153,9 +122,7 @@ impl Codec {
             statics: decode(&scan.statics)?,
             dynamics: decode(&scan.dynamics)?,
         };
-        let scan = PartitionScan::received(spec, &self.node, Arc::new(Held::new(&self.held)))?;
-        self.arrived.notify_one();
-        Ok(scan)
+        PartitionScan::received(spec, &self.node)
     }
 
     fn encode_scan(&self, spec: &PartitionScanSpec, converter: &dyn PhysicalProtoConverterExtension) -> Result<Scan> {

@@ -17,7 +17,7 @@ mod codec;
 mod deal;
 mod eligible;
 mod explain;
-mod panics;
+mod guard;
 mod run;
 mod worker;
 

@@ -20,9 +20,8 @@ use datafusion_distributed::{
 };
 use datafusion_proto::bytes::physical_plan_from_bytes_with_proto_converter;
 use datafusion_proto::physical_plan::DeduplicatingProtoConverter;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use pyralog_consensus::Node;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -30,7 +29,7 @@ use super::channel::Channels;
 use super::check::{check_arrived, check_limits, has_unsure_subquery};
 use super::codec::Codec;
 use super::deal::{Deal, Nodes, desired_tasks, routes, scale_up, url_of};
-use super::worker::{WorkerStates, worker};
+use super::worker::{Tasks, WorkerStates, worker};
 use super::{Mode, SharedCarrier, eligible, explain};
 use crate::cooperative_joins::{self, CooperativeJoins};
 use crate::engine::Engine;
@@ -43,8 +42,10 @@ use crate::session::Reader;
 const MANY_ROWS: u64 = 25_000_000;
 /// Rows that make a task worth while.
 const ROWS_A_TASK: u64 = 1_000_000;
-/// How often a worker is made to forget tasks that are over, and what they have pinned.
-const SWEEP: Duration = Duration::from_millis(500);
+/// How often a worker is made to forget tasks that are over, while it has any, and after how many reads its cache does so (moka's
+/// `READ_LOG_FLUSH_POINT`, and the one that notices).
+const SWEEP: Duration = Duration::from_millis(40);
+const SWEEP_READS: usize = 65;
 /// Bytes of one connection that are buffered for a task, at most, and which part of a query's memory that is.
 const BUFFER: (u64, usize) = (64, 16 << 20);
 
@@ -101,8 +102,7 @@ impl Distributed {
         if engine.node.partitions().len() < 2 || engine.config.peer.is_none() {
             return None;
         }
-        let live = Arc::new(Notify::new());
-        let codec = Codec::new(Arc::clone(&engine.node), Arc::clone(&live));
+        let codec = Codec::new(Arc::clone(&engine.node));
         let mut channels = Channels {
             own: engine.node.status().node_id,
             worker: None,
@@ -115,7 +115,7 @@ impl Distributed {
         Some(Distributed {
             node: Arc::clone(&engine.node),
             base: Arc::clone(&engine.base_state),
-            sweeper: tokio::spawn(sweep(worker.clone(), codec.clone(), live)),
+            sweeper: tokio::spawn(sweep(worker.clone(), Arc::clone(states.tasks()))),
             worker,
             states,
             codec,
@@ -131,9 +131,9 @@ impl Distributed {
         &self.worker
     }
 
-    /// Scans that tasks hold.
-    pub(crate) fn scans(&self) -> u64 {
-        self.codec.scans() as u64
+    /// Tasks that this node runs, or has not yet forgotten.
+    pub(crate) fn tasks(&self) -> u64 {
+        self.states.tasks().count() as u64
     }
 
     /// A plan for several nodes; `None`: it is to be run here.
@@ -291,14 +291,11 @@ impl Drop for Distributed {
     }
 }
 
-/// Whether this node may do what several could not: all but what the rows themselves, or too little memory, are to blame for.
+/// Whether this node may do what several could not: all but what the rows themselves are to blame for. One node's plan needs less memory: what
+/// is sent to other nodes, and what comes from them, does not spill.
 fn may_pass(error: &DataFusionError) -> bool {
     let error = Error::from(error);
-    match error.kind {
-        ErrorKind::InvalidInput => error.code == "22000" || !error.code.starts_with("22"),
-        ErrorKind::ResourceExhausted => false,
-        _ => true,
-    }
+    error.kind != ErrorKind::InvalidInput || error.code == "22000" || !error.code.starts_with("22")
 }
 
 /// The schema of both plans' rows. Planned in two ways, a column may be known not to be null in one only.
@@ -327,24 +324,27 @@ fn with_schema(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     )?)
 }
 
-/// Makes a worker forget what is over: its cache drops entries only when it is used.
-async fn sweep(worker: Worker, codec: Codec, arrived: Arc<Notify>) {
+/// Makes a worker forget what is over, and let go of its memory and its timestamps: its cache drops entries only when it was used a while after
+/// they were removed, or often.
+async fn sweep(worker: Worker, tasks: Arc<Tasks>) {
     loop {
-        arrived.notified().await;
-        while codec.scans() > 0 {
+        tasks.some().await;
+        while tasks.count() > 0 {
             tokio::time::sleep(SWEEP).await;
-            let nothing = ExecuteTaskRequest {
-                task_key: TaskKey {
-                    query_id: Uuid::nil(),
-                    stage_id: 0,
-                    task_number: 0,
-                },
-                target_partition_start: 0,
-                target_partition_end: 0,
-                producer_head: ProducerHead::None,
-            };
-            // Nobody sets that task: it is only looked for.
-            let _unknown = tokio::time::timeout(Duration::ZERO, worker.execute_task(nothing)).await;
+            for _ in 0..SWEEP_READS {
+                let nothing = ExecuteTaskRequest {
+                    task_key: TaskKey {
+                        query_id: Uuid::nil(),
+                        stage_id: 0,
+                        task_number: 0,
+                    },
+                    target_partition_start: 0,
+                    target_partition_end: 0,
+                    producer_head: ProducerHead::None,
+                };
+                // Nobody sets that task: it is only looked for.
+                let _unknown = worker.execute_task(nothing).now_or_never();
+            }
         }
     }
 }

@@ -1,15 +1,17 @@
 //! What runs the tasks of other nodes' queries.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::error::Result;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use datafusion_distributed::{DistributedExt, Worker, WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse, WorkerQueryContext};
+use tokio::sync::Notify;
 
 use super::channel::Channels;
 use super::codec::Codec;
-use super::{eligible, panics};
+use super::{eligible, guard};
 use crate::engine::Engine;
 use crate::sql::{checked_arithmetic, scalar_subquery};
 
@@ -23,6 +25,44 @@ pub(super) struct WorkerStates {
     higher_order: Vec<Arc<HigherOrderUDF>>,
     codec: Codec,
     channels: Channels,
+    tasks: Arc<Tasks>,
+}
+
+/// The tasks of a worker.
+#[derive(Default)]
+pub(super) struct Tasks {
+    count: AtomicUsize,
+    /// Told of each that comes.
+    arrived: Notify,
+}
+
+impl Tasks {
+    /// How many there are: that run, or that are over and not yet forgotten.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there is one.
+    pub(super) async fn some(&self) {
+        self.arrived.notified().await;
+    }
+}
+
+/// One task, as long as it is there.
+struct Task(Arc<Tasks>);
+
+impl Task {
+    fn new(tasks: &Arc<Tasks>) -> Task {
+        tasks.count.fetch_add(1, Ordering::Relaxed);
+        tasks.arrived.notify_one();
+        Task(Arc::clone(tasks))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl WorkerStates {
@@ -37,7 +77,13 @@ impl WorkerStates {
             base: Arc::clone(base),
             codec,
             channels,
+            tasks: Arc::default(),
         }
+    }
+
+    /// The tasks that were given states.
+    pub(super) fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
     }
 
     /// The state of a task. What the builder's options carry for the task itself stays.
@@ -61,13 +107,17 @@ impl WorkerStates {
 
 fn checked(event: WorkerPlanRewriteEvent<'_>) -> Result<WorkerPlanRewriteEventResponse> {
     eligible::check_stage(&event.plan)?;
-    Ok(WorkerPlanRewriteEventResponse::new(panics::caught(event.plan)?))
+    Ok(WorkerPlanRewriteEventResponse::new(guard::guarded(event.plan)?))
 }
 
 /// The worker of a node.
 pub(super) fn worker(engine: &Engine, states: WorkerStates) -> Worker {
     let build = move |context: WorkerQueryContext| {
-        let state = states.state(context.builder);
+        let mut builder = context.builder;
+        // Kept by the task's context.
+        let task = Arc::new(Task::new(&states.tasks));
+        builder.config().get_or_insert_default().set_extension(task);
+        let state = states.state(builder);
         async move { Ok(state) as Result<SessionState> }
     };
     Worker::from_session_builder(build)

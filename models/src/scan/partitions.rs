@@ -4,7 +4,6 @@
 //! has at a timestamp, once they have applied the log up to a position. A task is told both. At the node that runs it the timestamp is pinned
 //! when the plan arrives, and the rest (waiting, pruning, laying out) is done when the first of its streams is asked for.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -93,8 +92,6 @@ struct Replica {
     spec: Arc<PartitionScanSpec>,
     metrics: ExecutionPlanMetricsSet,
     state: tokio::sync::Mutex<State>,
-    /// Dropped with the plan.
-    _lease: Arc<dyn Any + Send + Sync>,
 }
 
 enum State {
@@ -129,11 +126,11 @@ impl PartitionScan {
         })
     }
 
-    /// A scan that has arrived. Pins its timestamp, and holds the lease as long as it is there.
+    /// A scan that has arrived. Pins its timestamp.
     ///
     /// # Errors
     /// When the spec does not fit this node's partitions, or what it wants to read is gone already.
-    pub(crate) fn received(spec: PartitionScanSpec, node: &Arc<Node>, lease: Arc<dyn Any + Send + Sync>) -> Result<PartitionScan> {
+    pub(crate) fn received(spec: PartitionScanSpec, node: &Arc<Node>) -> Result<PartitionScan> {
         let pinned = spec.parts.iter().map(|part| {
             let pinned = node.pin(part.partition, spec.timestamp).map_err(Error::from)?;
             Ok((pinned, part.applied))
@@ -146,7 +143,6 @@ impl PartitionScan {
             spec: Arc::clone(&scan.spec),
             metrics: scan.metrics.clone(),
             state,
-            _lease: lease,
         }));
         Ok(scan)
     }

@@ -219,10 +219,10 @@ fn database(text: &mut Exposition, status: &DatabaseStatus) {
             status.distributed_fallbacks,
         ),
         (
-            "pyralog_distributed_scans",
+            "pyralog_distributed_tasks",
             "gauge",
-            "Scans that this node holds for tasks of queries, its own and others'.",
-            status.distributed_scans,
+            "Tasks of distributed queries that this node runs or has not yet forgotten, its own and others'.",
+            status.distributed_tasks,
         ),
         (
             "pyralog_query_memory_bytes",
