@@ -202,7 +202,7 @@ fn queries_that_are_given_up_leave_nothing() {
             set(&db, "statement_timeout", "0").await;
             // A client that goes away in the middle.
             let rows = db.sql(endless).fetch_all();
-            let _left = tokio::time::timeout(Duration::from_millis(30), rows).await;
+            let _left = tokio::time::timeout(Duration::from_millis(150), rows).await;
             drop(db);
         }
     });
@@ -211,7 +211,7 @@ fn queries_that_are_given_up_leave_nothing() {
         until("no memory is held", || metric(node, "pyralog_query_memory_bytes") == 0.0);
     }
     let sent: f64 = nodes.iter().map(|node| metric(node, "pyralog_distributed_queries_total")).sum();
-    assert!(sent >= 2.0 * rounds as f64, "{sent}");
+    assert!(sent >= rounds as f64, "{sent}");
     assert!(cluster.panics().is_empty(), "{:?}", cluster.panics());
 }
 
