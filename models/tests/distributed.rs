@@ -367,6 +367,9 @@ async fn errors_keep_their_codes() {
         "SELECT sum(id * 9223372036854775) FROM a",
         "SELECT id, (SELECT k FROM few) FROM a",
         "SELECT id FROM a WHERE grp = (SELECT k FROM few WHERE k < 3)",
+        "SELECT id, (SELECT 1 UNION ALL SELECT max(k) FROM few) FROM a",
+        "SELECT id, (SELECT coalesce(x.k, y.k) FROM (SELECT max(k) k FROM few) x FULL JOIN (SELECT min(k) k FROM few) y ON x.k = y.k) FROM a",
+        "SELECT id, (SELECT sum(k) FROM (SELECT max(k) k FROM few) s GROUP BY ROLLUP (k)) FROM a",
     ] {
         let sent = node.status().distributed_queries;
         let (expected, found) = (run(&alone, sql).await.unwrap_err(), run(&together, sql).await.unwrap_err());

@@ -40,8 +40,10 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 30;
 /// Requests at a time between two nodes.
 const STREAMS: u32 = 1 << 16;
-/// How long a node may be silent.
-const ALIVE: Duration = Duration::from_secs(4);
+/// How often a node is asked whether it is there, and how long it may take to answer: its threads may all be busy with rows. (One that is gone is
+/// noticed by the peers, whose streams end then.)
+const ASKED: Duration = Duration::from_secs(4);
+const ANSWERED: Duration = Duration::from_secs(25);
 
 /// Reaches the workers of other nodes.
 pub struct PeerCarrier {
@@ -71,8 +73,8 @@ impl PeerCarrier {
             Endpoint::from_static("http://pyralog")
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
-                .http2_keep_alive_interval(ALIVE)
-                .keep_alive_timeout(ALIVE)
+                .http2_keep_alive_interval(ASKED)
+                .keep_alive_timeout(ANSWERED)
                 .keep_alive_while_idle(true)
                 .connect_with_connector_lazy(dial)
         });
@@ -95,8 +97,8 @@ pub async fn serve(worker: Worker, streams: mpsc::Receiver<(u64, PeerStream)>, s
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS)
-        .http2_keepalive_interval(Some(ALIVE))
-        .http2_keepalive_timeout(Some(ALIVE))
+        .http2_keepalive_interval(Some(ASKED))
+        .http2_keepalive_timeout(Some(ANSWERED))
         .add_service(worker.into_worker_server())
         .serve_with_incoming(incoming);
     tokio::select! {

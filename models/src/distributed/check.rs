@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::common::exec_err;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, FetchType, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::limit::GlobalLimitExec;
@@ -22,14 +22,33 @@ pub(super) fn has_unsure_subquery(plan: &LogicalPlan) -> Result<bool> {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 if let Expr::ScalarSubquery(subquery) = expr {
-                    let rows = subquery.subquery.max_rows();
-                    is_unsure |= subquery.outer_ref_columns.is_empty() && rows.is_none_or(|rows| rows > 1);
+                    is_unsure |= subquery.outer_ref_columns.is_empty() && !gives_one_row_at_most(&subquery.subquery);
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
         })
     })?;
     Ok(is_unsure)
+}
+
+/// Whether that is sure. (`LogicalPlan::max_rows` is an estimate: it has 0 for `SELECT 1`, and for what is joined with it.)
+fn gives_one_row_at_most(plan: &LogicalPlan) -> bool {
+    let mut plan = plan;
+    loop {
+        plan = match plan {
+            LogicalPlan::Projection(projection) => &projection.input,
+            LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            LogicalPlan::Sort(sort) => &sort.input,
+            LogicalPlan::Filter(filter) => &filter.input,
+            LogicalPlan::EmptyRelation(_) => return true,
+            LogicalPlan::Aggregate(aggregate) => return aggregate.group_expr.is_empty(),
+            LogicalPlan::Limit(limit) => match limit.get_fetch_type() {
+                Ok(FetchType::Literal(Some(0 | 1))) => return true,
+                _ => &limit.input,
+            },
+            _ => return false,
+        };
+    }
 }
 
 /// Refuses limits that are cut to 32 bits on their way.

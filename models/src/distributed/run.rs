@@ -265,18 +265,29 @@ impl Distributed {
     ) -> Result<SendableRecordBatchStream> {
         self.queries.fetch_add(1, Ordering::Relaxed);
         let fallbacks = Arc::clone(&self.fallbacks);
+        let tasks = Arc::clone(self.states.tasks());
         let schema = Arc::clone(&plan.schema);
         let rows = stream::once(async move {
             let mut rows = plan.execute()?;
-            let first = match rows.next().await {
-                Some(Err(error)) if may_pass(&error) => {
-                    tracing::warn!(%error, "a query could not be run on several nodes, and is run by this one");
-                    fallbacks.fetch_add(1, Ordering::Relaxed);
-                    rows = execute_stream(local, task)?;
-                    None
-                }
-                first => first,
-            };
+            let mut first = rows.next().await;
+            while matches!(&first, Some(Ok(batch)) if batch.num_rows() == 0) {
+                first = rows.next().await;
+            }
+            if let Some(Err(error)) = &first
+                && may_pass(error)
+            {
+                tracing::warn!(%error, "a query could not be run on several nodes, and is run by this one");
+                fallbacks.fetch_add(1, Ordering::Relaxed);
+                drop(rows);
+                // What its tasks held is needed now.
+                let forgotten = async {
+                    while tasks.count() > 0 {
+                        tokio::time::sleep(SWEEP / 4).await;
+                    }
+                };
+                let _others = tokio::time::timeout(4 * SWEEP, forgotten).await;
+                (first, rows) = (None, execute_stream(local, task)?);
+            }
             Ok::<_, DataFusionError>(stream::iter(first).chain(rows))
         });
         let typed = Arc::clone(&schema);

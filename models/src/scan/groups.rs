@@ -170,7 +170,9 @@ fn read_by_partition(input: &Arc<dyn ExecutionPlan>, mut columns: Vec<usize>) ->
         if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
             let source = |column: &usize| Some(projection.expr().get(*column)?.expr.downcast_ref::<Column>()?.index());
             columns = columns.iter().filter_map(source).collect();
-        } else if let Some(filter) = node.downcast_ref::<FilterExec>() {
+        } else if let Some(filter) = node.downcast_ref::<FilterExec>()
+            && filter.fetch().is_none()
+        {
             if let Some(projection) = filter.projection() {
                 columns = columns.iter().filter_map(|column| projection.get(*column).copied()).collect();
             }

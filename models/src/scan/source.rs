@@ -56,6 +56,9 @@ pub(super) struct ScanRequest {
     pub readers: Readers,
 }
 
+/// Views that there must be for each stream of a task, where several nodes read: some are read by others.
+const LEAST_VIEWS_A_STREAM: usize = 2;
+
 /// Who reads a relation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Readers {
@@ -187,6 +190,15 @@ impl RelationSource {
             Layout::Ordered(parts) if layout::has_whole_views(shape, parts) => self.layout.clone(),
             _ => return Ok(None),
         };
+        // A task has some of the views, of each of which there must be enough for its streams.
+        let is_task = self.readers == Readers::Tasks;
+        let streams = match is_task {
+            true => self.layout.partition_count() * LEAST_VIEWS_A_STREAM,
+            false => self.layout.partition_count(),
+        };
+        if shape.views.len() < streams {
+            return Ok(None);
+        }
         let streams = layout.partition_count();
         let rows = layout.rows(shape, None);
         let most = (0..streams).map(|stream| layout.rows(shape, Some(stream))).max().unwrap_or(0);
