@@ -355,3 +355,76 @@ async fn lookups_one_after_the_other_are_one_operator() {
         assert_ne!(count(&f, pattern).await, "0", "{pattern}");
     }
 }
+
+/// An unbound variable agrees with any value, which no hash table answers: sides that share no other variables are cut by whether they bind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_unbound_is_joined_by_hash_where_it_is_bound() {
+    const THINGS: usize = 600;
+    let f = open().await;
+    let name_of = |i: usize, unless: usize| (!i.is_multiple_of(unless)).then_some(i % 200);
+    let mut data = String::new();
+    for i in 0..THINGS {
+        data += &format!("<urn:a{i}> <urn:p> {i} . <urn:b{i}> <urn:q> {i} . ");
+        if let Some(name) = name_of(i, 50) {
+            data += &format!("<urn:a{i}> <urn:n> \"name {name}\" . ");
+        }
+        if let Some(name) = name_of(i, 40).filter(|name| *name < 150) {
+            data += &format!("<urn:b{i}> <urn:m> \"name {name}\" . ");
+        }
+    }
+    update(&f, &format!("INSERT DATA {{ {data} }}")).await.unwrap();
+    let left: Vec<(usize, Option<usize>)> = (0..THINGS).map(|i| (i, name_of(i, 50))).collect();
+    let right: Vec<(usize, Option<usize>)> = (0..THINGS).map(|i| (i, name_of(i, 40).filter(|name| *name < 150))).collect();
+    let agree = |a: &Option<usize>, b: &Option<usize>| a.is_none() || b.is_none() || a == b;
+    let pairs_of = |condition: &dyn Fn(usize, usize) -> bool| -> (usize, usize) {
+        let partners = |(i, a): &(usize, Option<usize>)| right.iter().filter(|(j, b)| agree(a, b) && condition(*i, *j)).count();
+        let counts: Vec<usize> = left.iter().map(partners).collect();
+        (counts.iter().sum(), counts.iter().filter(|count| **count == 0).count())
+    };
+    let a = "?a <urn:p> ?x OPTIONAL { ?a <urn:n> ?n }";
+    let b = "?b <urn:q> ?y OPTIONAL { ?b <urn:m> ?n }";
+    let (pairs, _) = pairs_of(&|_, _| true);
+    assert_eq!(count(&f, &format!("{{ {a} }} {{ {b} }}")).await, pairs.to_string());
+    // Only one side may leave it unbound.
+    let named = right.iter().filter(|(_, b)| b.is_some());
+    let some: usize = named.map(|(_, b)| left.iter().filter(|(_, a)| agree(a, b)).count()).sum();
+    assert_eq!(count(&f, &format!("{{ {a} }} {{ ?b <urn:m> ?n }}")).await, some.to_string());
+    assert_eq!(count(&f, &format!("{{ ?b <urn:m> ?n }} {{ {a} }}")).await, some.to_string());
+    let (pairs, alone) = pairs_of(&|x, y| x + 590 < y);
+    let optional = format!("{{ {a} }} OPTIONAL {{ {{ {b} }} FILTER(?x + 590 < ?y) }}");
+    assert_eq!(count(&f, &optional).await, (pairs + alone).to_string());
+    // Nobody is taken who shares nothing that both bind.
+    let is_taken = |a: &Option<usize>| a.is_some() && right.iter().any(|(_, b)| b == a);
+    let rest = left.iter().filter(|(_, a)| !is_taken(a)).count();
+    assert_eq!(count(&f, &format!("{{ {a} }} MINUS {{ {b} }}")).await, rest.to_string());
+    for pattern in [format!("{{ {a} }} {{ {b} }}"), optional, format!("{{ {a} }} MINUS {{ {b} }}")] {
+        let physical = plan(&f, &pattern).await;
+        assert!(
+            physical.contains("SharedExec") && physical.contains("HashJoinExec"),
+            "{pattern}: {physical}"
+        );
+    }
+}
+
+/// Each EXISTS that sees outer variables is joined to what is outside it; that is made once, however deep they nest.
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_of_nested_exists_do_not_grow_by_a_factor_each() {
+    let f = open().await;
+    let chain: String = (0..40).map(|i| format!("<urn:c{i}> <urn:next> <urn:c{}> . ", i + 1)).collect();
+    update(&f, &format!("INSERT DATA {{ {chain} }}")).await.unwrap();
+    for depth in 1..=6 {
+        // `?v0` is seen at every depth, so that it has to be brought there.
+        let mut inner = "FILTER(?v0 != ?w)".to_owned();
+        for level in (1..=depth).rev() {
+            let before = level - 1;
+            inner = format!(
+                "OPTIONAL {{ ?w{level} <urn:next> ?v0 }} OPTIONAL {{ ?v{before} <urn:next> ?v{level} }} FILTER(BOUND(?v{level}) && ?v0 != ?v{level} \
+                 && EXISTS {{ {{}} {inner} }})"
+            );
+        }
+        let query = format!("?v0 <urn:next> ?w {inner}");
+        let found = select(&f, &format!("SELECT (COUNT(*) AS ?n) {{ {query} }}")).await;
+        // The chain has 40 edges; so many further ones must follow.
+        assert_eq!(found, [(41 - depth).to_string()], "{query}");
+    }
+}

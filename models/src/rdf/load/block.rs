@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use datafusion::common::HashSet as FastSet;
-use oxrdf::{GraphName, Quad, TermRef};
+use oxrdf::{GraphNameRef, Quad, QuadRef, TermRef};
 
 use super::interner::{Given, Interner, NewTerms};
-use super::parse::{Lines, is_valid, parse_lines, parse_unchecked};
+use super::parse::{Lines, Statement, is_valid, parse_lines, parse_unchecked};
 use super::{RdfFault, RdfLoad};
 use crate::error::{Error, Result};
 use crate::rdf::term_entry::{EncodedRef, EntryRef};
@@ -29,7 +29,8 @@ impl Block {
     pub fn of_lines(lines: &Lines, load: &RdfLoad, interner: &Interner, scope: &Scope) -> (Result<Block>, Vec<RdfFault>) {
         let mut encoder = Encoder::new(interner, scope);
         encoder.checks = true;
-        if let Some(quads) = parse_unchecked(lines, load) {
+        if let Some(statements) = parse_unchecked(lines, load) {
+            let quads: Vec<QuadRef<'_>> = statements.iter().map(Statement::quad).collect();
             match encoder.encode(&quads) {
                 Err(Trouble::NoTerm) => {}
                 Err(Trouble::Error(error)) => return (Err(error), Vec::new()),
@@ -53,11 +54,11 @@ impl Block {
     }
 }
 
-fn graph_term(graph: &GraphName) -> Option<TermRef<'_>> {
+fn graph_term(graph: GraphNameRef<'_>) -> Option<TermRef<'_>> {
     match graph {
-        GraphName::DefaultGraph => None,
-        GraphName::NamedNode(name) => Some(name.as_ref().into()),
-        GraphName::BlankNode(name) => Some(name.as_ref().into()),
+        GraphNameRef::DefaultGraph => None,
+        GraphNameRef::NamedNode(name) => Some(name.into()),
+        GraphNameRef::BlankNode(name) => Some(name.into()),
     }
 }
 
@@ -103,31 +104,32 @@ impl<'a> Encoder<'a> {
     }
 
     fn encode_all(mut self, quads: &[Quad]) -> Result<Block> {
-        match self.encode(quads) {
+        let quads: Vec<QuadRef<'_>> = quads.iter().map(Quad::as_ref).collect();
+        match self.encode(&quads) {
             Ok(quads) => Ok(self.into_block(quads)),
             Err(Trouble::Error(error)) => Err(error),
             Err(Trouble::NoTerm) => Err(Error::internal("a checked term is none")),
         }
     }
 
-    fn encode(&mut self, quads: &[Quad]) -> Result<Vec<QuadIds>, Trouble> {
+    fn encode(&mut self, quads: &[QuadRef<'_>]) -> Result<Vec<QuadIds>, Trouble> {
         self.graphs.clear();
         if self.interner.has_dictionary() {
             self.give_together(quads)?;
         }
         let mut ids: Vec<QuadIds> = Vec::with_capacity(quads.len());
-        let mut before: Option<(&Quad, QuadIds)> = None;
+        let mut before: Option<(&QuadRef<'_>, QuadIds)> = None;
         for quad in quads {
             // Quads of one subject or graph mostly come together.
             let subject = match &before {
                 Some((last, ids)) if last.subject == quad.subject => ids[0],
-                _ => self.id(quad.subject.as_ref().into())?,
+                _ => self.id(quad.subject.into())?,
             };
             let predicate = match &before {
                 Some((last, ids)) if last.predicate == quad.predicate => ids[1],
-                _ => self.id(quad.predicate.as_ref().into())?,
+                _ => self.id(quad.predicate.into())?,
             };
-            let graph = match (&before, graph_term(&quad.graph_name)) {
+            let graph = match (&before, graph_term(quad.graph_name)) {
                 (_, None) => TermId::DEFAULT_GRAPH,
                 (Some((last, ids)), _) if last.graph_name == quad.graph_name => ids[3],
                 (_, Some(graph)) => {
@@ -136,7 +138,7 @@ impl<'a> Encoder<'a> {
                     id
                 }
             };
-            let encoded = [subject, predicate, self.id(quad.object.as_ref())?, graph];
+            let encoded = [subject, predicate, self.id(quad.object)?, graph];
             ids.push(encoded);
             before = Some((quad, encoded));
         }
@@ -167,11 +169,11 @@ impl<'a> Encoder<'a> {
     }
 
     /// Gives ids to all terms that were not seen before, so that the dictionary is asked once.
-    fn give_together(&mut self, quads: &[Quad]) -> Result<(), Trouble> {
+    fn give_together(&mut self, quads: &[QuadRef<'_>]) -> Result<(), Trouble> {
         let mut unknown: FastSet<EntryRef<'_>> = FastSet::new();
         for quad in quads {
-            let terms = [quad.subject.as_ref().into(), quad.predicate.as_ref().into(), quad.object.as_ref()];
-            for term in terms.into_iter().chain(graph_term(&quad.graph_name)) {
+            let terms = [quad.subject.into(), quad.predicate.into(), quad.object];
+            for term in terms.into_iter().chain(graph_term(quad.graph_name)) {
                 if let EncodedRef::Entry(entry) = EncodedRef::of(term, self.scope)
                     && self.interner.known(&entry).is_none()
                 {

@@ -10,6 +10,7 @@
 mod block;
 mod interner;
 mod parse;
+mod plain;
 mod runs;
 mod source;
 mod xml;

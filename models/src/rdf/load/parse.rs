@@ -8,11 +8,12 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use oxiri::Iri;
 use oxrdf::vocab::rdf;
-use oxrdf::{GraphName, Literal, NamedOrBlankNode, Quad, Term};
+use oxrdf::{GraphName, Literal, NamedOrBlankNode, Quad, QuadRef, Term};
 use oxrdfio::{RdfFormat, RdfParseError, RdfParser};
 use oxttl::{NQuadsParser, NTriplesParser, TurtleSyntaxError};
 use tokio::sync::mpsc;
 
+use super::plain;
 use super::xml::XmlGuard;
 use super::{RdfFault, RdfLoad};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +24,9 @@ use crate::rdf::term_id::Class;
 const CHUNK: usize = 8192;
 /// Bytes of terms that end a chunk: a long prefix or subject comes with each of its quads.
 const CHUNK_BYTES: usize = 16 << 20;
+
+/// Bytes of a line, about.
+const LINE_BYTES: usize = 128;
 
 /// Lines of a text.
 pub struct Lines {
@@ -46,27 +50,60 @@ pub fn is_in_lines(format: RdfFormat) -> bool {
     matches!(format, RdfFormat::NTriples | RdfFormat::NQuads)
 }
 
+/// The quad of a line.
+pub enum Statement<'a> {
+    /// Where it lies.
+    Plain(QuadRef<'a>),
+    /// Of a line that is not written as most are.
+    Parsed(Quad),
+}
+
+impl Statement<'_> {
+    /// The quad.
+    pub fn quad(&self) -> QuadRef<'_> {
+        match self {
+            Statement::Plain(quad) => *quad,
+            Statement::Parsed(quad) => quad.as_ref(),
+        }
+    }
+}
+
 /// Parses a block of lines without a look at its IRIs and language tags, of which most come again and again: who takes the quads has to check
 /// those that are new ([`is_valid`]). `None` where anything else is wrong with the lines, or may be.
-pub fn parse_unchecked(lines: &Lines, load: &RdfLoad) -> Option<Vec<Quad>> {
-    if has_surrogates(&lines.text) {
+pub fn parse_unchecked<'a>(lines: &'a Lines, load: &'a RdfLoad) -> Option<Vec<Statement<'a>>> {
+    let text = std::str::from_utf8(&lines.text).ok()?;
+    let mut statements = Vec::with_capacity(text.len() / LINE_BYTES);
+    let mut start = 0;
+    for end in memchr::memchr2_iter(b'\n', b'\r', text.as_bytes()).chain([text.len()]) {
+        let line = &text[start..end];
+        start = (end + 1).min(text.len());
+        let statement = match plain::quad(line, load.format != RdfFormat::NTriples) {
+            Some(quad) => Statement::Plain(in_graph_of(quad, load)?),
+            None if is_statement(line) => Statement::Parsed(parse_line(line, load)?),
+            None => continue,
+        };
+        statements.push(statement);
+    }
+    Some(statements)
+}
+
+/// The one quad of a line.
+fn parse_line(line: &str, load: &RdfLoad) -> Option<Quad> {
+    if has_surrogates(line.as_bytes()) {
         return None;
     }
-    let in_graph = |quad: Quad| in_graph(quad, load).ok();
-    let quads: Option<Vec<Quad>> = match load.format {
-        RdfFormat::NTriples => NTriplesParser::new()
-            .lenient()
-            .for_slice(&lines.text)
-            .map(|triple| in_graph(triple.ok()?.in_graph(GraphName::DefaultGraph)))
-            .collect(),
-        _ => NQuadsParser::new()
-            .lenient()
-            .for_slice(&lines.text)
-            .map(|quad| in_graph(quad.ok()?))
-            .collect(),
+    let (quad, more) = match load.format {
+        RdfFormat::NTriples => {
+            let mut triples = NTriplesParser::new().lenient().for_slice(line.as_bytes());
+            let triple = triples.next()?.ok()?;
+            (triple.in_graph(GraphName::DefaultGraph), triples.next().is_some())
+        }
+        _ => {
+            let mut quads = NQuadsParser::new().lenient().for_slice(line.as_bytes());
+            (quads.next()?.ok()?, quads.next().is_some())
+        }
     };
-    // Else a string goes on over the end of a line.
-    quads.filter(|quads| quads.len() == statements(&lines.text))
+    in_graph(quad, load).ok().filter(|_| !more)
 }
 
 /// Whether there may be escapes of UTF-16 surrogates, which are no characters.
@@ -74,19 +111,10 @@ fn has_surrogates(text: &[u8]) -> bool {
     memchr::memchr_iter(b'\\', text).any(|at| matches!(text.get(at + 1..at + 3), Some([b'u', b'd' | b'D'])))
 }
 
-/// Lines that are neither empty nor a comment.
-fn statements(text: &[u8]) -> usize {
-    let is_statement = |line: &[u8]| {
-        let first = line.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
-        first.is_some_and(|byte| *byte != b'#')
-    };
-    let mut count = 0;
-    let mut start = 0;
-    for end in memchr::memchr2_iter(b'\n', b'\r', text).chain([text.len()]) {
-        count += usize::from(is_statement(&text[start..end]));
-        start = (end + 1).min(text.len());
-    }
-    count
+/// Whether a line is neither empty nor a comment.
+fn is_statement(line: &str) -> bool {
+    let first = line.bytes().find(|byte| !matches!(byte, b' ' | b'\t'));
+    first.is_some_and(|byte| byte != b'#')
 }
 
 /// Whether a term that was parsed without a look at it is one.
@@ -156,6 +184,18 @@ fn in_graph(quad: Quad, load: &RdfLoad) -> std::result::Result<Quad, RdfFault> {
             place: None,
             message: format!("a quad of the graph {} where triples are expected", quad.graph_name),
         }),
+    }
+}
+
+/// As [`in_graph`], of a quad that lies elsewhere; `None` where that has another graph.
+fn in_graph_of<'a>(quad: QuadRef<'a>, load: &'a RdfLoad) -> Option<QuadRef<'a>> {
+    match &load.graph {
+        None => Some(quad),
+        Some(graph) if quad.graph_name.is_default_graph() => Some(QuadRef {
+            graph_name: graph.as_ref(),
+            ..quad
+        }),
+        Some(_) => None,
     }
 }
 

@@ -25,6 +25,13 @@ pub async fn write(transaction: &mut OpenTransaction, dataset: &DatasetDefinitio
     let blocks = Arc::new(blocks);
     let turns = Arc::new(Semaphore::new(threads));
     let mut writing = Vec::new();
+    // The largest run goes first, so that no other thread waits for it in the end.
+    let (run, terms_of, in_blocks) = (transaction.sorted_run(dataset.terms.id)?, dataset.clone(), Arc::clone(&blocks));
+    let work = move || {
+        let terms = sorted_terms(&in_blocks);
+        append_all(run, term_batches(&terms).map(|terms| term_rows(&terms_of, terms)))
+    };
+    writing.push(in_turn(&turns, Box::new(work)));
     for order in Order::ALL {
         let (run, blocks) = (transaction.sorted_run(dataset.order(order).id)?, Arc::clone(&blocks));
         let schema = dataset.order(order).clone();
@@ -34,12 +41,6 @@ pub async fn write(transaction: &mut OpenTransaction, dataset: &DatasetDefinitio
         };
         writing.push(in_turn(&turns, Box::new(work)));
     }
-    let (run, dataset) = (transaction.sorted_run(dataset.terms.id)?, dataset.clone());
-    let work = move || {
-        let terms = sorted_terms(&blocks);
-        append_all(run, term_batches(&terms).map(|terms| term_rows(&dataset, terms)))
-    };
-    writing.push(in_turn(&turns, Box::new(work)));
     let runs = futures::future::try_join_all(writing).await?;
     transaction.add_runs(runs).await
 }

@@ -282,25 +282,37 @@ impl ExtensionPlanner for BindPlanner {
         session: &dyn Session,
         _context: &PhysicalPlanningContext,
     ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
-        let (Some(node), [input]) = (node.as_any().downcast_ref::<Node>(), physical_inputs) else {
-            return Ok(None);
-        };
-        let columns = node.join.slots.iter().map(|slot| match &slot.input {
-            Some(name) => Ok(Some(input.schema().index_of(name)?)),
-            None => Ok(None),
-        });
-        let columns = columns.collect::<DataFusionResult<Vec<_>>>()?;
-        let outputs = node.join.slots.iter().enumerate().filter(|(_, slot)| slot.output.is_some());
-        let work = Work {
-            index: Arc::clone(&node.index),
-            steps: steps(&node.join.steps, &node.join.slots, session)?,
-            columns,
-            outputs: outputs.map(|(i, _)| i).collect(),
-            schema: Arc::clone(node.schema.inner()),
-            planned: Arc::clone(&node.join),
-        };
-        Ok(Some(Arc::new(BindExec::new(Arc::clone(input), Arc::new(work)))))
+        match physical_inputs {
+            [input] => bind_operator(node, input, session),
+            _ => Ok(None),
+        }
     }
+}
+
+/// The operator of a node over an input, if it is a bind join.
+pub fn bind_operator(
+    node: &dyn UserDefinedLogicalNode,
+    input: &Arc<dyn ExecutionPlan>,
+    session: &dyn Session,
+) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(node) = node.as_any().downcast_ref::<Node>() else {
+        return Ok(None);
+    };
+    let columns = node.join.slots.iter().map(|slot| match &slot.input {
+        Some(name) => Ok(Some(input.schema().index_of(name)?)),
+        None => Ok(None),
+    });
+    let columns = columns.collect::<DataFusionResult<Vec<_>>>()?;
+    let outputs = node.join.slots.iter().enumerate().filter(|(_, slot)| slot.output.is_some());
+    let work = Work {
+        index: Arc::clone(&node.index),
+        steps: steps(&node.join.steps, &node.join.slots, session)?,
+        columns,
+        outputs: outputs.map(|(i, _)| i).collect(),
+        schema: Arc::clone(node.schema.inner()),
+        planned: Arc::clone(&node.join),
+    };
+    Ok(Some(Arc::new(BindExec::new(Arc::clone(input), Arc::new(work)))))
 }
 
 fn steps(planned: &[Bind], slots: &[SlotPlan], session: &dyn Session) -> DataFusionResult<Arc<[Step]>> {

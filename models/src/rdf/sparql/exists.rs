@@ -119,13 +119,13 @@ impl Translator<'_> {
     }
 
     fn semi_join(&mut self, solutions: Solutions, pattern: &GraphPattern, graphs: &Graphs, kind: JoinType) -> Result<Solutions> {
-        let (inner, on) = self.inner_side(&solutions, pattern, graphs)?;
+        let (solutions, inner, on) = self.sides(solutions, pattern, graphs)?;
         solutions.joined(inner, kind, on)
     }
 
     /// The solutions with a further hidden variable: whether the pattern has a solution for each.
     fn mark(&mut self, solutions: Solutions, pattern: &GraphPattern, graphs: &Graphs) -> Result<(Solutions, String)> {
-        let (inner, on) = self.inner_side(&solutions, pattern, graphs)?;
+        let (solutions, inner, on) = self.sides(solutions, pattern, graphs)?;
         let column = self.names.fresh(MARK);
         let mut marked = solutions.joined(inner, JoinType::LeftMark, on)?;
         // The join calls its column so.
@@ -136,33 +136,28 @@ impl Translator<'_> {
         Ok((marked, column))
     }
 
-    /// The pattern's solutions, and when one of them belongs to an outer one.
-    fn inner_side(&mut self, outer: &Solutions, pattern: &GraphPattern, graphs: &Graphs) -> Result<(Solutions, Vec<Expr>)> {
-        let visible: Names = outer.variables.keys().filter(|name| !is_hidden(name)).cloned().collect();
+    /// The outer solutions, those of the pattern, and when one of these belongs to an outer one.
+    fn sides(&mut self, outer: Solutions, pattern: &GraphPattern, graphs: &Graphs) -> Result<(Solutions, Solutions, Vec<Expr>)> {
         let before = self.injected.take();
-        let result = self.inner_side_of(outer, &visible, pattern, graphs);
+        let result = self.sides_of(outer, pattern, graphs);
         self.injected = before;
         result
     }
 
-    fn inner_side_of(
-        &mut self,
-        outer: &Solutions,
-        visible: &Names,
-        pattern: &GraphPattern,
-        graphs: &Graphs,
-    ) -> Result<(Solutions, Vec<Expr>)> {
+    fn sides_of(&mut self, outer: Solutions, pattern: &GraphPattern, graphs: &Graphs) -> Result<(Solutions, Solutions, Vec<Expr>)> {
+        let visible: Names = outer.variables.keys().filter(|name| !is_hidden(name)).cloned().collect();
         let made = scope::made(pattern);
         let fixed: Names = scope::mentioned(pattern)
             .into_iter()
             .filter(|name| visible.contains(name) && !made.contains(name))
             .collect();
-        if is_independent(pattern, visible) || fixed.is_empty() {
+        if is_independent(pattern, &visible) || fixed.is_empty() {
             let inner = self.pattern(pattern, graphs)?.visible();
-            let on = compatible(outer, &inner);
-            return Ok((inner, on));
+            let on = compatible(&outer, &inner);
+            return Ok((outer, inner, on));
         }
-        self.injected = Some(self.inject(outer, fixed.clone())?);
+        let outer = self.shared(outer)?;
+        self.injected = Some(self.inject(&outer, fixed)?);
         let inner = self.pattern(pattern, graphs)?;
         growth::check_plan(&inner.plan)?;
         let mut on = Vec::new();
@@ -176,7 +171,7 @@ impl Translator<'_> {
         left.variables.retain(|name, _| made.contains(name) || is_key(name));
         right.variables.retain(|name, _| made.contains(name) || is_key(name));
         on.extend(compatible(&left, &right));
-        Ok((inner, on))
+        Ok((outer, inner, on))
     }
 
     /// The different values that solutions give variables.
@@ -217,7 +212,12 @@ impl Translator<'_> {
         condition: &Expression,
         graphs: &Graphs,
     ) -> Result<Solutions> {
-        let mut first = self.pattern(left, graphs)?.visible();
+        let left = self.pattern(left, graphs)?.visible();
+        let mut first = self.shared(left)?;
+        let alone = Solutions {
+            estimate: first.estimate.clone(),
+            ..first.renamed(&mut self.names)?
+        };
         let names: Vec<String> = first.variables.keys().cloned().collect();
         // Under a name that no join looks at, the value before the right side may bind it.
         for name in &names {
@@ -227,7 +227,7 @@ impl Translator<'_> {
         let right = self.pattern(right, graphs)?;
         let pairs = first.join(&mut self.names, right)?;
         let pairs = self.filtered(pairs, condition, graphs)?;
-        let alone = self.pattern(left, graphs)?.visible();
+        let pairs = self.shared(pairs)?;
         let taken = pairs.renamed(&mut self.names)?;
         let on = names
             .iter()

@@ -61,17 +61,22 @@ impl Growth {
     }
 }
 
-/// Refuses a plan that is too large to be planned.
-pub fn check_plan(plan: &LogicalPlan) -> Result<()> {
+/// The nodes of a plan, counted until they are more than so many.
+pub fn nodes(plan: &LogicalPlan, most: usize) -> Result<usize> {
     let mut nodes = 0;
     plan.apply(|_| {
         nodes += 1;
-        Ok(match nodes > MAX_NODES {
+        Ok(match nodes > most {
             true => TreeNodeRecursion::Stop,
             false => TreeNodeRecursion::Continue,
         })
     })?;
-    match nodes > MAX_NODES {
+    Ok(nodes)
+}
+
+/// Refuses a plan that is too large to be planned.
+pub fn check_plan(plan: &LogicalPlan) -> Result<()> {
+    match nodes(plan, MAX_NODES)? > MAX_NODES {
         true => Err(too_large("operators of a plan", MAX_NODES)),
         false => Ok(()),
     }

@@ -99,7 +99,7 @@ impl Translator<'_> {
                     return self.join_basic(left, patterns, graphs);
                 }
                 let right = self.pattern(right, graphs)?.visible();
-                left.join(&mut self.names, right)
+                self.join(left, right)
             }
             GraphPattern::LeftJoin {
                 left,
@@ -116,12 +116,7 @@ impl Translator<'_> {
                     Err(left) => left,
                 };
                 let right = self.pattern(right, graphs)?.visible();
-                let both = left.of_both(&right);
-                let condition = expression
-                    .as_ref()
-                    .map(|expression| self.expressions(&both).boolean(expression))
-                    .transpose()?;
-                left.left_join(&mut self.names, right, condition)
+                self.left_join(left, right, expression.as_ref())
             }
             GraphPattern::Filter { expr, inner } => {
                 if let Some(other) = self.condition_first(expr, inner) {
@@ -149,7 +144,7 @@ impl Translator<'_> {
             GraphPattern::Minus { left, right } => {
                 let left = self.pattern(left, graphs)?.visible();
                 let right = self.pattern(right, graphs)?.visible();
-                left.minus(right, self.injected.as_ref())
+                self.minus(left, right)
             }
             GraphPattern::Graph { name, inner } => {
                 let found = self.graph(name, inner)?;

@@ -32,6 +32,7 @@ use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceCh
 use super::bind::{BindExec, bind_rows};
 use super::counted::counted_rows;
 use super::expand::expand_rows;
+use super::plain;
 use crate::cooperative_joins;
 use crate::engine::SmallState;
 use crate::error::Result;
@@ -251,6 +252,15 @@ impl Shape {
     }
 }
 
+/// Plans a part of a plan by itself, for the threads of the whole.
+pub async fn planned_apart(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let shape = Shape {
+        is_plain: false,
+        ..Shape::of(plan)?
+    };
+    planned(state, plan, &shape).await
+}
+
 async fn planned(state: &SessionState, plan: &LogicalPlan, shape: &Shape) -> Result<Arc<dyn ExecutionPlan>> {
     let options = Arc::clone(state.config_options());
     // What translations of queries compare has one type already; what unions, joins and functions of SQL take together may not.
@@ -261,7 +271,11 @@ async fn planned(state: &SessionState, plan: &LogicalPlan, shape: &Shape) -> Res
             for rule in shape.rules() {
                 plan = applied(rule.as_ref(), plan, &context)?;
             }
-            plan.transform_up(merged_projections)?.data
+            let plan = plan.transform_up(merged_projections)?.data;
+            if let Some(operators) = plain::operators(&plan, state)? {
+                return Ok(operators);
+            }
+            plan
         }
         false => {
             let analyzed = ANALYZER.execute_and_check(plan.clone(), &options, |_, _| {})?;
