@@ -143,3 +143,55 @@ async fn what_is_different_each_time_is_not_kept() {
     }
     assert_eq!(reused(&f), 0);
 }
+
+/// Plain plans take few rows, no rows and all but some of them, below sorts and above.
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_plans_are_cut_where_they_are_asked_to_be() {
+    let f = open().await;
+    let data: String = (0..30).map(|i| format!("<urn:x> <urn:v> {} . ", (i * 7) % 30)).collect();
+    update(&f, &format!("INSERT DATA {{ {data} }}")).await.unwrap();
+    let cases = [
+        ("SELECT ?v { <urn:x> <urn:v> ?v } ORDER BY ?v LIMIT 0", ""),
+        ("SELECT ?v { <urn:x> <urn:v> ?v } ORDER BY ?v OFFSET 40 LIMIT 3", ""),
+        ("SELECT ?v { <urn:x> <urn:v> ?v } ORDER BY ?v OFFSET 27", "27 28 29"),
+        ("SELECT ?v { <urn:x> <urn:v> ?v } ORDER BY DESC(?v) OFFSET 1 LIMIT 2", "28 27"),
+        (
+            "SELECT (?v + 1 AS ?w) { <urn:x> <urn:v> ?v FILTER(?v > 20) } ORDER BY ?w LIMIT 2",
+            "22 23",
+        ),
+        (
+            "SELECT DISTINCT (?v > 20 AS ?w) { <urn:x> <urn:v> ?v } ORDER BY ?w LIMIT 5",
+            "false true",
+        ),
+        (
+            "SELECT ?v { { SELECT ?v { <urn:x> <urn:v> ?v } ORDER BY ?v LIMIT 5 } } ORDER BY DESC(?v) LIMIT 2",
+            "4 3",
+        ),
+        (
+            "SELECT ?v { { SELECT ?v { <urn:x> <urn:v> ?v } ORDER BY ?v LIMIT 0 } } ORDER BY DESC(?v) LIMIT 2",
+            "",
+        ),
+        (
+            "SELECT (COUNT(DISTINCT ?w) AS ?n) (SUM(?v) AS ?s) { <urn:x> <urn:v> ?v BIND(?v > 20 AS ?w) }",
+            "2 435",
+        ),
+        (
+            "SELECT ?w (COUNT(*) AS ?n) { <urn:x> <urn:v> ?v BIND(?v > 20 AS ?w) } GROUP BY ?w HAVING(COUNT(*) < 10) ORDER BY ?w",
+            "true 9",
+        ),
+        ("SELECT (COUNT(*) AS ?n) { <urn:nothing> <urn:v> ?v }", "0"),
+        ("SELECT (COUNT(*) AS ?n) { <urn:x> <urn:v> ?v } LIMIT 0", ""),
+        ("SELECT * { { SELECT ?v { <urn:x> <urn:v> ?v } ORDER BY ?v LIMIT 5 } } LIMIT 0", ""),
+        (
+            "SELECT (?w * 10 AS ?x) { { SELECT DISTINCT (?v > 20 AS ?b) (1 AS ?w) { <urn:x> <urn:v> ?v } } } OFFSET 1 LIMIT 1",
+            "10",
+        ),
+        ("SELECT (MAX(?v) AS ?n) { <urn:x> <urn:v> ?v } LIMIT 1", "29"),
+    ];
+    for (query, expected) in cases {
+        // The second time it is kept, the third time its plan is run again.
+        for _ in 0..4 {
+            assert_eq!(rows(&f.session, query).await.join(" "), expected, "{query}");
+        }
+    }
+}

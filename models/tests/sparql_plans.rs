@@ -397,7 +397,19 @@ async fn what_may_be_unbound_is_joined_by_hash_where_it_is_bound() {
     let is_taken = |a: &Option<usize>| a.is_some() && right.iter().any(|(_, b)| b == a);
     let rest = left.iter().filter(|(_, a)| !is_taken(a)).count();
     assert_eq!(count(&f, &format!("{{ {a} }} MINUS {{ {b} }}")).await, rest.to_string());
-    for pattern in [format!("{{ {a} }} {{ {b} }}"), optional, format!("{{ {a} }} MINUS {{ {b} }}")] {
+    // What one of both leaves unbound agrees with any.
+    let has_partner = |a: &Option<usize>, b_of: &dyn Fn(usize) -> Option<usize>| (0..THINGS).any(|j| agree(a, &b_of(j)));
+    let m_of = |j: usize| right[j].1.or(Some(usize::MAX));
+    let some = left.iter().filter(|(_, a)| has_partner(a, &m_of)).count();
+    let any = format!("{a} FILTER EXISTS {{ ?b <urn:m> ?n }}");
+    assert_eq!(count(&f, &any).await, some.to_string());
+    let none = format!("{a} FILTER NOT EXISTS {{ ?b <urn:m> ?n }}");
+    assert_eq!(count(&f, &none).await, (THINGS - some).to_string());
+    let all = format!("{a} FILTER EXISTS {{ {{ ?b <urn:m> ?n }} UNION {{ ?b <urn:q> 7 }} }}");
+    assert_eq!(count(&f, &all).await, THINGS.to_string());
+    let all = format!("{a} FILTER NOT EXISTS {{ {{ ?b <urn:m> ?n }} UNION {{ ?b <urn:q> 7 }} }}");
+    assert_eq!(count(&f, &all).await, "0");
+    for pattern in [format!("{{ {a} }} {{ {b} }}"), optional, format!("{{ {a} }} MINUS {{ {b} }}"), none] {
         let physical = plan(&f, &pattern).await;
         assert!(
             physical.contains("SharedExec") && physical.contains("HashJoinExec"),
@@ -426,5 +438,28 @@ async fn plans_of_nested_exists_do_not_grow_by_a_factor_each() {
         let found = select(&f, &format!("SELECT (COUNT(*) AS ?n) {{ {query} }}")).await;
         // The chain has 40 edges; so many further ones must follow.
         assert_eq!(found, [(41 - depth).to_string()], "{query}");
+    }
+}
+
+/// However many OPTIONALs are cut one after the other, by what may be unbound: each holds the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_solutions_that_are_held_within_each_other() {
+    let f = open().await;
+    let data: String = (0..40)
+        .map(|i| format!("<urn:a{i}> <urn:p> {i} . <urn:b{i}> <urn:m> \"name {i}\" . "))
+        .collect();
+    update(&f, &format!("INSERT DATA {{ {data} <urn:a1> <urn:n> \"name 7\" }}"))
+        .await
+        .unwrap();
+    for depth in [1, 10, 60] {
+        let more: String = (0..depth)
+            .map(|i| format!("OPTIONAL {{ {{ ?b{i} <urn:m> ?n FILTER(?n = \"name 7\") }} UNION {{ ?b{i} <urn:none> ?n }} }} "))
+            .collect();
+        let query = format!("SELECT (COUNT(*) AS ?n) {{ {{ ?a <urn:p> ?x OPTIONAL {{ ?a <urn:n> ?n }} }} {more} }}");
+        let found = crate::fixture::rows(&f.session, &format!("SELECT * FROM sparql('kb', '{query}')")).await;
+        match found {
+            Ok(rows) => assert_eq!(rows, ["40"], "{depth}"),
+            Err(error) => assert!(depth > 10 && error.code == "54001", "{depth}: {error:?}"),
+        }
     }
 }

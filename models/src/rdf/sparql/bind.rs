@@ -21,7 +21,7 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
-use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_expr::{EquivalenceProperties, create_physical_expr};
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::statistics::StatisticsArgs;
@@ -31,10 +31,10 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, stream};
 
 use super::plan::SMALL;
-use super::probe::{Condition, Machine, Place, Probe, Progress, Rows, Step, UNBOUND};
+use super::probe::{BUDGET, Condition, Machine, Place, Probe, Progress, Rows, Step, UNBOUND};
 use crate::error::Result;
-use crate::rdf::blocking;
 use crate::rdf::quad_index::QuadIndex;
+use crate::rdf::{FEW, blocking};
 
 /// A variable on its way through the patterns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -334,7 +334,9 @@ fn steps(planned: &[Bind], slots: &[SlotPlan], session: &dyn Session) -> DataFus
                     seen.push(slot);
                 }
                 let schema = Arc::new(Schema::new(fields));
-                let expression = session.create_physical_expr(condition.clone(), &DFSchema::try_from(Arc::clone(&schema))?)?;
+                // What translations compare has one type already.
+                let columns = DFSchema::try_from(Arc::clone(&schema))?;
+                let expression = create_physical_expr(condition, &columns, session.execution_props(), &PhysicalPlanningContext::default())?;
                 Step::Keep(Condition {
                     expression,
                     schema,
@@ -459,6 +461,7 @@ impl ExecutionPlan for BindExec {
             input: self.input.execute(partition, context)?,
             work: Arc::clone(&self.work),
             current: None,
+            first: FEW,
         };
         let batches = stream::unfold(run, |mut run| async move {
             let next = run.next().await.transpose()?;
@@ -474,6 +477,8 @@ struct Run {
     input: SendableRecordBatchStream,
     work: Arc<Work>,
     current: Option<(RecordBatch, Machine)>,
+    /// Lookups, or rows, that are still done without making room for other tasks: most queries end within them, and it takes longer than they do.
+    first: usize,
 }
 
 impl Run {
@@ -486,8 +491,15 @@ impl Run {
                 self.current = Some((batch, machine));
                 continue;
             };
-            match blocking(machine.rows(), || machine.advance())? {
-                Progress::Rows(rows) => return self.work.output(batch, &rows).map(Some),
+            let progress = match self.first {
+                0 => blocking(BUDGET, || machine.work(&mut BUDGET.clone()))?,
+                _ => machine.work(&mut self.first)?,
+            };
+            match progress {
+                Progress::Rows(rows) => {
+                    self.first = self.first.saturating_sub(rows.len());
+                    return self.work.output(batch, &rows).map(Some);
+                }
                 Progress::Worked => tokio::task::yield_now().await,
                 Progress::Done => self.current = None,
             }

@@ -14,6 +14,7 @@ use spargebra::term::{NamedNodePattern, Variable};
 use super::growth;
 use super::operator::Operator;
 use super::pattern::Translator;
+use super::projected::projected;
 use super::scope::{self, Names};
 use super::solutions::{Binding, Solutions, compatible, first_of, is_hidden, is_key};
 use super::triple::Graphs;
@@ -47,6 +48,8 @@ impl Injected {
         Some(key.expr().eq(lit(TermId::DEFAULT_GRAPH.0)))
     }
 }
+
+type Sides = (Solutions, Solutions, Option<Vec<Expr>>);
 
 /// A value that is never null: the default graph's id, which no variable has, stands for an unbound one.
 fn key_of(binding: &Binding) -> Expr {
@@ -120,31 +123,35 @@ impl Translator<'_> {
 
     fn semi_join(&mut self, solutions: Solutions, pattern: &GraphPattern, graphs: &Graphs, kind: JoinType) -> Result<Solutions> {
         let (solutions, inner, on) = self.sides(solutions, pattern, graphs)?;
-        solutions.joined(inner, kind, on)
+        match on {
+            Some(on) => solutions.joined(inner, kind, on),
+            None => self.kept(solutions, inner, kind),
+        }
     }
 
     /// The solutions with a further hidden variable: whether the pattern has a solution for each.
     fn mark(&mut self, solutions: Solutions, pattern: &GraphPattern, graphs: &Graphs) -> Result<(Solutions, String)> {
         let (solutions, inner, on) = self.sides(solutions, pattern, graphs)?;
+        let on = on.unwrap_or_else(|| compatible(&solutions, &inner));
         let column = self.names.fresh(MARK);
         let mut marked = solutions.joined(inner, JoinType::LeftMark, on)?;
         // The join calls its column so.
         let mut columns = marked.columns();
         columns.push(ident("mark").alias(&column));
-        marked.plan = LogicalPlanBuilder::from(marked.plan).project(columns)?.build()?;
+        marked.plan = projected(marked.plan, columns)?;
         marked.variables.insert(column.clone(), Binding::new(column.clone(), false));
         Ok((marked, column))
     }
 
-    /// The outer solutions, those of the pattern, and when one of these belongs to an outer one.
-    fn sides(&mut self, outer: Solutions, pattern: &GraphPattern, graphs: &Graphs) -> Result<(Solutions, Solutions, Vec<Expr>)> {
+    /// The outer solutions, those of the pattern, and when one of these belongs to an outer one; `None`: where they agree.
+    fn sides(&mut self, outer: Solutions, pattern: &GraphPattern, graphs: &Graphs) -> Result<Sides> {
         let before = self.injected.take();
         let result = self.sides_of(outer, pattern, graphs);
         self.injected = before;
         result
     }
 
-    fn sides_of(&mut self, outer: Solutions, pattern: &GraphPattern, graphs: &Graphs) -> Result<(Solutions, Solutions, Vec<Expr>)> {
+    fn sides_of(&mut self, outer: Solutions, pattern: &GraphPattern, graphs: &Graphs) -> Result<Sides> {
         let visible: Names = outer.variables.keys().filter(|name| !is_hidden(name)).cloned().collect();
         let made = scope::made(pattern);
         let fixed: Names = scope::mentioned(pattern)
@@ -153,8 +160,7 @@ impl Translator<'_> {
             .collect();
         if is_independent(pattern, &visible) || fixed.is_empty() {
             let inner = self.pattern(pattern, graphs)?.visible();
-            let on = compatible(&outer, &inner);
-            return Ok((outer, inner, on));
+            return Ok((outer, inner, None));
         }
         let outer = self.shared(outer)?;
         self.injected = Some(self.inject(&outer, fixed)?);
@@ -171,7 +177,7 @@ impl Translator<'_> {
         left.variables.retain(|name, _| made.contains(name) || is_key(name));
         right.variables.retain(|name, _| made.contains(name) || is_key(name));
         on.extend(compatible(&left, &right));
-        Ok((outer, inner, on))
+        Ok((outer, inner, Some(on)))
     }
 
     /// The different values that solutions give variables.

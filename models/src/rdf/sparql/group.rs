@@ -13,6 +13,7 @@ use super::aggregate::SetFunction;
 use super::conversion::Conversion;
 use super::estimate::{Estimate, Wanted};
 use super::pattern::Translator;
+use super::projected::projected;
 use super::query::SparqlJoin;
 use super::scope;
 use super::solutions::{Binding, Solutions, is_hidden, unbound};
@@ -53,7 +54,7 @@ impl Translator<'_> {
             let column = self.names.fresh("#solution");
             let mut columns = solutions.columns();
             columns.push(lit(true).alias(&column));
-            solutions.plan = LogicalPlanBuilder::from(solutions.plan).project(columns)?.build()?;
+            solutions.plan = projected(solutions.plan, columns)?;
             let all = self.quads.named_graphs(&mut self.names, key, among.as_deref())?;
             solutions = all.left_join(&mut self.names, solutions, None)?;
             is_there = Some(ident(&column).is_not_null());
@@ -109,7 +110,7 @@ impl Translator<'_> {
             columns.push(value.alias(&column));
             grouped.variables.insert(name, Binding::new(column, !is_count));
         }
-        grouped.plan = LogicalPlanBuilder::from(grouped.plan).project(columns)?.build()?;
+        grouped.plan = projected(grouped.plan, columns)?;
         Ok(grouped)
     }
 
@@ -163,7 +164,7 @@ impl Translator<'_> {
             columns.push(Conversion::Integer.call(&self.context, lit(count)).alias(&column));
             counted.variables.insert(variable.as_str().to_owned(), Binding::new(column, false));
         }
-        counted.plan = LogicalPlanBuilder::from(counted.plan).project(columns)?.build()?;
+        counted.plan = projected(counted.plan, columns)?;
         Ok(Some(counted))
     }
 

@@ -34,6 +34,7 @@ mod plain;
 mod plan;
 mod plan_cache;
 mod probe;
+mod projected;
 mod query;
 mod reach;
 mod rows;

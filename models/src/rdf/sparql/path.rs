@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::prelude::{ident, lit};
 use datafusion::scalar::ScalarValue;
 use oxrdf::NamedNode;
@@ -12,6 +12,7 @@ use spargebra::term::TermPattern;
 
 use super::expand::{EdgePlan, Search, Start, expand};
 use super::pattern::Translator;
+use super::projected::projected;
 use super::reach::Indexed;
 use super::scope;
 use super::solutions::{Binding, Solutions};
@@ -242,7 +243,7 @@ impl Translator<'_> {
                 let mut input = self.one_in(graphs)?;
                 let mut columns = input.columns();
                 columns.push(lit(ScalarValue::UInt64(Some(id.0))).alias(&column));
-                input.plan = LogicalPlanBuilder::from(input.plan).project(columns)?.build()?;
+                input.plan = projected(input.plan, columns)?;
                 (input, column)
             }
             Slot::Variable(name) => {
@@ -314,7 +315,7 @@ impl Translator<'_> {
         if let Graphs::Each(name, _) = graphs {
             columns.push(edges.variables[name].expr());
         }
-        Ok(LogicalPlanBuilder::from(edges.plan).project(columns)?.build()?)
+        projected(edges.plan, columns)
     }
 
     fn expanded(

@@ -18,6 +18,7 @@ use super::exists::Injected;
 use super::expression::Expressions;
 use super::growth::{Growth, INLINED};
 use super::probe::UNBOUND;
+use super::projected::projected;
 use super::query::SparqlJoin;
 use super::scope;
 use super::service::Service;
@@ -254,7 +255,7 @@ impl Translator<'_> {
             let column = self.names.fresh("#order");
             let mut columns = solutions.columns();
             columns.push(Conversion::SortKey.call(&self.context, value).alias(&column));
-            solutions.plan = LogicalPlanBuilder::from(solutions.plan).project(columns)?.build()?;
+            solutions.plan = projected(solutions.plan, columns)?;
             // Each column goes along from now on.
             order.push(SortColumn { column, ascending });
             solutions.order = order.clone();

@@ -3,22 +3,29 @@
 //! DataFusion's planner plans any plan, many parts of it at a time, and goes through what it has made again and again. A plain plan is a chain of
 //! operators of which each is what its node says, and planning it counts: most such plans run for less time.
 
+use std::fmt;
 use std::sync::Arc;
 
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
-use datafusion::error::Result as DataFusionResult;
-use datafusion::execution::SessionState;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Aggregate, Expr, FetchType, Limit, LogicalPlan, Projection, SkipType, Sort};
-use datafusion::physical_expr::{LexOrdering, create_physical_expr, create_physical_sort_exprs};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, Projection, SkipType, Sort};
+use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, create_physical_expr, create_physical_sort_exprs};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties};
+use futures::StreamExt;
 
 use super::bind::bind_operator;
 
@@ -65,7 +72,8 @@ impl Plain<'_> {
                 let filter = FilterExecBuilder::new(truth, child).with_batch_size(self.state.config().batch_size());
                 Arc::new(filter.with_fetch(most).build()?)
             }
-            LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.is_empty() => self.distinct(aggregate, child)?,
+            LogicalPlan::Distinct(Distinct::All(_)) => self.distinct(child)?,
+            LogicalPlan::Aggregate(aggregate) => return self.aggregate(aggregate, child),
             LogicalPlan::Extension(extension) => return bind_operator(extension.node.as_ref(), &child, self.state),
             _ => return Ok(None),
         }))
@@ -80,7 +88,20 @@ impl Plain<'_> {
             return Ok(None);
         };
         let fetch = fetch.into_iter().chain(most).min();
-        let child = self.operator(&limit.input, fetch.and_then(|fetch| fetch.checked_add(skip)))?;
+        if fetch == Some(0) {
+            // A sort of the first none is a panic.
+            return Ok(Some(Arc::new(EmptyExec::new(Arc::clone(limit.input.schema().inner())))));
+        }
+        self.cut(&limit.input, skip, fetch)
+    }
+
+    /// Some of a node's rows. Its columns are computed of no others.
+    fn cut(&self, plan: &LogicalPlan, skip: usize, fetch: Option<usize>) -> DataFusionResult<Option<Operator>> {
+        if let LogicalPlan::Projection(projection) = plan {
+            let child = self.cut(&projection.input, skip, fetch)?;
+            return child.map(|child| self.projection(projection, child)).transpose();
+        }
+        let child = self.operator(plan, fetch.and_then(|fetch| fetch.checked_add(skip)))?;
         Ok(child.map(|child| Arc::new(GlobalLimitExec::new(child, skip, fetch)) as Operator))
     }
 
@@ -94,34 +115,134 @@ impl Plain<'_> {
     }
 
     fn projection(&self, projection: &Projection, child: Operator) -> DataFusionResult<Operator> {
-        let named = projection.expr.iter().zip(projection.schema.fields());
-        let columns = named.map(|(expr, field)| {
-            Ok(ProjectionExpr {
-                expr: self.expression(expr, projection.input.schema())?,
-                alias: field.name().clone(),
-            })
-        });
+        let columns = projection.expr.iter().map(|expr| self.expression(expr, projection.input.schema()));
         let columns = columns.collect::<DataFusionResult<Vec<_>>>()?;
-        Ok(Arc::new(ProjectionExec::try_new_with_schema_metadata(
-            columns,
-            child,
-            projection.schema.as_arrow(),
-        )?))
+        Ok(Arc::new(ColumnsExec::new(child, columns, Arc::clone(projection.schema.inner()))))
     }
 
-    /// Each combination of groups once.
-    fn distinct(&self, aggregate: &Aggregate, child: Operator) -> DataFusionResult<Operator> {
+    /// Each row once.
+    fn distinct(&self, child: Operator) -> DataFusionResult<Operator> {
+        let schema = child.schema();
+        let columns = schema.fields().iter().enumerate();
+        let groups = columns.map(|(i, field)| (Arc::new(Column::new(field.name(), i)) as _, field.name().clone()));
+        let groups = PhysicalGroupBy::new_single(groups.collect());
+        let distinct = AggregateExec::try_new(AggregateMode::Single, groups, Vec::new(), Vec::new(), child, schema)?;
+        Ok(Arc::new(distinct))
+    }
+
+    /// Groups, and what is aggregated of each: in one go, since there is one thread.
+    fn aggregate(&self, aggregate: &Aggregate, child: Operator) -> DataFusionResult<Option<Operator>> {
+        if matches!(aggregate.group_expr[..], [Expr::GroupingSet(_)]) {
+            return Ok(None);
+        }
+        let input = aggregate.input.schema();
         let named = aggregate.group_expr.iter().zip(aggregate.schema.fields());
-        let groups = named.map(|(expr, field)| Ok((self.expression(expr, aggregate.input.schema())?, field.name().clone())));
+        let groups = named.map(|(expr, field)| Ok((self.expression(expr, input)?, field.name().clone())));
         let groups = PhysicalGroupBy::new_single(groups.collect::<DataFusionResult<_>>()?);
         let schema = child.schema();
-        Ok(Arc::new(AggregateExec::try_new(
+        let mut functions = Vec::with_capacity(aggregate.aggr_expr.len());
+        let mut filters = Vec::with_capacity(aggregate.aggr_expr.len());
+        for expr in &aggregate.aggr_expr {
+            let function = LoweredAggregateBuilder::new(expr, input, &schema, self.state.execution_props(), &self.context).build()?;
+            functions.push(function.aggregate);
+            filters.push(function.filter);
+        }
+        Ok(Some(Arc::new(AggregateExec::try_new(
             AggregateMode::Single,
             groups,
-            Vec::new(),
-            Vec::new(),
+            functions,
+            filters,
             child,
             schema,
-        )?))
+        )?)))
+    }
+}
+
+/// A projection, of which nothing is known but its columns: what is equal or in order is of no use to plain plans, and takes long to find out.
+struct ColumnsExec {
+    input: Operator,
+    columns: Arc<[Arc<dyn PhysicalExpr>]>,
+    properties: Arc<PlanProperties>,
+}
+
+impl ColumnsExec {
+    fn new(input: Operator, columns: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef) -> ColumnsExec {
+        let below = input.properties();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(below.partitioning.partition_count()),
+            below.emission_type,
+            below.boundedness,
+        );
+        ColumnsExec {
+            input,
+            columns: columns.into(),
+            properties: Arc::new(properties),
+        }
+    }
+}
+
+impl fmt::Debug for ColumnsExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.columns.iter()).finish()
+    }
+}
+
+impl DisplayAs for ColumnsExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "ColumnsExec: expr=[")?;
+        for (i, (column, field)) in self.columns.iter().zip(self.schema().fields()).enumerate() {
+            write!(f, "{}{column} as {}", if i > 0 { ", " } else { "" }, field.name())?;
+        }
+        write!(f, "]")
+    }
+}
+
+impl ExecutionPlan for ColumnsExec {
+    fn name(&self) -> &'static str {
+        "ColumnsExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Operator> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,
+    ) -> DataFusionResult<TreeNodeRecursion> {
+        let mut next = TreeNodeRecursion::Continue;
+        for column in self.columns.iter() {
+            next = next.visit_sibling(|| f(column))?;
+        }
+        Ok(next)
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Operator>) -> DataFusionResult<Operator> {
+        match (children.pop(), children.pop()) {
+            (Some(input), None) => Ok(Arc::new(ColumnsExec {
+                input,
+                columns: Arc::clone(&self.columns),
+                properties: Arc::clone(&self.properties),
+            })),
+            _ => Err(DataFusionError::Internal("ColumnsExec takes one input".to_owned())),
+        }
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
+        let (columns, schema) = (Arc::clone(&self.columns), self.schema());
+        let batches = self.input.execute(partition, context)?.map(move |batch| {
+            let batch = batch?;
+            let rows = batch.num_rows();
+            let values = columns.iter().map(|column| column.evaluate(&batch)?.into_array(rows));
+            let values = values.collect::<DataFusionResult<Vec<_>>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), values, &options)?)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 }

@@ -84,10 +84,11 @@ pub struct Runner {
 }
 
 /// Operators that can be made anew without planning: none of them keeps what it has read.
-const REPEATABLE: [&str; 18] = [
+const REPEATABLE: [&str; 19] = [
     "AggregateExec",
     "BindJoinExec",
     "CoalescePartitionsExec",
+    "ColumnsExec",
     "CooperativeExec",
     "CountedExec",
     "CrossJoinExec",
@@ -267,15 +268,14 @@ async fn planned(state: &SessionState, plan: &LogicalPlan, shape: &Shape) -> Res
     let context = OptimizerContext::new_with_config_options(Arc::clone(&options)).with_max_passes(1);
     let optimized = match shape.is_plain {
         true => {
+            if let Some(operators) = plain_operators(state, plan, shape, &context)? {
+                return Ok(operators);
+            }
             let mut plan = plan.clone();
             for rule in shape.rules() {
                 plan = applied(rule.as_ref(), plan, &context)?;
             }
-            let plan = plan.transform_up(merged_projections)?.data;
-            if let Some(operators) = plain::operators(&plan, state)? {
-                return Ok(operators);
-            }
-            plan
+            plan.transform_up(merged_projections)?.data
         }
         false => {
             let analyzed = ANALYZER.execute_and_check(plan.clone(), &options, |_, _| {})?;
@@ -284,6 +284,20 @@ async fn planned(state: &SessionState, plan: &LogicalPlan, shape: &Shape) -> Res
         }
     };
     Ok(state.query_planner().create_physical_plan(&optimized, state).await?)
+}
+
+/// The operators of a plain plan, if all its nodes are known.
+fn plain_operators(
+    state: &SessionState,
+    plan: &LogicalPlan,
+    shape: &Shape,
+    context: &OptimizerContext,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let mut plan = plan.clone();
+    if shape.has_aggregate {
+        plan = applied(&SingleDistinctToGroupBy::new(), plan, context)?;
+    }
+    Ok(plain::operators(&plan.transform_up(merged_projections)?.data, state)?)
 }
 
 /// A plan after one rule. An optimizer would also look whether the plan became another one, which costs more than the rules.

@@ -20,7 +20,7 @@ const FIRST_CHUNK: usize = 64;
 /// Rows that a step makes at most before they go on.
 const CHUNK: usize = 4096;
 /// Lookups after which the machine lets others run.
-const BUDGET: usize = 20_000;
+pub const BUDGET: usize = 20_000;
 
 /// What a place of a pattern asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -233,18 +233,8 @@ impl Machine {
         }
     }
 
-    /// The most rows that it makes at a time now.
-    pub fn rows(&self) -> usize {
-        self.chunk
-    }
-
-    /// Works until there are rows, for a while at most.
-    pub fn advance(&mut self) -> Result<Progress> {
-        let mut budget = BUDGET;
-        self.work(&mut budget)
-    }
-
-    fn work(&mut self, budget: &mut usize) -> Result<Progress> {
+    /// Works until there are rows, or the budget of lookups is used up.
+    pub fn work(&mut self, budget: &mut usize) -> Result<Progress> {
         while let Some(frame) = self.stack.pop() {
             if *budget == 0 {
                 self.stack.push(frame);

@@ -19,6 +19,7 @@ use super::growth::{self, Growth};
 use super::pattern::{QueryDataset, Translator};
 use super::plan::Runner;
 use super::plan_cache::{self, Asks, Kept, Known};
+use super::projected::projected;
 use super::solutions::{Binding, Names, Solutions, unbound};
 use super::triple::{Graphs, Quads};
 use super::{describe, scope, template, text};
@@ -142,7 +143,7 @@ impl<'a> Evaluation<'a> {
                 TermOf::new(self.context.clone(), face).call(value).alias(variable.as_str())
             })
             .collect();
-        Ok(LogicalPlanBuilder::from(solutions.plan).project(columns)?.build()?)
+        projected(solutions.plan, columns)
     }
 
     /// The graphs of FROM and FROM NAMED, or all that are stored.

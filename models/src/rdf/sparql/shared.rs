@@ -4,6 +4,7 @@
 //! each place, they would grow by a factor at each level. Here they are a table, whose rows are made by whoever asks first, held, and read by all.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::project_schema;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::datasource::{TableProvider, TableType, provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -31,9 +33,13 @@ use super::pattern::Translator;
 use super::plan::planned_apart;
 use super::solutions::Solutions;
 use crate::error::Result;
+use crate::large_stack::OnLargeStack;
 
 /// A plan of fewer nodes is run in each place: nothing of it has to be held.
 const SMALL: usize = 64;
+
+/// The numbers of tables.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Translator<'_> {
     /// Solutions that will stand in several places: made once, if their plan is large.
@@ -62,8 +68,9 @@ impl Translator<'_> {
             schema,
             rows: tokio::sync::Mutex::default(),
         });
-        let name = self.names.fresh("shared");
-        let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?
+        // Plans of several queries may be in one statement, and scans are told apart by their names only.
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let plan = LogicalPlanBuilder::scan(format!("#shared{number}"), provider_as_source(table), None)?
             .project(columns)?
             .build()?;
         Ok(Solutions { plan, ..solutions })
@@ -113,7 +120,8 @@ impl TableProvider for SharedTable {
                 let state = session.as_any().downcast_ref::<SessionState>();
                 let state = state.ok_or_else(|| DataFusionError::Internal("a session without a state".to_owned()))?;
                 let once = Arc::new(Once {
-                    plan: planned_apart(state, &self.plan).await?,
+                    // Within it stand others.
+                    plan: OnLargeStack::new(planned_apart(state, &self.plan)).await?,
                     rows: Mutex::default(),
                 });
                 *rows = Arc::downgrade(&once);
@@ -152,7 +160,7 @@ struct Once {
 impl Once {
     fn rows(&self, context: Arc<TaskContext>) -> Making {
         let mut rows = self.rows.lock();
-        let making = rows.get_or_insert_with(|| made(Arc::clone(&self.plan), context).boxed().shared());
+        let making = rows.get_or_insert_with(|| OnLargeStack::new(made(Arc::clone(&self.plan), context)).boxed().shared());
         making.clone()
     }
 }
@@ -160,9 +168,11 @@ impl Once {
 async fn made(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> std::result::Result<Arc<Held>, Arc<DataFusionError>> {
     let memory = MemoryConsumer::new("SharedExec").register(context.memory_pool());
     let mut rows = execute_stream(plan, context)?;
+    let mut counter = RecordBatchMemoryCounter::new();
     let mut batches = Vec::new();
     while let Some(batch) = rows.try_next().await? {
-        memory.try_grow(batch.get_array_memory_size())?;
+        // Many batches may be slices of one.
+        memory.try_grow(counter.count_batch(&batch))?;
         batches.push(batch);
     }
     Ok(Arc::new(Held { batches, _memory: memory }))

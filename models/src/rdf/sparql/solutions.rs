@@ -14,6 +14,7 @@ use datafusion::prelude::{ident, lit};
 use super::counted::counted;
 use super::estimate::Estimate;
 use super::exists::Injected;
+use super::projected::projected;
 use crate::error::Result;
 
 /// More solutions than a hash table is made of where it can be made of fewer.
@@ -143,7 +144,7 @@ impl Solutions {
     pub fn only_variables(self) -> Result<Solutions> {
         let columns = self.columns();
         Ok(Solutions {
-            plan: LogicalPlanBuilder::from(self.plan).project(columns)?.build()?,
+            plan: projected(self.plan, columns)?,
             ..self
         })
     }
@@ -158,7 +159,7 @@ impl Solutions {
             variables.insert(name.clone(), Binding::new(column, binding.optional));
         }
         Ok(Solutions {
-            plan: LogicalPlanBuilder::from(self.plan.clone()).project(columns)?.build()?,
+            plan: projected(self.plan.clone(), columns)?,
             variables,
             order: Vec::new(),
             estimate: None,
@@ -207,7 +208,7 @@ impl Solutions {
         let column = names.fresh(variable);
         let mut columns = self.columns();
         columns.push(value.alias(&column));
-        let plan = LogicalPlanBuilder::from(self.plan).project(columns)?.build()?;
+        let plan = projected(self.plan, columns)?;
         let mut variables = self.variables;
         variables.insert(variable.to_owned(), Binding::new(column, optional));
         Ok(Solutions {
@@ -361,9 +362,8 @@ impl Solutions {
             let value = self.variables.get(name).map_or_else(unbound, Binding::expr);
             value.alias(&binding.column)
         });
-        Ok(LogicalPlanBuilder::from(self.plan.clone())
-            .project(columns.collect::<Vec<_>>())?
-            .build()?)
+        let columns = columns.collect();
+        projected(self.plan, columns)
     }
 
     /// Only these variables; those that are not there are unbound.
@@ -389,7 +389,7 @@ impl Solutions {
             variables.insert(name.clone(), binding);
         }
         columns.extend(self.order.iter().map(|sort| ident(&sort.column)));
-        let plan = LogicalPlanBuilder::from(self.plan).project(columns)?.build()?;
+        let plan = projected(self.plan, columns)?;
         Ok(Solutions {
             plan,
             variables,

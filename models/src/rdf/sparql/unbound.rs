@@ -7,6 +7,7 @@
 use spargebra::algebra::Expression;
 
 use super::pattern::Translator;
+use super::scope;
 use super::solutions::{Solutions, compatible, is_key};
 use crate::error::Result;
 use datafusion::common::JoinType;
@@ -14,6 +15,8 @@ use datafusion::logical_expr::Expr;
 
 /// Pairs that are tried in less time than further joins would take.
 const FEW_PAIRS: f64 = 250_000.0;
+/// With so few solutions on one side, the other is not worth to be held: it is read past them.
+const FEW_ROWS: f64 = 100.0;
 /// Most variables by which solutions are cut.
 const MOST: usize = 3;
 
@@ -58,7 +61,7 @@ impl Cut {
 /// The variable by which the sides are cut; `None` where they are joined as they are.
 fn cut_by(left: &Solutions, right: &Solutions) -> Option<String> {
     let rows = |side: &Solutions| side.estimate.as_ref().map_or(f64::INFINITY, |estimate| estimate.rows);
-    if rows(left) * rows(right) <= FEW_PAIRS {
+    if rows(left).min(rows(right)) <= FEW_ROWS || rows(left) * rows(right) <= FEW_PAIRS {
         return None;
     }
     let shared = left
@@ -100,7 +103,9 @@ impl Translator<'_> {
 
     /// Each solution with the others that agree with it and fulfil a condition, or alone where there are none.
     pub fn left_join(&mut self, left: Solutions, right: Solutions, condition: Option<&Expression>) -> Result<Solutions> {
-        let Some(name) = cut_by(&left, &right) else {
+        // A condition that is another one each time must be tried once for each pair.
+        let is_one = condition.is_none_or(|condition| !scope::is_made_anew(condition));
+        let Some(name) = cut_by(&left, &right).filter(|_| is_one) else {
             let condition = self.condition_of_both(&left, &right, condition)?;
             return left.left_join(&mut self.names, right, condition);
         };
@@ -161,6 +166,35 @@ impl Translator<'_> {
             Some(unbound) => {
                 let unbound = self.minus(unbound, right)?;
                 rest.union(&mut self.names, unbound)
+            }
+        }
+    }
+
+    /// The solutions with which one of the others agrees (`LeftSemi`), or none (`LeftAnti`).
+    pub fn kept(&mut self, left: Solutions, right: Solutions, kind: JoinType) -> Result<Solutions> {
+        let Some(name) = cut_by(&left, &right) else {
+            let on = compatible(&left, &right);
+            return left.joined(right, kind, on);
+        };
+        let (left, right) = (self.held(left)?, self.held(right)?);
+        let (left, cut) = (Cut::new(&left, &name)?, Cut::new(&right, &name)?);
+        let on = compatible(&left.bound, &cut.bound);
+        let mut all = left.bound.clone().joined(cut.bound.clone(), kind, on)?;
+        match (cut.unbound, kind) {
+            (None, _) => {}
+            (Some(unbound), JoinType::LeftAnti) => all = self.kept(all, unbound, kind)?,
+            (Some(unbound), _) => {
+                let on = compatible(&left.bound, &cut.bound);
+                let rest = left.bound.joined(cut.bound, JoinType::LeftAnti, on)?;
+                let more = self.kept(rest, unbound, kind)?;
+                all = all.union(&mut self.names, more)?;
+            }
+        }
+        match left.unbound {
+            None => Ok(all),
+            Some(unbound) => {
+                let more = self.kept(unbound, right, kind)?;
+                all.union(&mut self.names, more)
             }
         }
     }

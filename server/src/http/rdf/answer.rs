@@ -28,6 +28,8 @@ use crate::http::statement::{CHUNKS_IN_FLIGHT, Deadline};
 
 /// Text is sent in pieces of about so many bytes.
 const PIECE_BYTES: usize = 64 << 10;
+/// Bytes that a serializer writes before others see them.
+const SHOWN: usize = 4 << 10;
 /// Rows that are written down at once.
 const ROWS: usize = 1024;
 /// For how long more rows are waited for, so that a short answer goes out as one piece: each piece wakes the client once more.
@@ -50,30 +52,53 @@ enum Head {
 }
 
 /// A buffer that a serializer writes to and that is emptied meanwhile.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Buffer {
-    bytes: Arc<Mutex<Vec<u8>>>,
+    /// What is not seen by others yet: serializers write a few bytes at a time.
+    piece: Vec<u8>,
+    written: Written,
 }
 
-impl Buffer {
+/// What has been written to a buffer.
+#[derive(Clone, Default)]
+pub struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
     /// What has been written since.
     pub fn take(&self) -> Bytes {
-        Bytes::from(std::mem::take(&mut *self.bytes.lock()))
+        Bytes::from(std::mem::take(&mut *self.0.lock()))
     }
 
     fn len(&self) -> usize {
-        self.bytes.lock().len()
+        self.0.lock().len()
+    }
+}
+
+impl Buffer {
+    fn show(&mut self) {
+        self.written.0.lock().append(&mut self.piece);
     }
 }
 
 impl io::Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes.lock().extend_from_slice(bytes);
+        self.piece.extend_from_slice(bytes);
+        // A row may end so.
+        if matches!(bytes.last(), Some(b'}' | b'>' | b'\n')) || self.piece.len() >= SHOWN {
+            self.show();
+        }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.show();
         Ok(())
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.show();
     }
 }
 
@@ -203,7 +228,7 @@ async fn next_of(rows: &mut SendableRecordBatchStream, deadline: &Deadline) -> R
 
 /// Rows on their way into text.
 pub struct Writer {
-    buffer: Buffer,
+    written: Written,
     rows: Rows,
 }
 
@@ -215,11 +240,12 @@ enum Rows {
 impl Writer {
     fn solutions(form: QueryResultsFormat, variables: Vec<Variable>) -> Result<Writer, Error> {
         let buffer = Buffer::default();
+        let written = buffer.written.clone();
         let serializer = QueryResultsSerializer::from_format(form)
-            .serialize_solutions_to_writer(buffer.clone(), variables.clone())
+            .serialize_solutions_to_writer(buffer, variables.clone())
             .map_err(unwritten)?;
         Ok(Writer {
-            buffer,
+            written,
             rows: Rows::Solutions(variables, serializer),
         })
     }
@@ -228,8 +254,8 @@ impl Writer {
     pub fn graph(form: RdfFormat) -> Writer {
         let buffer = Buffer::default();
         Writer {
-            rows: Rows::Graph(RdfSerializer::from_format(form).for_writer(buffer.clone())),
-            buffer,
+            written: buffer.written.clone(),
+            rows: Rows::Graph(RdfSerializer::from_format(form).for_writer(buffer)),
         }
     }
 
@@ -261,7 +287,7 @@ impl Writer {
             Rows::Solutions(_, serializer) => drop(serializer.finish().map_err(unwritten)?),
             Rows::Graph(serializer) => drop(serializer.finish().map_err(unwritten)?),
         }
-        Ok(self.buffer.take())
+        Ok(self.written.take())
     }
 }
 
@@ -301,7 +327,7 @@ async fn deliver(
     chunks: &mpsc::Sender<Result<Bytes, Problem>>,
 ) -> Result<(), Error> {
     if next.is_none() {
-        if deadline.keep(chunks.send(Ok(writer.buffer.take()))).await?.is_err() {
+        if deadline.keep(chunks.send(Ok(writer.written.take()))).await?.is_err() {
             return Ok(());
         }
         next = next_of(&mut rows, deadline).await?;
@@ -309,7 +335,7 @@ async fn deliver(
     while let Some(batch) = next {
         for piece in pieces(&batch) {
             writer.write(&batch.slice(piece.start, piece.len()))?;
-            if writer.buffer.len() >= PIECE_BYTES && deadline.keep(chunks.send(Ok(writer.buffer.take()))).await?.is_err() {
+            if writer.written.len() >= PIECE_BYTES && deadline.keep(chunks.send(Ok(writer.written.take()))).await?.is_err() {
                 return Ok(());
             }
         }
