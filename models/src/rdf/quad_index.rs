@@ -75,6 +75,9 @@ impl QuadIndex {
             length += 1;
         }
         let indexes = self.order(order)?;
+        if matches.order != Some(order) {
+            matches.ranges.iter_mut().for_each(IntegerRange::forget);
+        }
         matches.order = Some(order);
         matches.graph = if length == 4 { None } else { bound[3] };
         matches.ranges.resize_with(indexes.len(), IntegerRange::default);

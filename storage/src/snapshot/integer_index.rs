@@ -24,6 +24,10 @@ const NUMBER_BYTES: usize = 9;
 /// Where to go on in a memtable.
 type Start = Bound<Box<[u8]>>;
 
+/// Searches that find nothing close behind the one before, after which it is not looked there any more.
+const MISSES: u8 = 8;
+/// So many rows behind another are close: to search all of a segment takes no more steps.
+const CLOSE: usize = 128;
 /// Keys that are read from a memtable under one lock.
 const PAGE: usize = 256;
 /// Pages of a memtable that are counted, at most.
@@ -58,6 +62,18 @@ pub struct IntegerRange {
     memtables: Vec<(usize, Start)>,
     /// The first bytes that no key of the range has.
     end: Vec<u8>,
+    /// For each segment the row at which the last search ended: what comes in the order of keys is found close behind it.
+    hints: Vec<u32>,
+    /// Searches since a hint was of use.
+    misses: u8,
+}
+
+impl IntegerRange {
+    /// Forgets where the last search ended: the next one is in another index.
+    pub fn forget(&mut self) {
+        self.hints.clear();
+        self.misses = 0;
+    }
 }
 
 impl RelationView {
@@ -103,12 +119,21 @@ impl<const N: usize> IntegerIndex<N> {
         let start = range.end.len();
         // Whatever follows a prefix begins with a mark, which is less.
         range.end.push(u8::MAX);
+        range.hints.resize(self.segments.len(), 0);
+        let mut was_of_use = false;
         for (i, piece) in self.segments.iter().enumerate() {
-            let rows = piece.rows(prefix, &range.end[..start], &range.end, self.view.encoder())?;
+            let hint = (range.misses < MISSES).then_some(range.hints[i]);
+            let (rows, was_near) = piece.rows(prefix, &range.end[..start], &range.end, hint, self.view.encoder())?;
+            was_of_use |= was_near;
+            range.hints[i] = rows.start;
             if rows.start < rows.end {
                 range.segments.push((i, rows));
             }
         }
+        range.misses = match was_of_use {
+            true => 0,
+            false => range.misses.saturating_add(1),
+        };
         for i in 0..self.memtables.len() {
             range.memtables.push((i, Bound::Included(range.end[..start].into())));
         }
@@ -233,16 +258,66 @@ impl<const N: usize> SortedPiece<N> {
         Ok(known.get_or_init(|| keys))
     }
 
-    /// The rows from the first key that is not below `start` to the first that is not below `end`, which are those of `prefix`.
-    fn rows(&self, prefix: &[u64], start: &[u8], end: &[u8], encoder: &KeyEncoder) -> Result<Range<u32>> {
+    /// The rows from the first key that is not below `start` to the first that is not below `end`, which are those of `prefix`; and whether they
+    /// begin close behind a row.
+    fn rows(&self, prefix: &[u64], start: &[u8], end: &[u8], hint: Option<u32>, encoder: &KeyEncoder) -> Result<(Range<u32>, bool)> {
         let info = self.segment.info();
-        if info.last_key.as_slice() < start || info.first_key.as_slice() >= end {
-            return Ok(0..0);
+        if info.last_key.as_slice() < start {
+            return Ok((info.rows as u32..info.rows as u32, false));
         }
-        let batch = self.segment.first_batch(start, 0);
+        if info.first_key.as_slice() >= end {
+            return Ok((0..0, false));
+        }
+        let near = match hint {
+            Some(hint) => self.behind(prefix, hint, encoder)?,
+            None => None,
+        };
+        let (batch, low) = match near {
+            Some(place) => place,
+            None => {
+                let batch = self.segment.first_batch(start, 0);
+                let keys = self.keys(batch, encoder)?;
+                let rows = self.segment.batch_rows(batch);
+                (batch, partition_point(0, rows, |row| compare(keys, row, prefix) == Ordering::Less))
+            }
+        };
+        let rows = self.rows_from(prefix, end, (batch, low), encoder)?;
+        Ok((rows, near.is_some()))
+    }
+
+    /// The first row from a row on, in the same batch, that is not below a prefix; `None` if it is not known to be there. Steps double, so that
+    /// what comes in order is found in the time that a merge takes, and what is left out is not looked at (Bentley and Yao 1976).
+    fn behind(&self, prefix: &[u64], from: u32, encoder: &KeyEncoder) -> Result<Option<(usize, usize)>> {
+        if u64::from(from) >= self.segment.info().rows {
+            return Ok(None);
+        }
+        let (batch, from) = self.segment.locate(from);
         let keys = self.keys(batch, encoder)?;
         let rows = self.segment.batch_rows(batch);
-        let low = partition_point(0, rows, |row| compare(keys, row, prefix) == Ordering::Less);
+        let is_before = |row: usize| compare(keys, row, prefix) == Ordering::Less;
+        if !is_before(from) {
+            // The first of them, if the row before it is none.
+            let is_first = from > 0 && is_before(from - 1);
+            return Ok(is_first.then_some((batch, from)));
+        }
+        let mut step = 1;
+        while from + step < rows && is_before(from + step) {
+            step *= 2;
+            if step > CLOSE {
+                return Ok(None);
+            }
+        }
+        if from + step >= rows && is_before(rows - 1) {
+            return Ok(None);
+        }
+        let low = partition_point(from + step / 2, (from + step).min(rows - 1), is_before);
+        Ok(Some((batch, low)))
+    }
+
+    /// The rows of a prefix, of which the first is known.
+    fn rows_from(&self, prefix: &[u64], end: &[u8], (batch, low): (usize, usize), encoder: &KeyEncoder) -> Result<Range<u32>> {
+        let keys = self.keys(batch, encoder)?;
+        let rows = self.segment.batch_rows(batch);
         let first = self.segment.batch_start(batch) + low as u32;
         // Most ranges are short: look close by first.
         let mut step = 1;
@@ -256,7 +331,7 @@ impl<const N: usize> SortedPiece<N> {
         }
         let last = self.segment.first_batch(end, batch + 1);
         if last == self.segment.batch_count() {
-            return Ok(first..info.rows as u32);
+            return Ok(first..self.segment.info().rows as u32);
         }
         let keys = self.keys(last, encoder)?;
         let high = partition_point(0, self.segment.batch_rows(last), |row| {

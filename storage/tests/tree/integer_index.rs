@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow_schema::{DataType, Field};
 use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 use pyralog_storage::{ApplyOutcome, IntegerIndex, IntegerRange, PartitionCommand, RelationId, RelationSchema, RelationView, Transaction};
 
 use crate::harness::{Store, TABLE, small_options};
@@ -48,16 +49,15 @@ fn some_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn found(index: &IntegerIndex<3>, prefix: &[u64], limit: usize) -> Vec<Key> {
-    let mut range = IntegerRange::default();
-    index.seek(prefix, &mut range).unwrap();
-    let (count, exact) = (index.count(&range), index.exact_count(&range));
+fn found(index: &IntegerIndex<3>, range: &mut IntegerRange, prefix: &[u64], limit: usize) -> Vec<Key> {
+    index.seek(prefix, range).unwrap();
+    let (count, exact) = (index.count(range), index.exact_count(range));
     let mut sampled = Vec::new();
-    index.sample(&range, 4, |key| sampled.push(key)).unwrap();
+    index.sample(range, 4, |key| sampled.push(key)).unwrap();
     let mut keys = Vec::new();
     loop {
         let before = keys.len();
-        let has_more = index.read(&mut range, limit, |key| keys.push(key)).unwrap();
+        let has_more = index.read(range, limit, |key| keys.push(key)).unwrap();
         assert!(keys.len() - before <= limit);
         if !has_more {
             break;
@@ -76,9 +76,14 @@ fn check(view: &RelationView, wanted: &BTreeSet<Key>) {
     for key in wanted {
         prefixes.extend((1..=3).map(|length| key[..length].to_vec()));
     }
-    for prefix in prefixes {
-        let wanted: Vec<Key> = wanted.iter().filter(|key| key.starts_with(&prefix)).copied().collect();
-        assert_eq!(found(&index, &prefix, 5), wanted, "{prefix:?}");
+    // Where the search before ended must not matter.
+    let (mut forth, mut back) = (IntegerRange::default(), IntegerRange::default());
+    for (prefix, other) in prefixes.iter().zip(prefixes.iter().rev()) {
+        let wanted = |prefix: &[u64]| -> Vec<Key> { wanted.iter().filter(|key| key.starts_with(prefix)).copied().collect() };
+        let mut new = IntegerRange::default();
+        assert_eq!(found(&index, &mut new, prefix, 5), wanted(prefix), "{prefix:?}");
+        assert_eq!(found(&index, &mut forth, prefix, 5), wanted(prefix), "{prefix:?}");
+        assert_eq!(found(&index, &mut back, other, 5), wanted(other), "{other:?}");
     }
 }
 
@@ -127,6 +132,44 @@ proptest! {
         model.extend(own);
         model.retain(|key| !gone.contains(key));
         check(&transaction.view(NUMBERS).unwrap(), &model);
+    }
+}
+
+/// Searches in the order of keys go on where the one before ended; any others find the same.
+#[test]
+fn searches_in_any_order_find_the_same() {
+    let mut store = Store::new(small_options());
+    store.apply(PartitionCommand::CreateRelation(schema())).unwrap();
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut wanted: BTreeSet<Key> = BTreeSet::new();
+    for part in 0..3 {
+        let keys: Vec<Key> = (0..9000).map(|_| [random.next_u64() % 4000, random.next_u64() % 3, part]).collect();
+        let mut transaction = store.begin();
+        put(&mut transaction, &keys);
+        assert_eq!(store.commit(transaction), ApplyOutcome::Applied);
+        store.partition.flush().unwrap();
+        wanted.extend(keys);
+    }
+    let view = store.partition.snapshot(None).unwrap().relation(NUMBERS).unwrap();
+    let index: IntegerIndex<3> = view.integer_index().unwrap();
+    let in_order: Vec<u64> = (0..4010).collect();
+    let with_gaps: Vec<u64> = (0..4000).filter(|i| i % 7 == 0 || i % 500 < 3).collect();
+    let repeated: Vec<u64> = (0..4000).flat_map(|i| [i, i, i / 2]).collect();
+    let anyhow: Vec<u64> = (0..3000).map(|_| random.next_u64() % 4010).collect();
+    for searches in [in_order.clone(), with_gaps, repeated, in_order.into_iter().rev().collect(), anyhow] {
+        let mut range = IntegerRange::default();
+        for first in searches {
+            let second = random.next_u64() % 4;
+            let prefix = [first, second];
+            let prefix = if second == 3 { &prefix[..1] } else { &prefix[..] };
+            let end = match second {
+                3 => [first + 1, 0, 0],
+                _ => [first, second + 1, 0],
+            };
+            let start = [first, if second == 3 { 0 } else { second }, 0];
+            let wanted: Vec<Key> = wanted.range(start..end).copied().collect();
+            assert_eq!(found(&index, &mut range, prefix, 4096), wanted, "{prefix:?}");
+        }
     }
 }
 

@@ -35,7 +35,7 @@ use crate::rdf::term_of::{Face, TermOf};
 use crate::session::{Deadline, Reader, Session, timed_out};
 
 /// Most scans, joins and other operators of one query: the time to plan them grows faster than they do.
-const MAX_OPERATORS: usize = 160;
+const MAX_OPERATORS: usize = 200;
 
 /// A query of SPARQL.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
