@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use oxiri::Iri;
 use oxrdf::vocab::rdf;
-use oxrdf::{GraphName, Literal, NamedOrBlankNode, Quad, QuadRef, Term};
+use oxrdf::{GraphName, GraphNameRef, Literal, NamedOrBlankNode, Quad, QuadRef, Term};
 use oxrdfio::{RdfFormat, RdfParseError, RdfParser};
 use oxttl::{NQuadsParser, NTriplesParser, TurtleSyntaxError};
 use tokio::sync::mpsc;
@@ -78,7 +78,11 @@ pub fn parse_unchecked<'a>(lines: &'a Lines, load: &'a RdfLoad) -> Option<Vec<St
         let line = &text[start..end];
         start = (end + 1).min(text.len());
         let statement = match plain::quad(line, load.format != RdfFormat::NTriples) {
-            Some(quad) => Statement::Plain(in_graph_of(quad, load)?),
+            Some(mut quad) => {
+                let graph = graph_of(load, quad.graph_name).ok()?;
+                quad.graph_name = graph.map_or(quad.graph_name, GraphName::as_ref);
+                Statement::Plain(quad)
+            }
             None if is_statement(line) => Statement::Parsed(parse_line(line, load)?),
             None => continue,
         };
@@ -172,31 +176,23 @@ impl Parsed {
     }
 }
 
-/// The quad in the graph of the load, if that has one.
-fn in_graph(quad: Quad, load: &RdfLoad) -> std::result::Result<Quad, RdfFault> {
+/// The graph of the load in place of a quad's own, if it has one.
+fn graph_of<'a>(load: &'a RdfLoad, own: GraphNameRef<'_>) -> std::result::Result<Option<&'a GraphName>, RdfFault> {
     match &load.graph {
-        None => Ok(quad),
-        Some(graph) if quad.graph_name.is_default_graph() => Ok(Quad {
-            graph_name: graph.clone(),
-            ..quad
-        }),
-        Some(_) => Err(RdfFault {
+        Some(_) if !own.is_default_graph() => Err(RdfFault {
             place: None,
-            message: format!("a quad of the graph {} where triples are expected", quad.graph_name),
+            message: format!("a quad of the graph {own} where triples are expected"),
         }),
+        graph => Ok(graph.as_ref()),
     }
 }
 
-/// As [`in_graph`], of a quad that lies elsewhere; `None` where that has another graph.
-fn in_graph_of<'a>(quad: QuadRef<'a>, load: &'a RdfLoad) -> Option<QuadRef<'a>> {
-    match &load.graph {
-        None => Some(quad),
-        Some(graph) if quad.graph_name.is_default_graph() => Some(QuadRef {
-            graph_name: graph.as_ref(),
-            ..quad
-        }),
-        Some(_) => None,
+/// The quad in the graph of the load, if that has one.
+fn in_graph(mut quad: Quad, load: &RdfLoad) -> std::result::Result<Quad, RdfFault> {
+    if let Some(graph) = graph_of(load, quad.graph_name.as_ref())? {
+        quad.graph_name = graph.clone();
     }
+    Ok(quad)
 }
 
 /// Parses a text that comes in pieces, and hands its quads on. Ends when nobody takes them.
