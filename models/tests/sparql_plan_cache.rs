@@ -50,6 +50,10 @@ async fn things(f: &Fixture, numbers: std::ops::Range<usize>) {
 async fn a_kept_plan_answers_as_a_new_one() {
     let f = open().await;
     things(&f, 0..2000).await;
+    let chain: String = (0..40)
+        .map(|i| format!("<urn:c{i}> <urn:next> <urn:c{}> . ", (i + 1) % 40 + i % 3))
+        .collect();
+    update(&f, &format!("INSERT DATA {{ {chain} }}")).await.unwrap();
     f.run("CHECKPOINT").await;
     // Each with something that operators might keep from run to run: the best so far of a sort, groups, both sides of a join.
     let queries = [
@@ -59,6 +63,8 @@ async fn a_kept_plan_answers_as_a_new_one() {
         "SELECT ?n ?m { <urn:t5> <urn:n> ?n OPTIONAL { <urn:t6> <urn:n> ?m OPTIONAL { ?t <urn:n> ?n ; <urn:kind> <urn:k6> } } }",
         "SELECT ?n { { <urn:t5> <urn:n> ?n } UNION { <urn:t6> <urn:n> ?n } FILTER NOT EXISTS { ?t <urn:n> ?n ; <urn:kind> <urn:k5> } }",
         "SELECT (CONCAT(STR(?n), 'x') AS ?x) { <urn:t5> <urn:n> ?n } ",
+        "SELECT ?e { <urn:c3> <urn:next>+ ?e } ORDER BY ?e LIMIT 9",
+        "SELECT (COUNT(*) AS ?c) { ?s <urn:next>+ ?e }",
         "SELECT ?n ?m { { SELECT ?n { <urn:t3> <urn:n> ?n } } { SELECT ?m { <urn:t4> <urn:n> ?m } } FILTER(?n < ?m) }",
     ];
     for query in queries {
@@ -109,6 +115,15 @@ async fn what_was_written_is_seen() {
     expected.retain(|n| n != "8");
     assert_eq!(rows(&f.session, query).await, expected);
     // Within a transaction, what it wrote itself.
+    let far = "SELECT (COUNT(*) AS ?c) { <urn:f0> <urn:next>+ ?e }";
+    for length in 1..4 {
+        update(&f, &format!("INSERT DATA {{ <urn:f{}> <urn:next> <urn:f{length}> }}", length - 1))
+            .await
+            .unwrap();
+        for _ in 0..3 {
+            assert_eq!(rows(&f.session, far).await, [length.to_string()]);
+        }
+    }
     let count = "SELECT (COUNT(*) AS ?c) { ?t <urn:kind> ?k }";
     for _ in 0..3 {
         assert_eq!(rows(&f.session, count).await, ["42"]);

@@ -179,33 +179,42 @@ impl ExtensionPlanner for ExpandPlanner {
         session: &dyn Session,
         _context: &PhysicalPlanningContext,
     ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
-        let Some(expand) = node.as_any().downcast_ref::<Expand>() else {
-            return Ok(None);
-        };
-        let (input, source) = match (physical_inputs, &expand.edges) {
-            ([input, edges], EdgePlan::Rows(_)) => (input, Source::Plan(Arc::clone(edges))),
-            ([input], EdgePlan::Index(indexed)) => (input, Source::Index(indexed.clone())),
-            _ => return Err(DataFusionError::Internal("Expand has other inputs than before".to_owned())),
-        };
-        let schema: SchemaRef = Arc::clone(expand.schema.inner());
-        let column = |name: &str| Ok::<usize, DataFusionError>(input.schema().index_of(name)?);
-        let (start, partitions) = match &expand.search.start {
-            Start::Column(name) => (Some(column(name)?), input.properties().partitioning.partition_count()),
-            Start::Everywhere(_) => (None, session.config().target_partitions()),
-        };
-        let columns = Columns {
-            start,
-            graph: expand.search.graph.as_deref().map(column).transpose()?,
-        };
-        Ok(Some(Arc::new(ExpandExec::new(
-            Arc::clone(input),
-            source,
-            expand.search.clone(),
-            columns,
-            schema,
-            partitions,
-        ))))
+        expand_operator(node, physical_inputs, session.config().target_partitions())
     }
+}
+
+/// The operator of an [`Expand`] over its inputs, by so many streams where it begins everywhere; `None` for another node.
+pub fn expand_operator(
+    node: &dyn UserDefinedLogicalNode,
+    inputs: &[Arc<dyn ExecutionPlan>],
+    partitions: usize,
+) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(expand) = node.as_any().downcast_ref::<Expand>() else {
+        return Ok(None);
+    };
+    let (input, source) = match (inputs, &expand.edges) {
+        ([input, edges], EdgePlan::Rows(_)) => (input, Source::Plan(Arc::clone(edges))),
+        ([input], EdgePlan::Index(indexed)) => (input, Source::Index(indexed.clone())),
+        _ => return Err(DataFusionError::Internal("Expand has other inputs than before".to_owned())),
+    };
+    let schema: SchemaRef = Arc::clone(expand.schema.inner());
+    let column = |name: &str| Ok::<usize, DataFusionError>(input.schema().index_of(name)?);
+    let (start, partitions) = match &expand.search.start {
+        Start::Column(name) => (Some(column(name)?), input.properties().partitioning.partition_count()),
+        Start::Everywhere(_) => (None, partitions),
+    };
+    let columns = Columns {
+        start,
+        graph: expand.search.graph.as_deref().map(column).transpose()?,
+    };
+    Ok(Some(Arc::new(ExpandExec::new(
+        Arc::clone(input),
+        source,
+        expand.search.clone(),
+        columns,
+        schema,
+        partitions,
+    ))))
 }
 
 /// Places in the input's schema.

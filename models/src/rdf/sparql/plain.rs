@@ -28,6 +28,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 use futures::StreamExt;
 
 use super::bind::bind_operator;
+use super::expand::expand_operator;
 
 type Operator = Arc<dyn ExecutionPlan>;
 
@@ -74,7 +75,13 @@ impl Plain<'_> {
             }
             LogicalPlan::Distinct(Distinct::All(_)) => self.distinct(child)?,
             LogicalPlan::Aggregate(aggregate) => return self.aggregate(aggregate, child),
-            LogicalPlan::Extension(extension) => return bind_operator(extension.node.as_ref(), &child, self.state),
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_ref();
+                return match bind_operator(node, &child, self.state)? {
+                    Some(bind) => Ok(Some(bind)),
+                    None => expand_operator(node, &[child], 1),
+                };
+            }
             _ => return Ok(None),
         }))
     }

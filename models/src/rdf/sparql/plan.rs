@@ -84,7 +84,7 @@ pub struct Runner {
 }
 
 /// Operators that can be made anew without planning: none of them keeps what it has read.
-const REPEATABLE: [&str; 19] = [
+const REPEATABLE: [&str; 20] = [
     "AggregateExec",
     "BindJoinExec",
     "CoalescePartitionsExec",
@@ -93,6 +93,7 @@ const REPEATABLE: [&str; 19] = [
     "CountedExec",
     "CrossJoinExec",
     "EmptyExec",
+    "ExpandExec",
     "FilterExec",
     "GlobalLimitExec",
     "HashJoinExec",

@@ -3,7 +3,6 @@
 //! Where one step is a predicate, or some of them, edges are looked up in the orders of the quads, node by node, until so many lookups were
 //! made that to read them all costs less. Edges of any other step are the rows of a plan, and are all read.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
@@ -12,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::UInt64Type;
+use datafusion::common::{HashMap, HashSet};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -98,9 +98,10 @@ impl Indexed {
         let mut matches = Matches::default();
         for (predicate, forward) in &self.steps {
             self.index.seek([None, Some(*predicate), None, self.graph], &mut matches)?;
+            let mut left = usize::try_from(self.index.count(&matches)?).unwrap_or(usize::MAX);
             loop {
                 let before = edges.len();
-                let has_more = blocking(TOGETHER, || {
+                let has_more = blocking(left.min(TOGETHER), || {
                     self.index.read(&mut matches, TOGETHER, |quad| {
                         let (from, to) = if *forward { (quad[0], quad[2]) } else { (quad[2], quad[0]) };
                         edges.push([0, from, to]);
@@ -110,6 +111,7 @@ impl Indexed {
                 if !has_more {
                     break;
                 }
+                left = left.saturating_sub(edges.len() - before);
                 tokio::task::yield_now().await;
             }
         }
