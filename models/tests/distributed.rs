@@ -133,6 +133,12 @@ async fn fill(session: &Session) {
         "INSERT INTO few SELECT value, concat('label ', CAST(value AS VARCHAR)) FROM generate_series(0, 5)",
         "CREATE TABLE by_p (p BIGINT, q BIGINT, v BIGINT, w VARCHAR, PRIMARY KEY (p, q)) PARTITION BY (p)",
         "INSERT INTO by_p SELECT value / 4, value % 4, value % 97, CAST(value % 3 AS VARCHAR) FROM generate_series(1, 6000)",
+        "CREATE TABLE more_by_p (p BIGINT, r BIGINT, n BIGINT, PRIMARY KEY (p, r)) PARTITION BY (p)",
+        "INSERT INTO more_by_p SELECT value / 3 + 200, value % 3, NULLIF(value % 40, 7) FROM generate_series(1, 5000)",
+        "CREATE TABLE by_two (r BIGINT, p BIGINT, t BIGINT, PRIMARY KEY (p, r, t)) PARTITION BY (p, r)",
+        "INSERT INTO by_two SELECT value % 3, value / 3 + 100, value FROM generate_series(1, 4000)",
+        "CREATE TABLE small_by_p (p INT PRIMARY KEY, n BIGINT)",
+        "INSERT INTO small_by_p SELECT CAST(value * 5 AS INT), value FROM generate_series(1, 300)",
         "DELETE FROM a WHERE id % 31 = 0",
         "UPDATE b SET note = NULL WHERE y % 19 = 0",
     ] {
@@ -142,6 +148,18 @@ async fn fill(session: &Session) {
 
 /// Queries, and whether several nodes are expected to run them.
 const QUERIES: &[(&str, bool)] = &[
+    ("SELECT s.p, s.n, x.v FROM small_by_p s JOIN by_p x ON s.p = x.p", true),
+    (
+        "SELECT x.p, y.n, z.t FROM by_p x JOIN more_by_p y ON x.p = y.p AND x.q = y.r JOIN by_two z ON z.p = y.p AND z.r = y.r",
+        true,
+    ),
+    ("SELECT p FROM by_p WHERE p NOT IN (SELECT p FROM more_by_p WHERE n > 3)", true),
+    ("SELECT p FROM by_p WHERE p NOT IN (SELECT n FROM more_by_p WHERE p < 300)", true),
+    ("SELECT x.p, y.t FROM by_p x JOIN by_two y ON x.p = y.p WHERE x.v < 30", true),
+    (
+        "SELECT a.p, a.r, b.t FROM more_by_p a JOIN by_two b ON a.p = b.r WHERE b.t < 300",
+        true,
+    ),
     ("SELECT count(*) FROM a", false),
     (
         "SELECT count(*), sum(val), min(txt), max(day), avg(grp) FROM a WHERE id > 100",
@@ -289,6 +307,22 @@ const QUERIES: &[(&str, bool)] = &[
     ),
 ];
 
+/// Joins by partition keys: each task joins what it reads.
+const COLOCATED: &[&str] = &[
+    "SELECT x.p, x.q, y.n FROM by_p x JOIN more_by_p y ON x.p = y.p",
+    "SELECT x.p, y.n FROM by_p x JOIN more_by_p y ON y.p = x.p AND x.q = y.r WHERE x.v > 20 AND y.n < 30",
+    "SELECT x.p, y.n FROM by_p x JOIN more_by_p y ON x.p = y.p AND x.v > y.n",
+    "SELECT x.p, x.q, y.n FROM by_p x LEFT JOIN more_by_p y ON x.p = y.p AND y.n = 5",
+    "SELECT y.p, x.v FROM by_p x RIGHT JOIN more_by_p y ON x.p = y.p AND x.w = '1'",
+    "SELECT x.p, y.p, y.n FROM by_p x FULL JOIN more_by_p y ON x.p = y.p",
+    "SELECT p, q FROM by_p WHERE p IN (SELECT p FROM more_by_p WHERE n = 3)",
+    "SELECT p, r FROM more_by_p y WHERE NOT EXISTS (SELECT 1 FROM by_p x WHERE x.p = y.p AND x.v < 50)",
+    "SELECT x.r, y.t FROM by_two x JOIN by_two y ON y.p = x.p AND y.r = x.r AND x.t < y.t + 9",
+    "SELECT x.p, y.n, z.v FROM by_p x JOIN more_by_p y ON x.p = y.p JOIN by_p z ON z.p = x.p AND z.q = 2",
+    "SELECT s.p, s.t, x.n FROM (SELECT p, sum(v) t FROM by_p GROUP BY p HAVING sum(v) > 100) s JOIN more_by_p x ON s.p = x.p",
+    "SELECT x.p AS one, y.p AS other, x.v + y.n FROM (SELECT p, v FROM by_p WHERE v % 2 = 0) x JOIN more_by_p y ON x.p = y.p",
+];
+
 /// Sums of floating-point numbers come in another order: what is the same in ten digits is the same.
 fn rounded(rows: Vec<String>) -> Vec<String> {
     let round = |value: &str| match value.parse::<f64>() {
@@ -302,7 +336,8 @@ fn rounded(rows: Vec<String>) -> Vec<String> {
 async fn compare(node: &Database, when: &str) {
     let (alone, together) = (session_with(node, "off").await, session_with(node, "always").await);
     let mut wrong = Vec::new();
-    for (sql, is_distributed) in QUERIES {
+    let colocated = COLOCATED.iter().map(|sql| (*sql, true));
+    for (sql, is_distributed) in QUERIES.iter().copied().chain(colocated) {
         let before = node.status();
         let expected = run(&alone, sql).await.map(rounded);
         let found = run(&together, sql).await.map(rounded);
@@ -326,7 +361,7 @@ async fn compare(node: &Database, when: &str) {
         }
         let sent = after.distributed_queries - before.distributed_queries;
         let fell_back = after.distributed_fallbacks - before.distributed_fallbacks;
-        if sent != u64::from(*is_distributed) || fell_back > 0 {
+        if sent != u64::from(is_distributed) || fell_back > 0 {
             wrong.push(format!("{sql}: sent {sent} times, fell back {fell_back} times"));
         }
     }
@@ -334,7 +369,7 @@ async fn compare(node: &Database, when: &str) {
         wrong.is_empty(),
         "{when}: {} of {}:\n{}",
         wrong.len(),
-        QUERIES.len(),
+        QUERIES.len() + COLOCATED.len(),
         wrong.join("\n")
     );
 }
@@ -350,6 +385,38 @@ async fn queries_give_what_one_node_gives() {
     run(&cluster.nodes[1].session(), "COMPACT").await.unwrap();
     run(&cluster.nodes[0].session(), "DELETE FROM b WHERE y % 41 = 0").await.unwrap();
     compare(&cluster.nodes[0], "segments at one node").await;
+    cluster.close().await;
+}
+
+/// Where partition keys are compared, no side of a join changes nodes, whether its table is small or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_by_partition_keys_stay_where_the_rows_are() {
+    let cluster = Cluster::start(8).await;
+    fill(&cluster.nodes[0].session()).await;
+    let session = session_with(&cluster.nodes[1], "always").await;
+    for table_rows in [1_000_000, 0] {
+        for option in ["", "_rows"] {
+            let sql = format!("SET datafusion.optimizer.hash_join_single_partition_threshold{option} = {table_rows}");
+            run(&session, &sql).await.unwrap();
+        }
+        // Groups whose streams a divided join relies on are shuffled for it.
+        for sql in COLOCATED.iter().filter(|sql| table_rows > 0 || !sql.contains("GROUP BY")) {
+            let plan = run(&session, &format!("EXPLAIN {sql}")).await.unwrap().join("\n");
+            let (_, stages) = plan.split_once("distributed_plan").unwrap_or_else(|| panic!("{sql}: {plan}"));
+            assert!(stages.contains("HashJoinExec: mode=CollectLeft"), "{sql}: {stages}");
+            assert!(!stages.contains("Broadcast") && !stages.contains("Shuffle"), "{sql}: {stages}");
+        }
+    }
+    let elsewhere = [
+        "SELECT s.p, x.v FROM small_by_p s JOIN by_p x ON s.p = x.p",
+        "SELECT x.p, y.t FROM by_p x JOIN by_two y ON x.p = y.p",
+        "SELECT x.p, y.t FROM more_by_p x JOIN by_two y ON x.p = y.r AND x.r = y.p",
+    ];
+    for sql in elsewhere {
+        let plan = run(&session, &format!("EXPLAIN {sql}")).await.unwrap().join("\n");
+        let stages = plan.split_once("distributed_plan").map_or("Broadcast", |(_, stages)| stages);
+        assert!(stages.contains("Broadcast") || stages.contains("Shuffle"), "{sql}: {stages}");
+    }
     cluster.close().await;
 }
 

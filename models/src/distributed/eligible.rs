@@ -48,7 +48,12 @@ pub(super) fn check_stage(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
 }
 
 /// Options of a session that may differ from what every node has: they are in the plan once it is made.
-const IN_THE_PLAN: [&str; 2] = ["datafusion.execution.target_partitions", "datafusion.execution.batch_size"];
+const IN_THE_PLAN: [&str; 4] = [
+    "datafusion.execution.target_partitions",
+    "datafusion.execution.batch_size",
+    "datafusion.optimizer.hash_join_single_partition_threshold",
+    "datafusion.optimizer.hash_join_single_partition_threshold_rows",
+];
 
 /// How many rows a plan's scans read, if it may run on several nodes: an operator that is not known here may hold what does not travel, or
 /// rely on seeing all rows.

@@ -14,6 +14,7 @@
 mod channel;
 mod check;
 mod codec;
+mod colocated;
 mod deal;
 mod eligible;
 mod explain;

@@ -28,6 +28,7 @@ use uuid::Uuid;
 use super::channel::Channels;
 use super::check::{check_arrived, check_limits, has_unsure_subquery};
 use super::codec::Codec;
+use super::colocated::{self, ColocatedJoins};
 use super::deal::{Deal, Nodes, desired_tasks, routes, scale_up, url_of};
 use super::worker::{Tasks, WorkerStates, worker};
 use super::{Mode, SharedCarrier, eligible, explain};
@@ -154,6 +155,7 @@ impl Distributed {
         if !plan.exists(|node| Ok(node.is::<DistributedExec>()))? {
             return Ok(None);
         }
+        let plan = colocated::settled(plan)?;
         let task = state.task_ctx();
         self.check(&plan, &task)?;
         let Some(schema) = common_schema(&plan.schema(), &attempt.local.schema()) else {
@@ -203,6 +205,7 @@ impl Distributed {
             CooperativeJoins::NAME => Arc::new(CooperativeJoins::that_travel()) as _,
             _ => Arc::clone(rule),
         });
+        let rules = rules.chain([Arc::new(ColocatedJoins) as _]);
         let tasks = deal.nodes.len();
         let mut state = SessionStateBuilder::new_from_existing(attempt.state.clone())
             .with_config(attempt.state.config().clone().with_extension(Arc::new(deal)))

@@ -169,20 +169,27 @@ impl RelationSource {
         }
     }
 
+    /// The output columns that say in which partition a row is, in their order; `None` where one is not read, or where equal values may be in several.
+    pub(crate) fn partition_key(&self) -> Option<Vec<usize>> {
+        let (shape, relation) = (&self.shape, &self.shape.relation);
+        let key = relation.key.iter().take(relation.placed_by()).map(|key| {
+            // Numbers that are equal and have other bytes, as zeros with a sign, may be in other partitions.
+            let data_type = relation.schema.fields().get(*key)?.data_type();
+            let has_one_form = !data_type.is_floating() && !data_type.is_nested();
+            let is_key = |column: &usize| shape.positions.get(*column) == Some(key);
+            self.columns.iter().position(is_key).filter(|_| has_one_form)
+        });
+        key.collect()
+    }
+
     /// The same scan, each of whose streams reads whole partitions; `None` where rows that agree in these output columns may be in several, or
     /// where streams would have rather different numbers of rows.
     pub(super) fn by_partition(&self, columns: &[usize]) -> Result<Option<RelationSource>> {
-        let (shape, relation) = (&self.shape, &self.shape.relation);
-        let is_grouped = |key: &usize| {
-            // Numbers that are equal and have other bytes, as zeros with a sign, may be in other partitions.
-            let has_one_form = relation.schema.fields().get(*key).is_some_and(|field| {
-                let data_type = field.data_type();
-                !data_type.is_floating() && !data_type.is_nested()
-            });
-            let mut grouped = columns.iter().filter_map(|column| self.columns.get(*column));
-            has_one_form && grouped.any(|column| shape.positions.get(*column) == Some(key))
-        };
-        if shape.views.len() < 2 || self.limit.is_some() || !relation.key.iter().take(relation.placed_by()).all(is_grouped) {
+        let shape = &self.shape;
+        let is_grouped = self
+            .partition_key()
+            .is_some_and(|key| key.iter().all(|column| columns.contains(column)));
+        if shape.views.len() < 2 || self.limit.is_some() || !is_grouped {
             return Ok(None);
         }
         let layout = match &self.layout {
