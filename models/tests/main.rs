@@ -1,6 +1,7 @@
 //! Behaviour of the embedded database, one module a behaviour, one binary for all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod colocated;
 mod conflict;
 mod distributed;
 mod dml;

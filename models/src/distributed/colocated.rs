@@ -25,7 +25,10 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties};
+use datafusion::physical_plan::union::InterleaveExec;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
+};
 
 use crate::cooperative_joins;
 use crate::scan::RelationSource;
@@ -117,8 +120,8 @@ fn listed(plan: &Arc<dyn ExecutionPlan>) -> Vec<Operator<'_>> {
     operators
 }
 
-/// The hash joins that tasks can make of what they read. One that leaves its rows undivided must not be relied on, unless by another such join: so
-/// all are taken at first, and those that are relied on left out, until none is.
+/// The hash joins that tasks can make of what they read. One whose sides are divided by hash divides them within its task only, on which no operator must
+/// rely that meets rows of other tasks: so all are taken at first, and those that are relied on left out, until none is.
 fn colocated_joins(plan: &Arc<dyn ExecutionPlan>) -> HashSet<*const ()> {
     let operators = listed(plan);
     let mut left_out = vec![false; operators.len()];
@@ -141,7 +144,7 @@ fn colocated_joins(plan: &Arc<dyn ExecutionPlan>) -> HashSet<*const ()> {
         let mut is_settled = true;
         for (place, operator) in operators.iter().enumerate() {
             let relied_on = match is_joined[place] {
-                true => vec![false, is_relied_on[place]],
+                true => vec![is_relied_on[place]; operator.inputs.len()],
                 false => relied_on(operator.plan, is_relied_on[place]),
             };
             for (input, relied_on) in operator.inputs.iter().zip(relied_on) {
@@ -154,8 +157,12 @@ fn colocated_joins(plan: &Arc<dyn ExecutionPlan>) -> HashSet<*const ()> {
             }
         }
         if is_settled {
-            let joins = operators.iter().zip(is_joined).filter(|(_, is_joined)| *is_joined);
-            return joins.map(|(operator, _)| address(operator.plan)).collect();
+            let of = |joined: bool| {
+                let places = operators.iter().zip(&is_joined).filter(move |(_, is_joined)| **is_joined == joined);
+                places.map(|(operator, _)| address(operator.plan)).collect::<HashSet<_>>()
+            };
+            // One operator may stand in two places.
+            return of(true).difference(&of(false)).copied().collect();
         }
     }
 }
@@ -164,16 +171,20 @@ fn is_divided(join: &HashJoinExec) -> bool {
     *join.partition_mode() == PartitionMode::Partitioned
 }
 
-/// Which inputs of an operator must be divided as they are.
+/// Of which inputs an operator relies on how they are divided among all tasks: such as read stream `i` of several inputs together. One that has one input
+/// relies on less: rows that agree in what a join compares are in one stream of one task.
 fn relied_on(node: &Arc<dyn ExecutionPlan>, is_relied_on: bool) -> Vec<bool> {
     let inputs = node.children().len();
     // They divide anew, or not at all.
     if node.is::<RepartitionExec>() || node.is::<CoalescePartitionsExec>() || node.is::<SortPreservingMergeExec>() {
         return vec![false; inputs];
     }
+    if inputs == 1 {
+        return vec![is_relied_on];
+    }
     let required = node.input_distribution_requirements();
     let inputs = (0..inputs).map(|input| match required.child_distribution(input) {
-        Some(Distribution::UnspecifiedDistribution) => is_relied_on,
+        Some(Distribution::UnspecifiedDistribution) if !node.is::<InterleaveExec>() => is_relied_on,
         _ => true,
     });
     inputs.collect()
@@ -181,6 +192,10 @@ fn relied_on(node: &Arc<dyn ExecutionPlan>, is_relied_on: bool) -> Vec<bool> {
 
 /// What an operator other than a hash join leaves of its input's keys.
 fn through(node: &Arc<dyn ExecutionPlan>, inputs: &[&Placed]) -> Placed {
+    // So many rows of a stream are not so many of all tasks.
+    if node.fetch().is_some() {
+        return Placed::default();
+    }
     if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
         let relation = scan.data_source().downcast_ref::<RelationSource>();
         let key = relation
@@ -244,7 +259,7 @@ fn probed(join: &HashJoinExec, right: &Placed) -> Vec<Key> {
         join.join_type(),
         JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark
     );
-    match is_sent && !is_divided(join) && !join.null_aware {
+    match is_sent && !is_divided(join) && !join.null_aware && join.fetch().is_none() {
         true => mapped(&right.keys, &|column| output(join, JoinSide::Right, column)),
         false => Vec::new(),
     }
@@ -271,23 +286,33 @@ fn output(join: &HashJoinExec, side: JoinSide, column: usize) -> Option<usize> {
 struct ColocatedJoinExec {
     left: Arc<dyn ExecutionPlan>,
     right: Arc<dyn ExecutionPlan>,
-    /// The join of both, with one table for all threads of a task.
+    /// The join of both, brought together or divided within a task.
     join: Arc<HashJoinExec>,
 }
 
 impl ColocatedJoinExec {
     fn over(join: &HashJoinExec, left: Arc<dyn ExecutionPlan>, right: Arc<dyn ExecutionPlan>) -> Result<ColocatedJoinExec> {
-        let table: Arc<dyn ExecutionPlan> = match left.output_partitioning().partition_count() {
-            1 => Arc::clone(&left),
-            _ => Arc::new(CoalescePartitionsExec::new(Arc::clone(&left))),
+        let right_side = match is_divided(join) {
+            true => within(join.right(), &right)?,
+            false => Arc::clone(&right),
         };
-        let builder = join.builder().with_partition_mode(PartitionMode::CollectLeft);
-        let builder = builder.with_new_children(vec![table, Arc::clone(&right)])?;
+        let builder = join.builder().with_new_children(vec![within(join.left(), &left)?, right_side])?;
         Ok(ColocatedJoinExec {
             left,
             right,
             join: Arc::new(builder.recompute_properties().build()?),
         })
+    }
+}
+
+/// A side of a join, brought together or divided within a task, over another input.
+fn within(side: &Arc<dyn ExecutionPlan>, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    match is_gathering(side) {
+        true => Arc::clone(side).replace_children(
+            vec![Arc::clone(input)],
+            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+        ),
+        false => Ok(Arc::clone(input)),
     }
 }
 
@@ -308,8 +333,8 @@ fn below(side: &Arc<dyn ExecutionPlan>) -> &Arc<dyn ExecutionPlan> {
 
 /// The keys of a join that each task makes, if rows that match are read by one task.
 fn joined(join: &HashJoinExec, left: &Placed, right: &Placed) -> Option<Vec<Key>> {
-    // Whether a null is among all rows is more than one task knows.
-    if join.null_aware {
+    // Whether a null is among all rows is more than one task knows, and so is how many rows there are.
+    if join.null_aware || join.fetch().is_some() {
         return None;
     }
     let (left_side, right_side) = sides(join);

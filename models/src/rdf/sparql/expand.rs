@@ -25,7 +25,8 @@ use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, InputDistributionRequirements, Partitioning, PhysicalExpr, PlanProperties,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, InputDistributionRequirements, Partitioning,
+    PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
 };
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, stream};
@@ -225,8 +226,9 @@ struct Columns {
     graph: Option<usize>,
 }
 
+/// The operator.
 #[derive(Debug)]
-struct ExpandExec {
+pub struct ExpandExec {
     input: Arc<dyn ExecutionPlan>,
     source: Source,
     search: Search,
@@ -262,6 +264,18 @@ impl ExpandExec {
 
     fn partitions(&self) -> usize {
         self.properties.partitioning.partition_count()
+    }
+
+    /// The same over other inputs, and with nothing of the index opened: what was read of it would stay in memory.
+    pub fn anew(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let source = match &self.source {
+            Source::Index(indexed) => Source::Index(indexed.anew()),
+            rows @ Source::Plan(_) => rows.clone(),
+        };
+        let (search, columns) = (self.search.clone(), self.columns);
+        let fresh = ExpandExec::new(Arc::clone(&self.input), source, search, columns, self.schema(), self.partitions());
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        Arc::new(fresh).replace_children(inputs, options)
     }
 }
 

@@ -31,7 +31,7 @@ use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceCh
 
 use super::bind::{BindExec, bind_rows};
 use super::counted::counted_rows;
-use super::expand::expand_rows;
+use super::expand::{ExpandExec, expand_rows};
 use super::plain;
 use crate::cooperative_joins;
 use crate::engine::SmallState;
@@ -147,6 +147,9 @@ fn is_values(plan: &dyn ExecutionPlan) -> bool {
 /// The same operators, of which nothing has been run.
 fn anew(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let children = plan.children().into_iter().map(anew).collect::<Result<Vec<_>>>()?;
+    if let Some(expand) = plan.downcast_ref::<ExpandExec>() {
+        return Ok(expand.anew(children)?);
+    }
     if let [input] = children.as_slice() {
         if let Some(bind) = plan.downcast_ref::<BindExec>() {
             return Ok(Arc::new(bind.anew(Arc::clone(input))));

@@ -69,6 +69,15 @@ impl Hash for Indexed {
 }
 
 impl Indexed {
+    /// The same edges, of which nothing has been read.
+    pub fn anew(&self) -> Indexed {
+        Indexed {
+            index: self.index.anew(),
+            steps: self.steps.clone(),
+            graph: self.graph,
+        }
+    }
+
     /// About how many edges there are.
     pub fn count(&self) -> Result<u64> {
         let mut matches = Matches::default();
@@ -98,10 +107,11 @@ impl Indexed {
         let mut matches = Matches::default();
         for (predicate, forward) in &self.steps {
             self.index.seek([None, Some(*predicate), None, self.graph], &mut matches)?;
-            let mut left = usize::try_from(self.index.count(&matches)?).unwrap_or(usize::MAX);
+            // At least so many: the newest are not all counted.
+            let mut expected = usize::try_from(self.index.count(&matches)?).unwrap_or(usize::MAX).min(TOGETHER);
             loop {
                 let before = edges.len();
-                let has_more = blocking(left.min(TOGETHER), || {
+                let has_more = blocking(expected, || {
                     self.index.read(&mut matches, TOGETHER, |quad| {
                         let (from, to) = if *forward { (quad[0], quad[2]) } else { (quad[2], quad[0]) };
                         edges.push([0, from, to]);
@@ -111,7 +121,7 @@ impl Indexed {
                 if !has_more {
                     break;
                 }
-                left = left.saturating_sub(edges.len() - before);
+                expected = TOGETHER;
                 tokio::task::yield_now().await;
             }
         }
