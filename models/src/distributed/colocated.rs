@@ -26,12 +26,10 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::union::InterleaveExec;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
 
 use crate::cooperative_joins;
-use crate::scan::RelationSource;
+use crate::scan::{RelationSource, address, over};
 
 /// The rule. The last one: it relies on what is settled.
 #[derive(Debug)]
@@ -58,10 +56,6 @@ impl PhysicalOptimizerRule for ColocatedJoins {
     fn schema_check(&self) -> bool {
         true
     }
-}
-
-fn address(plan: &Arc<dyn ExecutionPlan>) -> *const () {
-    Arc::as_ptr(plan).cast()
 }
 
 /// Hash joins again, once a plan has its boundaries.
@@ -308,10 +302,7 @@ impl ColocatedJoinExec {
 /// A side of a join, brought together or divided within a task, over another input.
 fn within(side: &Arc<dyn ExecutionPlan>, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     match is_gathering(side) {
-        true => Arc::clone(side).replace_children(
-            vec![Arc::clone(input)],
-            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
-        ),
+        true => over(side, Arc::clone(input)),
         false => Ok(Arc::clone(input)),
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `datafusion-distributed` cuts a plan into stages at its shuffles and runs each stage as one task on each of several nodes; this module is all
-//! that knows it. What is ours: which plans qualify ([`eligible`], [`check`]), which node reads which partitions ([`Deal`]), what a scan is on the wire
+//! that knows it. What is ours: which plans qualify ([`eligible`], [`check`]), which node reads which partitions ([`Deal`]), which joins are made there ([`colocated`]), what a scan is on the wire
 //! ([`codec`]), what a node that runs a task needs ([`worker`]), and that a query whose helpers fail before it has given a row is run by this
 //! node alone, at the same snapshot ([`run`]). Every node holds all partitions, so this always works.
 

@@ -62,7 +62,8 @@ impl PhysicalOptimizerRule for GroupsInPartitions {
     }
 }
 
-fn address(plan: &Arc<dyn ExecutionPlan>) -> *const () {
+/// What tells operators of one plan apart.
+pub(crate) fn address(plan: &Arc<dyn ExecutionPlan>) -> *const () {
     Arc::as_ptr(plan).cast()
 }
 
@@ -141,7 +142,7 @@ impl Pair<'_> {
 }
 
 /// An operator over another input.
-fn over(operator: &Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn over(operator: &Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
     Arc::clone(operator).replace_children(vec![input], options)
 }

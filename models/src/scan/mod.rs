@@ -50,7 +50,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use groups::GroupsInPartitions;
+pub(crate) use groups::{GroupsInPartitions, address, over};
 pub(crate) use partitions::{Part, PartitionScan, PartitionScanSpec, altered};
 pub(crate) use predicate::Predicate;
 pub use source::RelationSource;
